@@ -1,0 +1,338 @@
+"""The wire contract: every span attribute, span kind, token bucket, metric and label that crosses a process boundary.
+
+Constants only. The client writes them, the collector reads them, dashboards and alerts query them; whoever renames one
+here renames it everywhere. OpenTelemetry names follow the GenAI semantic conventions of `semantic-conventions-genai`
+(development status, main as of 2026-11); names that the conventions lack are ours and start with `graphmeter.`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+SCOPE: Final = "graphmeter"
+"""Instrumentation scope name of every span this project emits; the collector trusts such spans to be complete."""
+
+NANO_PER_USD: Final = 1_000_000_000
+"""Money is counted in integer nano-USD."""
+
+# --- span kinds: what a span stands for ---------------------------------------------------------------------------
+
+RUN: Final = "run"
+"""One invocation of a root graph."""
+SUBGRAPH: Final = "subgraph"
+NODE: Final = "node"
+"""One attempt of one node."""
+MODEL: Final = "model"
+TOOL: Final = "tool"
+RETRIEVER: Final = "retriever"
+START: Final = "start"
+"""A record sent when a run starts, so that a process which dies is seen. Zero duration; never shown, never forwarded."""
+SPAN: Final = "span"
+"""Any span that is not ours."""
+
+KINDS: Final = (RUN, SUBGRAPH, NODE, MODEL, TOOL, RETRIEVER, START, SPAN)
+
+# --- statuses -----------------------------------------------------------------------------------------------------
+
+OK: Final = "ok"
+ERROR: Final = "error"
+INTERRUPTED: Final = "interrupted"
+CANCELLED: Final = "cancelled"
+RUNNING: Final = "running"
+"""Run only: started, no end seen yet."""
+LOST: Final = "lost"
+"""Run only: no sign of life for longer than `runs.lost_after`."""
+
+SPAN_STATUSES: Final = (OK, ERROR, INTERRUPTED, CANCELLED)
+RUN_STATUSES: Final = (*SPAN_STATUSES, RUNNING, LOST)
+
+# --- attributes of our own ----------------------------------------------------------------------------------------
+
+KIND: Final = "graphmeter.kind"
+RUN_ID: Final = "graphmeter.run_id"
+"""LangChain run id (UUID text) of the root graph; on every span of the run."""
+GRAPH: Final = "graphmeter.graph"
+"""Name of the root graph."""
+NODE_PATH: Final = "graphmeter.node"
+"""Path of the node through subgraphs: `research.search`. Empty outside nodes."""
+TEAM: Final = "graphmeter.team"
+TENANT: Final = "graphmeter.tenant"
+ENVIRONMENT: Final = "graphmeter.environment"
+RELEASE: Final = "graphmeter.release"
+USER: Final = "graphmeter.user"
+SESSION: Final = "graphmeter.session"
+TAG_PREFIX: Final = "graphmeter.tag."
+STATUS: Final = "graphmeter.status"
+ATTEMPT: Final = "graphmeter.attempt"
+"""1 for the first try of a node's task, 2 for its first retry …"""
+ATTEMPT_FINAL: Final = "graphmeter.attempt.final"
+"""False on an attempt that was followed by another one."""
+ATTEMPT_SPAN: Final = "graphmeter.attempt_span"
+"""On model calls: span id (16 hex digits) of the enclosing node attempt."""
+CACHE_HIT: Final = "graphmeter.cache_hit"
+USAGE_MISSING: Final = "graphmeter.usage_missing"
+CACHE_WRITE_5M_TOKENS: Final = "graphmeter.usage.cache_write_5m.input_tokens"
+CACHE_WRITE_1H_TOKENS: Final = "graphmeter.usage.cache_write_1h.input_tokens"
+SAVED_PREFIX: Final = "graphmeter.saved."
+"""A cached answer carries its usage as `graphmeter.saved.gen_ai.usage.*`, so that nobody downstream bills it."""
+COST_USD: Final = "graphmeter.cost_usd"
+"""Cost of a model call as the client prices it (double, USD). A hint for trace views; the collector is the authority."""
+COST_PRICE: Final = "graphmeter.cost.price"
+"""Which price of which catalogue gave `graphmeter.cost_usd`."""
+RESUMED_FROM: Final = "graphmeter.resumed_from"
+"""On a run that resumes an interrupted one: the LangGraph checkpoint id it resumes from."""
+
+RESOURCE_TEAM: Final = "graphmeter.team"
+"""Also read from the resource: OTEL_RESOURCE_ATTRIBUTES=graphmeter.team=cx attributes a whole service."""
+
+# --- OpenTelemetry attributes we read or write --------------------------------------------------------------------
+
+SERVICE_NAME: Final = "service.name"
+SERVICE_VERSION: Final = "service.version"
+DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
+DEPLOYMENT_ENVIRONMENT_OLD: Final = "deployment.environment"
+ERROR_TYPE: Final = "error.type"
+SERVER_ADDRESS: Final = "server.address"
+
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_ID: Final = "gen_ai.response.id"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+"""Seconds, double."""
+WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+AGENT_NAME: Final = "gen_ai.agent.name"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+NODE_NAME: Final = "gen_ai.node.name"
+TOOL_NAME: Final = "gen_ai.tool.name"
+TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+DATA_SOURCE_ID: Final = "gen_ai.data_source.id"
+
+USAGE_INPUT: Final = "gen_ai.usage.input_tokens"
+"""Inclusive of cached, audio and image input, as the conventions say."""
+USAGE_OUTPUT: Final = "gen_ai.usage.output_tokens"
+"""Inclusive of reasoning, audio and image output."""
+USAGE_CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_WRITE: Final = "gen_ai.usage.cache_write.input_tokens"
+USAGE_REASONING: Final = "gen_ai.usage.reasoning.output_tokens"
+USAGE_AUDIO_INPUT: Final = "gen_ai.usage.audio.input_tokens"
+USAGE_AUDIO_OUTPUT: Final = "gen_ai.usage.audio.output_tokens"
+USAGE_IMAGE_INPUT: Final = "gen_ai.usage.image.input_tokens"
+USAGE_IMAGE_OUTPUT: Final = "gen_ai.usage.image.output_tokens"
+
+LANGGRAPH_STEP: Final = "langgraph.step"
+LANGGRAPH_CHECKPOINT_NS: Final = "langgraph.checkpoint_ns"
+LANGGRAPH_CHECKPOINT_ID: Final = "langgraph.checkpoint_id"
+
+OP_WORKFLOW: Final = "invoke_workflow"
+OP_NODE: Final = "invoke_node"
+OP_CHAT: Final = "chat"
+OP_TEXT: Final = "text_completion"
+OP_EMBEDDINGS: Final = "embeddings"
+OP_TOOL: Final = "execute_tool"
+OP_RETRIEVAL: Final = "retrieval"
+OP_START: Final = "graphmeter.run_start"
+"""Name of a start record."""
+
+# --- token buckets: exclusive, so that they may be added -----------------------------------------------------------
+
+TOKEN_TYPES: Final = (
+    "input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "input_audio",
+    "input_image",
+    "output",
+    "reasoning",
+    "output_audio",
+    "output_image",
+)
+"""Buckets of a call's tokens. No token is in two of them; input buckets sum to the provider's input total, output
+buckets to its output total. Also the values of the `type` label of `graphmeter_tokens_total`."""
+INPUT_TOKEN_TYPES: Final = TOKEN_TYPES[:6]
+OUTPUT_TOKEN_TYPES: Final = TOKEN_TYPES[6:]
+
+# --- metrics ------------------------------------------------------------------------------------------------------
+
+PREFIX: Final = "graphmeter_"
+OVERFLOW: Final = "other"
+"""Label value that stands for everything beyond a label's cap."""
+UNATTRIBUTED: Final = "unattributed"
+"""Shown where spend names no team, graph or node."""
+
+BASE_LABELS: Final = ("service", "environment", "graph", "team")
+
+RUN_DURATION_BUCKETS: Final = (
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    20.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    1800.0,
+    3600.0,
+)
+NODE_DURATION_BUCKETS: Final = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+)
+LLM_DURATION_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+TTFT_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+RUN_COST_BUCKETS: Final = (
+    0.0001,
+    0.0005,
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    20.0,
+    50.0,
+    100.0,
+)
+RUN_STEPS_BUCKETS: Final = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 100.0)
+
+
+class Metric(NamedTuple):
+    """One metric family as `/metrics` exposes it.
+
+    `name` is the full family name as written in PromQL without a histogram's suffixes (counters end in `_total`).
+    """
+
+    name: str
+    type: str
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, text: str, *labels: str) -> Metric:
+    return Metric(PREFIX + name, "counter", text, (*BASE_LABELS, *labels))
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Metric:
+    return Metric(PREFIX + name, "histogram", text, (*BASE_LABELS, *labels), buckets)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Metric:
+    return Metric(PREFIX + name, "gauge", text, labels)
+
+
+_CALL: Final = ("node", "provider", "model")
+
+RUNS_STARTED = _counter("runs_started_total", "Graph runs whose start was seen.")
+RUNS_IN_PROGRESS = _gauge("runs_in_progress", "Graph runs started and not ended, from the database.", *BASE_LABELS)
+RUNS = _counter("runs_total", "Graph runs ended, by status; lost runs never reported an end.", "status")
+RUN_DURATION = _histogram("run_duration_seconds", "Duration of ended graph runs.", RUN_DURATION_BUCKETS)
+RUN_COST = _histogram("run_cost_usd", "Cost of a graph run at its end, in USD.", RUN_COST_BUCKETS)
+RUN_STEPS = _histogram("run_steps", "LangGraph steps of an ended run.", RUN_STEPS_BUCKETS)
+NODE_RUNS = _counter("node_runs_total", "Node executions by status of their final attempt.", "node", "status")
+NODE_ATTEMPTS = _counter("node_attempts_total", "Node attempts by status, retries included.", "node", "status")
+NODE_DURATION = _histogram("node_duration_seconds", "Duration of node attempts.", NODE_DURATION_BUCKETS, "node")
+ERRORS = _counter("errors_total", "Failed spans by node and error type.", "node", "error_type")
+LLM_CALLS = _counter("llm_calls_total", "Model calls by status; answers from a cache excluded.", *_CALL, "status")
+LLM_DURATION = _histogram("llm_duration_seconds", "Duration of model calls.", LLM_DURATION_BUCKETS, *_CALL)
+LLM_TTFT = _histogram("llm_time_to_first_token_seconds", "Time to the first streamed chunk.", TTFT_BUCKETS, *_CALL)
+TOKENS = _counter("tokens_total", "Tokens by exclusive bucket.", *_CALL, "type")
+COST = _counter("cost_usd_total", "Cost of model calls as billed, in USD.", *_CALL)
+SAVED_COST = _counter("saved_cost_usd_total", "Cost that cached answers avoided, in USD.")
+LLM_CACHE_HITS = _counter("llm_cache_hits_total", "Model calls answered by a cache.", *_CALL)
+UNPRICED_CALLS = _counter("unpriced_calls_total", "Model calls without a known price.", "provider", "model")
+USAGE_MISSING_CALLS = _counter("usage_missing_total", "Model calls that reported no usage.", "provider", "model")
+TOOL_CALLS = _counter("tool_calls_total", "Tool calls by status.", "node", "tool", "status")
+INTERRUPTS = _counter("interrupts_total", "Node attempts that ended in an interrupt.", "node")
+
+_BUDGET: Final = ("budget", "team")
+BUDGET_SPENT = _gauge("budget_spent_usd", "Spend in the budget's current period, from the ledger.", *_BUDGET)
+BUDGET_LIMIT = _gauge("budget_limit_usd", "Limit of the budget.", *_BUDGET)
+BUDGET_START = _gauge("budget_period_start_timestamp_seconds", "Start of the budget's current period.", *_BUDGET)
+BUDGET_END = _gauge("budget_period_end_timestamp_seconds", "End of the budget's current period.", *_BUDGET)
+BUDGET_COST = Metric(PREFIX + "budget_cost_usd_total", "counter", "Cost counted against the budget, in USD.", _BUDGET)
+SLO_BUDGET_REMAINING = _gauge(
+    "slo_error_budget_remaining_ratio",
+    "Share of the error budget left, from the database; negative when overspent.",
+    "slo",
+    "graph",
+)
+
+COLLECTOR_RECEIVED = Metric(PREFIX + "collector_spans_received_total", "counter", "Spans in accepted requests.", ())
+COLLECTOR_STORED = Metric(PREFIX + "collector_spans_stored_total", "counter", "Spans committed.", ())
+COLLECTOR_DUPLICATE = Metric(
+    PREFIX + "collector_spans_duplicate_total", "counter", "Spans that were stored already.", ()
+)
+COLLECTOR_REJECTED = Metric(
+    PREFIX + "collector_spans_rejected_total", "counter", "Spans refused, by reason.", ("reason",)
+)
+COLLECTOR_REQUESTS_REFUSED = Metric(
+    PREFIX + "collector_requests_refused_total", "counter", "Requests refused whole, by reason.", ("reason",)
+)
+COLLECTOR_PASSED = Metric(
+    PREFIX + "collector_signals_passed_total",
+    "counter",
+    "Log and metric requests acknowledged, by signal.",
+    ("signal",),
+)
+COLLECTOR_COMMIT = Metric(
+    PREFIX + "collector_commit_seconds",
+    "histogram",
+    "Duration of store transactions.",
+    (),
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+COLLECTOR_QUEUE = Metric(PREFIX + "collector_queue_spans", "gauge", "Spans waiting for a commit.", ())
+COLLECTOR_FORWARDED = Metric(
+    PREFIX + "collector_spans_forwarded_total", "counter", "Spans forwarded, by destination.", ("destination",)
+)
+COLLECTOR_FORWARD_FAILED = Metric(
+    PREFIX + "collector_forward_failures_total", "counter", "Failed forward requests, by destination.", ("destination",)
+)
+COLLECTOR_FORWARD_DROPPED = Metric(
+    PREFIX + "collector_forward_dropped_total", "counter", "Spans a destination refused for good.", ("destination",)
+)
+COLLECTOR_OUTBOX = Metric(
+    PREFIX + "collector_outbox_spans", "gauge", "Committed spans not yet forwarded.", ("destination",)
+)
+COLLECTOR_LABEL_OVERFLOW = Metric(
+    PREFIX + "collector_label_overflow_total",
+    "counter",
+    "Events counted under `other`: the label was full.",
+    ("label",),
+)
+COLLECTOR_JOB_FAILURES = Metric(PREFIX + "collector_job_failures_total", "counter", "Failed runs of a job.", ("job",))
+COLLECTOR_CONFIG = Metric(PREFIX + "collector_config_info", "gauge", "Hash of the configuration in force.", ("hash",))
+COLLECTOR_BUILD = Metric(PREFIX + "collector_build_info", "gauge", "Version of the collector.", ("version",))
+
+METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""Every metric family, in order of definition."""

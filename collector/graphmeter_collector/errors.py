@@ -1,0 +1,70 @@
+"""Every error of the collector.
+
+CollectorError
+├── Permanent            same input, same failure: refuse, count, tell the sender not to retry
+│   ├── BadRequest       the body is not what it claims to be            HTTP 400
+│   ├── Unsupported      content type or encoding unknown                HTTP 415
+│   └── TooLarge         over a limit, before or after decompression     HTTP 413
+├── Transient            may work later: back off and retry              HTTP 503 + Retry-After
+│   └── StoreUnavailable the database is away or its transaction failed
+└── StartupError         the collector cannot start; the message says what to change
+"""
+
+from __future__ import annotations
+
+
+class CollectorError(Exception):
+    """Root of the collector's errors. `reason` is a short word for metrics."""
+
+    reason = "error"
+
+
+class Permanent(CollectorError):
+    """The same input will fail again."""
+
+    reason = "permanent"
+    http_status = 400
+
+
+class BadRequest(Permanent):
+    """The body is not what it claims to be."""
+
+    reason = "bad_request"
+
+    def __init__(self, message: str, *, reason: str = "bad_request") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unsupported(Permanent):
+    """Content type or content encoding unknown."""
+
+    reason = "unsupported_media_type"
+    http_status = 415
+
+
+class TooLarge(Permanent):
+    """Over a limit."""
+
+    reason = "too_large"
+    http_status = 413
+
+
+class Transient(CollectorError):
+    """The same input may succeed later."""
+
+    reason = "transient"
+    http_status = 503
+    retry_after_s = 1
+
+
+class StoreUnavailable(Transient):
+    """The database is away, or its transaction failed for a reason that passes."""
+
+    reason = "store_unavailable"
+
+
+class StartupError(CollectorError):
+    """The collector cannot start; the message says what to change."""
+
+    reason = "startup"

@@ -1,0 +1,167 @@
+"""What the stages hand on: `decode` makes a SpanRecord, `price` adds its Cost, `store` keeps both, `expose` counts them.
+
+Records are mutable slotted dataclasses because construction is on the ingest path (a frozen one costs twice as much);
+by convention only the stage named in a field's comment sets it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from graphmeter import names
+
+
+class TokenUsage(NamedTuple):
+    """Tokens of one model call in exclusive buckets (see `graphmeter.names.TOKEN_TYPES`, same order); never negative."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    output: int = 0
+    reasoning: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+
+    @property
+    def total_input(self) -> int:
+        """The provider's inclusive input total."""
+        return sum(self[:6])
+
+    @property
+    def total_output(self) -> int:
+        """The provider's inclusive output total."""
+        return sum(self[6:])
+
+
+NO_USAGE = TokenUsage()
+
+
+class Cost(NamedTuple):
+    """What one model call cost, in nano-USD, and why."""
+
+    total_nano: int
+    """Sum of `parts`, rounded once. Zero for a cached answer and for a free model."""
+    parts: tuple[int, ...]
+    """Per bucket, in the order of TokenUsage; sums to `total_nano`."""
+    status: str
+    """`priced`, `free`, `cached`, `unpriced` (no price known: `total_nano` is 0 and means nothing) or `usage_missing`."""
+    saved_nano: int = 0
+    """What a cached answer would have cost."""
+    source: str = ""
+    """Catalogue and version that the price came from, `genai-prices 0.2.3`."""
+    price: str = ""
+    """Price within the catalogue, `openai/gpt-4o`."""
+
+
+class Envelope(NamedTuple):
+    """What spans of one request share: the OTLP bytes of their resource and scope, addressed by content."""
+
+    id: bytes
+    """16 bytes of BLAKE2b over resource, scope and schema URLs."""
+    resource: bytes
+    scope: bytes
+    resource_schema_url: str = ""
+    scope_schema_url: str = ""
+
+
+@dataclass(slots=True)
+class SpanRecord:
+    """One span, reduced to the facts that are stored and counted, plus its own OTLP bytes."""
+
+    trace_id: bytes
+    """16 bytes."""
+    span_id: bytes
+    """8 bytes."""
+    parent_id: bytes
+    """8 bytes, or empty for a root."""
+    name: str
+    kind: str
+    """One of `graphmeter.names.KINDS`."""
+    start_ns: int
+    """Unix epoch, ns."""
+    end_ns: int
+    envelope: Envelope
+    body: bytes
+    """The span's own OTLP protobuf bytes, for trace view and forward."""
+    status: str = names.OK
+    """One of `graphmeter.names.SPAN_STATUSES`; `running` on a start record."""
+    error_type: str = ""
+    status_message: str = ""
+    service: str = ""
+    environment: str = ""
+    graph: str = ""
+    team: str = ""
+    tenant: str = ""
+    release: str = ""
+    node: str = ""
+    run_id: str = ""
+    """Empty on spans of other instrumentations."""
+    thread_id: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    attempt: int = 1
+    attempt_final: bool = True
+    attempt_span: bytes = b""
+    operation: str = ""
+    provider: str = ""
+    model: str = ""
+    """The model that answered, else the one asked for."""
+    request_model: str = ""
+    response_id: str = ""
+    tool: str = ""
+    """Name of the tool or retriever."""
+    usage: TokenUsage = NO_USAGE
+    """Tokens the call consumed; for a cached answer those it did not have to."""
+    usage_missing: bool = False
+    cache_hit: bool = False
+    ttft_ns: int = 0
+    """Time to the first chunk; 0 when the answer was not streamed."""
+    forwardable: bool = True
+    """False for start records and for spans a client marked as already mirrored."""
+    cost: Cost | None = None
+    """Set by `price` on model calls."""
+
+    @property
+    def duration_ns(self) -> int:
+        return max(self.end_ns - self.start_ns, 0)
+
+    @property
+    def day(self) -> int:
+        """Days since the epoch, from the span's own start: the same for every re-delivery."""
+        return self.start_ns // 86_400_000_000_000
+
+
+class Rejection(NamedTuple):
+    """A span that will never be stored, and why."""
+
+    reason: str
+    """Short word for the metric: `no_ids`, `bad_time`, `too_many_attributes` …"""
+    message: str
+    """A sentence for the sender, naming the span and the remedy."""
+
+
+class RunTotals(NamedTuple):
+    """State of a run right after its end was stored; feeds the per-run histograms."""
+
+    record: SpanRecord
+    cost_nano: int
+    steps: int
+
+
+@dataclass(slots=True)
+class WriteResult:
+    """What one store transaction did."""
+
+    new: list[SpanRecord]
+    """Stored by this transaction, in the order given; duplicates are absent."""
+    duplicates: int
+    finished: list[RunTotals]
+    """Runs whose end was stored by this transaction."""
+    rejected: list[tuple[SpanRecord, Rejection]] = field(default_factory=list)
+    """Spans the database refused on their own; the others are stored."""

@@ -1,0 +1,240 @@
+"""What can be asked of the store, and the rows that answer: the seam between `store` and everybody who reads.
+
+Rows are plain frozen dataclasses of JSON-able values, so the HTTP API, the CLI's `--json` and the tests all speak the
+same shapes. Ids are lower-case hex; times are ns since the epoch; money is nano-USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+COST_DIMENSIONS = ("service", "environment", "graph", "team", "tenant", "release", "node", "provider", "model", "user_id", "session_id", "thread_id", "run_id")  # fmt: skip
+"""What spend can be grouped by."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs; empty and zero fields do not restrict. Newest first."""
+
+    graph: str = ""
+    status: str = ""
+    team: str = ""
+    min_cost_nano: int = 0
+    min_duration_ns: int = 0
+    since_ns: int = 0
+    until_ns: int = 0
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One graph run."""
+
+    trace_id: str
+    run_id: str
+    service: str
+    environment: str
+    graph: str
+    team: str
+    tenant: str
+    release: str
+    thread_id: str
+    user_id: str
+    session_id: str
+    tags: dict[str, str]
+    status: str
+    error_type: str
+    status_message: str
+    started_ns: int
+    ended_ns: int | None
+    duration_ns: int | None
+    steps: int
+    spans: int
+    node_attempts: int
+    node_errors: int
+    model_calls: int
+    tool_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_nano: int
+    unpriced_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRow:
+    """One span of a trace view."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    run_id: str
+    kind: str
+    name: str
+    service: str
+    graph: str
+    team: str
+    node: str
+    start_ns: int
+    duration_ns: int
+    status: str
+    error_type: str
+    status_message: str
+    step: int
+    attempt: int
+    attempt_final: bool
+    provider: str
+    model: str
+    tool: str
+    input_tokens: int
+    output_tokens: int
+    cost_nano: int | None
+    ttft_ns: int
+    cache_hit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """One node over a time range. Latency is that of attempts."""
+
+    service: str
+    environment: str
+    graph: str
+    node: str
+    runs: int
+    """Executions: final attempts."""
+    attempts: int
+    errors: int
+    """Executions whose final attempt failed."""
+    p50_ns: int
+    p95_ns: int
+    p99_ns: int
+    model_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """Spend of one group of model calls, from the ledger, as billed."""
+
+    group: dict[str, str]
+    """Dimension → value; the empty value is spend that names none."""
+    calls: int
+    """Answers from a cache excluded."""
+    cache_hits: int
+    unpriced_calls: int
+    usage_missing_calls: int
+    tokens: dict[str, int]
+    """Per bucket of `graphmeter.names.TOKEN_TYPES`."""
+    cost_nano: int
+    saved_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunCount:
+    """How many runs that started in a time range have a status now."""
+
+    service: str
+    environment: str
+    graph: str
+    team: str
+    status: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A combination of dimensions seen before; metrics are pre-created from these at start."""
+
+    service: str
+    environment: str
+    graph: str
+    team: str
+    node: str
+    kind: str
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """One committed span on its way to a destination."""
+
+    trace_id: bytes
+    span_id: bytes
+    day: int
+    body: bytes
+    envelope_id: bytes
+    resource: bytes
+    scope: bytes
+    resource_schema_url: str = ""
+    scope_schema_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """State of one budget, for one team where the budget is per team."""
+
+    budget: str
+    team: str
+    limit_nano: int
+    spent_nano: int
+    period_start_ns: int
+    period_end_ns: int
+    used_ratio: float
+    crossed: tuple[str, ...] = ()
+    """Thresholds reached, as written in the configuration: `80%`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SloRow:
+    """State of one SLO over its window, for one graph where it is per graph."""
+
+    slo: str
+    graph: str
+    objective_percent: str
+    window_s: int
+    good: int
+    bad: int
+    achieved_ratio: float | None
+    """None without events."""
+    budget_remaining_ratio: float | None
+    """1 is untouched, 0 spent, negative overspent; None without events."""
+
+
+class Reader(Protocol):
+    """Questions that reports ask. Every implementation answers from one database; `*_ns` ranges are [since, until)."""
+
+    async def runs(self, where: RunFilter) -> list[RunRow]: ...
+
+    async def run(self, reference: str) -> RunRow | None:
+        """A run by run id, trace id (hex) or an unambiguous prefix of either (8 characters or more)."""
+        ...
+
+    async def spans(self, trace_id: str) -> list[SpanRow]:
+        """All spans of a trace but start records, by start."""
+        ...
+
+    async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]: ...
+
+    async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
+        """Spend grouped by dimensions of `COST_DIMENSIONS`, dearest first; `by=()` gives the one total."""
+        ...
+
+    async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]: ...
+
+    async def series(self, since_ns: int) -> list[Series]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LostRun:
+    """A run the sweep gave up on; enough to count it."""
+
+    service: str
+    environment: str
+    graph: str
+    team: str
+    run_id: str

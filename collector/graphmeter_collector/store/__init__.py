@@ -1,0 +1,54 @@
+"""Priced spans in, one transaction, facts out. Postgres or SQLite behind one `Store`; one conformance suite for both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from graphmeter_collector.records import SpanRecord, WriteResult
+from graphmeter_collector.reports import LostRun, OutboxItem, Reader
+
+
+class Store(Protocol):
+    """Where facts live. Every method raises `StoreUnavailable` when the database is away."""
+
+    reader: Reader
+
+    async def open(self) -> None:
+        """Connect and take a writer slot. The schema must be at head (see `migrate`)."""
+        ...
+
+    async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
+        """Store what is new in one durable transaction: spans, bodies, runs, ledger, rollups, outbox.
+
+        Idempotent by (trace_id, span_id, day): whatever was stored before, by whichever collector, changes nothing.
+        A record the database refuses is in `rejected`; the others are stored.
+        """
+        ...
+
+    async def mark_lost(self, silent_since_ns: int) -> list[LostRun]:
+        """Turn running runs not heard of since then into lost ones; a late end turns them back."""
+        ...
+
+    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
+        """Running runs by (service, environment, graph, team)."""
+        ...
+
+    def job_lock(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """True for at most one collector at a time; the others get False at once."""
+        ...
+
+    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]:
+        """Oldest spans a destination has not had."""
+        ...
+
+    async def outbox_delete(self, destination: str, items: Sequence[OutboxItem]) -> None: ...
+
+    async def outbox_depth(self) -> dict[str, int]: ...
+
+    async def ping(self) -> None:
+        """Raise unless a transaction could be made now."""
+        ...
+
+    async def close(self) -> None: ...

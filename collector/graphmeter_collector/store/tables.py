@@ -1,0 +1,220 @@
+"""The tables as SQLAlchemy Core sees them. Alembic owns the schema (`migrations/`); a test keeps the two equal.
+
+Times are integer nanoseconds since the epoch, money is integer nano-USD, ids are raw bytes. Text dimensions are never
+NULL: the empty string means "not said", so that they can stand in primary keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphmeter import names
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _text(*columns: str, key: bool = False) -> list[Column[str]]:
+    return [Column(name, Text, nullable=False, server_default="", primary_key=key) for name in columns]
+
+
+def _big(*columns: str) -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False, server_default="0") for name in columns]
+
+
+def _buckets(suffix: str) -> list[Column[int]]:
+    """One nullable column per token bucket; NULL means none, and takes no room."""
+    return [Column(f"{bucket}_{suffix}", BigInteger) for bucket in names.TOKEN_TYPES]
+
+
+# One row per span: the facts. On Postgres partitioned by `day`.
+span = Table(
+    "span",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("parent_id", LargeBinary),
+    *_text("run_id", "kind", "name", "service", "environment", "graph", "team", "node"),
+    Column("start_ns", BigInteger, nullable=False),
+    Column("duration_ns", BigInteger, nullable=False),
+    *_text("status", "error_type", "status_message"),
+    Column("step", Integer, nullable=False, server_default="0"),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("attempt_final", Boolean, nullable=False, server_default="1"),
+    *_text("provider", "model", "tool"),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cost_nano", BigInteger),
+    Column("ttft_ns", BigInteger),
+    Column("cache_hit", Boolean, nullable=False, server_default="0"),
+    Column("settled", Boolean, nullable=False, server_default="1"),
+    Index(None, "start_ns", postgresql_using="brin"),
+)
+
+# The span's own OTLP bytes, for trace view and forward; short retention. On Postgres partitioned by `day`.
+span_body = Table(
+    "span_body",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("envelope_id", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# OTLP resource and scope shared by many spans, addressed by content.
+span_envelope = Table(
+    "span_envelope",
+    metadata,
+    Column("envelope_id", LargeBinary, primary_key=True),
+    Column("resource", LargeBinary, nullable=False),
+    Column("scope", LargeBinary, nullable=False),
+    *_text("resource_schema_url", "scope_schema_url"),
+)
+
+# One row per graph run. Any span of the run makes a stub; merges commute (sum, min, max), root fields come from the root.
+run = Table(
+    "run",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    *_text("service", "environment", "graph", "team", "tenant", "release", "thread_id", "user_id", "session_id"),
+    Column("tags", JSON(), nullable=False, server_default="{}"),
+    Column("status", Text, nullable=False, server_default=names.RUNNING),
+    *_text("error_type", "status_message"),
+    Column("root_seen", Boolean, nullable=False, server_default="0"),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger),
+    Column("last_seen_ns", BigInteger, nullable=False),
+    Column("duration_ns", BigInteger),
+    *_big(
+        "steps",
+        "spans",
+        "node_attempts",
+        "node_errors",
+        "model_calls",
+        "tool_calls",
+        "input_tokens",
+        "output_tokens",
+        "cost_nano",
+    ),
+    *_big("unpriced_calls"),
+    Index(None, "started_ns"),
+    Index(None, "graph", "started_ns"),
+    Index(None, "status", "last_seen_ns"),
+)
+
+# Nodes a run visited.
+run_node = Table(
+    "run_node",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("first_ns", BigInteger, nullable=False),
+    Column("last_ns", BigInteger, nullable=False),
+    *_big("attempts", "errors", "duration_ns", "model_calls", "input_tokens", "output_tokens", "cost_nano"),
+)
+
+# One append-only row per model call that could cost money; outlives spans.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    Column("start_ns", BigInteger, nullable=False),
+    *_text(
+        "run_id",
+        "service",
+        "environment",
+        "graph",
+        "team",
+        "tenant",
+        "release",
+        "node",
+        "thread_id",
+        "user_id",
+        "session_id",
+    ),
+    Column("tags", JSON(), nullable=False, server_default="{}"),
+    *_text("operation", "provider", "model", "request_model"),
+    Column("response_id", Text),
+    Column("attempt_span", LargeBinary),
+    *_text("status"),
+    Column("cache_hit", Boolean, nullable=False, server_default="0"),
+    *_buckets("tokens"),
+    *_text("price_status", "price_source", "price"),
+    *_big("cost_nano", "saved_nano"),
+    *_buckets("nano"),
+    Index(None, "start_ns"),
+    Index(None, "team", "start_ns"),
+    # One call seen by two instrumentations is billed once; a cached answer repeats the id of the original on purpose.
+    Index(
+        "uq_ledger_trace_id_provider_response_id",
+        "trace_id",
+        "provider",
+        "response_id",
+        unique=True,
+        sqlite_where=Column("response_id").is_not(None),
+        postgresql_where=Column("response_id").is_not(None),
+    ),
+)
+
+
+def _rollup(name: str, period: str) -> Table:
+    """Counts, tokens, money and latency per dimension and period (`hour` or `day`: whole periods since the epoch)."""
+    return Table(
+        name,
+        metadata,
+        Column(period, Integer, primary_key=True, autoincrement=False),
+        *_text("service", "environment", "graph", "team", "node", "kind", "provider", "model", key=True),
+        Column("writer", SmallInteger, primary_key=True, autoincrement=False),
+        *_big("count", "ok", "error", "interrupted", "cancelled", "retries", "cache_hits", "unpriced", "duration_ns"),
+        *_big(*(f"{bucket}_tokens" for bucket in names.TOKEN_TYPES)),
+        *_big("cost_nano", "saved_nano"),
+        Column("latency", LargeBinary, nullable=False),
+    )
+
+
+rollup_hour = _rollup("rollup_hour", "hour")
+rollup_day = _rollup("rollup_day", "day")
+
+# Committed spans that a destination has not had yet; a row goes when the destination has answered.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("queued_ns", BigInteger, nullable=False),
+    Index(None, "destination", "queued_ns"),
+)
+
+
+def column_names(table: Table) -> list[str]:
+    """Names of a table's columns in order of definition."""
+    return [str(column.name) for column in table.columns]
+
+
+Row = dict[str, Any]
+"""One row to write, by column name."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphmeter import names
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -22,6 +21,8 @@ from sqlalchemy import (
     Table,
     Text,
 )
+
+from graphmeter import names
 
 metadata = MetaData(
     naming_convention={

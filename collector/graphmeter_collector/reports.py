@@ -10,7 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-COST_DIMENSIONS = ("service", "environment", "graph", "team", "tenant", "release", "node", "provider", "model", "user_id", "session_id", "thread_id", "run_id")  # fmt: skip
+COST_DIMENSIONS = (
+    "service",
+    "environment",
+    "graph",
+    "team",
+    "tenant",
+    "release",
+    "node",
+    "provider",
+    "model",
+    "user_id",
+    "session_id",
+    "thread_id",
+    "run_id",
+)
 """What spend can be grouped by."""
 
 

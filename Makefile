@@ -1,0 +1,63 @@
+# Everything goes through uv and the committed lock. `make` needs git, make and Python 3.11 or newer; it brings uv itself
+# when there is none. Arguments are passed on: make test ARGS="-k budget", make demo ARGS=--once.
+
+.DEFAULT_GOAL := help
+ARGS ?=
+PYTHON ?= python3
+TOOLS := .tools
+
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+# On machines where home is not writable the caches stay in the project as well.
+export UV_LINK_MODE ?= copy
+export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
+
+.PHONY: help demo test lint format bench dashboards rules tools compose clean sync
+
+help: ## Show this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# uv into the project's own folder: a virtual environment where Python can make one, else pip's --target.
+.uv/bin/uv:
+	@echo "uv is missing: installing it into .uv/"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 …" >&2; exit 1; }
+	@($(PYTHON) -m venv .uv >/dev/null 2>&1 && .uv/bin/python -m pip install --quiet uv) \
+	  || { rm -rf .uv; $(PYTHON) -m pip install --quiet --target .uv uv; }
+	@test -x .uv/bin/uv || { echo "could not install uv: see https://docs.astral.sh/uv/getting-started/installation/" >&2; exit 1; }
+
+sync: $(filter .uv/bin/uv,$(UV)) ## Create or update the environment from the lock
+	@$(UV) sync --frozen --all-extras --quiet
+
+demo: sync ## Start a collector, run the example graphs through it, show what was measured
+	@$(UV) run --frozen --all-extras graphmeter demo $(ARGS)
+
+test: sync tools ## Run the tests
+	@$(UV) run --frozen --all-extras pytest $(ARGS)
+
+lint: sync ## Check style, types and who imports whom
+	@$(UV) run --frozen --all-extras ruff check .
+	@$(UV) run --frozen --all-extras ruff format --check .
+	@$(UV) run --frozen --all-extras mypy
+	@$(UV) run --frozen --all-extras lint-imports
+
+format: sync ## Format the code
+	@$(UV) run --frozen --all-extras ruff format .
+	@$(UV) run --frozen --all-extras ruff check --fix .
+
+bench: sync ## Run the benchmarks (prints figures, asserts nothing)
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(UV) run --frozen --all-extras python $$file $(ARGS) || exit 1; done
+
+dashboards: sync ## Regenerate dashboards/generated
+	@$(UV) run --frozen --all-extras graphmeter dashboards build --defaults --out dashboards/generated $(ARGS)
+
+rules: sync ## Regenerate alerts/generated
+	@$(UV) run --frozen --all-extras graphmeter rules build --defaults --out alerts/generated $(ARGS)
+
+tools: ## Find promtool, Prometheus and Alertmanager, or fetch the Debian packages into .tools/ (no root needed)
+	@deploy/get-tools $(TOOLS)
+
+compose: sync ## Bring up the whole stack with Docker Compose; writes random secrets into .env once
+	@$(UV) run --frozen --all-extras python deploy/env.py
+	docker compose up --build --wait $(ARGS)
+
+clean: ## Remove the environment and caches
+	rm -rf .venv .uv $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

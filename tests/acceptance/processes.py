@@ -1,0 +1,135 @@
+"""Real processes for acceptance tests: the collector as `graphmeter serve` starts it, and Python programs that use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READY_WITHIN_S = 30.0
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: str, condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """Wait for a condition to become true and return its value; fail naming what was awaited."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s:g} s for {what}; last seen: {value!r}")
+        time.sleep(0.05)
+
+
+@dataclass
+class Collector:
+    """A running collector process."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def get(self, path: str) -> Any:
+        """The JSON answer of an API path."""
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def text(self, path: str) -> str:
+        """The text of a path such as `/metrics`."""
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            body: bytes = answer.read()
+            return body.decode()
+
+    def post(self, body: bytes, content_type: str = "application/x-protobuf") -> tuple[int, bytes]:
+        """Send one OTLP trace request; returns status and body, whatever the status."""
+        request = urllib.request.Request(
+            self.url + "/v1/traces", data=body, headers={"Content-Type": content_type}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status), answer.read()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read()
+
+    def ready(self) -> bool:
+        try:
+            return bool(self.text("/ready"))
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """End the process and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the collector did not stop; its log:\n{self.log.read_text()}") from None
+
+
+@contextmanager
+def collector(folder: Path, *arguments: str, database_url: str = "", port: int = 0) -> Iterator[Collector]:
+    """Run `graphmeter serve` until the block ends; ready when the block begins."""
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"collector-{port}.log"
+    command = [sys.executable, "-m", "graphmeter_cli", "serve", "--port", str(port), "--data-dir", str(folder), *arguments]
+    if database_url:
+        command += ["--database-url", database_url]
+    with log.open("ab") as output:
+        running = Collector(_start(command, output, folder), f"http://127.0.0.1:{port}", log)
+        try:
+            deadline = time.monotonic() + READY_WITHIN_S
+            while not running.ready():
+                if running.process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"the collector did not become ready; its log:\n{log.read_text()}")
+                time.sleep(0.02)
+            yield running
+        finally:
+            if running.process.poll() is None:
+                running.stop()
+
+
+def _start(command: list[str], output: IO[bytes], folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GRAPHMETER_", "OTEL_"))}
+    return subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=clean | environment)
+
+
+def start_program(folder: Path, source: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a Python program given as text; its output goes to `program.log` in the folder."""
+    program = folder / "program.py"
+    program.write_text(source)
+    with (folder / "program.log").open("ab") as output:
+        return _start([sys.executable, str(program)], output, folder, **environment)
+
+
+def run_program(folder: Path, source: str, **environment: str) -> str:
+    """Run a Python program given as text to its end and return what it printed; fail unless it exits with 0."""
+    process = start_program(folder, source, **environment)
+    code = process.wait(120)
+    printed = (folder / "program.log").read_text()
+    if code != 0:
+        raise AssertionError(f"the program ended with {code}:\n{printed}")
+    return printed

@@ -1,0 +1,87 @@
+"""A dashboard from its sections: what all of them share (variables, links, alerts as annotations, tags) is put here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from graphmeter_dashboards import datasources, links, queries, variables
+from graphmeter_dashboards.finalize import Json, finalize
+from graphmeter_dashboards.sdk import Builder, JSONEncoder, dashboard, dashboard_builders
+
+TAG: Final = "graphmeter"
+"""Every dashboard of ours has it; the drop-down that links them finds them by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Panels under a heading; without a title they stand alone on top."""
+
+    title: str
+    panels: Sequence[Builder[dashboard.Panel]]
+
+
+def page(uid: str, title: str, description: str, sections: Sequence[Section]) -> Json:
+    """The finished dashboard as Grafana stores it."""
+    builder = (
+        dashboard_builders.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags([TAG, "langgraph"])
+        .time("now-1h", "now")
+        .refresh("30s")
+        .timezone("browser")
+        .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
+        .readonly()
+        .annotation(_alerts())
+        .link(_others())
+        .link(_jaeger())
+    )
+    for variable in variables.everything():
+        builder = builder.with_variable(variable)
+    for section in sections:
+        if section.title:
+            builder = builder.with_row(dashboard_builders.Row(section.title))
+        for panel in section.panels:
+            builder = builder.with_panel(panel)
+    plain: Json = json.loads(JSONEncoder().encode(builder.build()))
+    return finalize(plain)
+
+
+def _alerts() -> Builder[dashboard.AnnotationQuery]:
+    return (
+        dashboard_builders.AnnotationQuery()
+        .name("Alerts")
+        .datasource(datasources.PROMETHEUS)
+        .enable(True)
+        .icon_color("red")
+        .expr(queries.firing_alerts())
+        .step("60s")
+        .title_format("{{alertname}}")
+        .text_format("{{slo}} {{budget}} {{graph}} {{team}}")
+        .tag_keys("severity")
+    )
+
+
+def _others() -> Builder[dashboard.DashboardLink]:
+    return (
+        dashboard_builders.DashboardLink("Graphmeter dashboards")
+        .type(dashboard.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(True)
+        .include_vars(True)
+        .keep_time(True)
+    )
+
+
+def _jaeger() -> Builder[dashboard.DashboardLink]:
+    return (
+        dashboard_builders.DashboardLink("Traces in Jaeger")
+        .type(dashboard.DashboardLinkType.LINK)
+        .icon("bolt")
+        .tooltip("Search traces in Explore")
+        .url(links.traces())
+        .target_blank(True)
+    )

@@ -1,0 +1,185 @@
+"""Kinds of panel, each with the looks that all dashboards share: title, question and unit in, SDK builder out.
+
+Every panel says what it shows in a description and has a unit; the lint insists on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, Self, TypeVar
+
+from graphmeter_dashboards import datasources
+from graphmeter_dashboards.sdk import (
+    Builder,
+    Dataquery,
+    bargauge,
+    common,
+    common_builders,
+    dashboard,
+    dashboard_builders,
+    stat,
+    table,
+    text,
+    text_models,
+    timeseries,
+)
+
+GREEN: Final = "green"
+ORANGE: Final = "orange"
+RED: Final = "red"
+BLUE: Final = "blue"
+
+Steps = Sequence[tuple[float | None, str]]
+"""Thresholds: from this value on this colour; the first one from None, which is minus infinity."""
+
+
+class _Panel(Protocol):
+    """What the SDK's panel builders have in common."""
+
+    def title(self, title: str) -> Self: ...
+    def description(self, description: str) -> Self: ...
+    def datasource(self, datasource: common.DataSourceRef) -> Self: ...
+    def unit(self, unit: str) -> Self: ...
+    def span(self, w: int) -> Self: ...
+    def height(self, h: int) -> Self: ...
+    def with_target(self, target: Builder[Dataquery]) -> Self: ...
+    def thresholds(self, thresholds: Builder[dashboard.ThresholdsConfig]) -> Self: ...
+
+
+P = TypeVar("P", bound=_Panel)
+
+
+def _dressed(
+    panel: P, title: str, description: str, targets: Sequence[Builder[Dataquery]], *, unit: str, size: tuple[int, int]
+) -> P:
+    panel = panel.title(title).description(description).datasource(datasources.PROMETHEUS).unit(unit)
+    panel = panel.span(size[0]).height(size[1])
+    for target in targets:
+        panel = panel.with_target(target)
+    return panel
+
+
+def steps(*values: tuple[float | None, str]) -> Builder[dashboard.ThresholdsConfig]:
+    """Colours by value."""
+    thresholds = [dashboard.Threshold(value=value, color=color) for value, color in values]
+    return dashboard_builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(thresholds)
+
+
+def _last() -> common_builders.ReduceDataOptions:
+    return common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def number(
+    title: str,
+    description: str,
+    target: Builder[Dataquery],
+    *,
+    unit: str,
+    size: tuple[int, int],
+    colors: Steps = ((None, BLUE),),
+    decimals: int | None = None,
+    empty: str = "–",
+) -> stat.Panel:
+    """One number; `empty` is shown when the question has no answer."""
+    panel = _dressed(stat.Panel(), title, description, [target], unit=unit, size=size)
+    if decimals is not None:
+        panel = panel.decimals(decimals)
+    return (
+        panel.reduce_options(_last())
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .color_mode(common.BigValueColorMode.VALUE)
+        .no_value(empty)
+        .thresholds(steps(*colors))
+    )
+
+
+def lines(
+    title: str,
+    description: str,
+    targets: Sequence[Builder[Dataquery]],
+    *,
+    unit: str,
+    size: tuple[int, int],
+    stacked: bool = False,
+) -> timeseries.Panel:
+    """Lines over time with a table legend; `stacked` for parts of a whole."""
+    legend = (
+        common_builders.VizLegendOptions()
+        .display_mode(common.LegendDisplayMode.TABLE)
+        .placement(common.LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs(["mean", "max"])
+    )
+    tooltip = (
+        common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
+    )
+    panel = _dressed(timeseries.Panel(), title, description, targets, unit=unit, size=size)
+    panel = panel.min(0).legend(legend).tooltip(tooltip).show_points(common.VisibilityMode.AUTO)
+    if stacked:
+        panel = panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL)).fill_opacity(40)
+    return panel
+
+
+def bars(
+    title: str,
+    description: str,
+    target: Builder[Dataquery],
+    *,
+    unit: str,
+    size: tuple[int, int],
+    colors: Steps,
+    bounds: tuple[float, float],
+    empty: str = "–",
+) -> bargauge.Panel:
+    """One horizontal bar per series."""
+    panel = _dressed(bargauge.Panel(), title, description, [target], unit=unit, size=size)
+    return (
+        panel.min(bounds[0])
+        .max(bounds[1])
+        .no_value(empty)
+        .display_mode(common.BarGaugeDisplayMode.BASIC)
+        .orientation(common.VizOrientation.HORIZONTAL)
+        .reduce_options(_last())
+        .thresholds(steps(*colors))
+    )
+
+
+def grid(
+    title: str,
+    description: str,
+    targets: Sequence[Builder[Dataquery]],
+    *,
+    unit: str,
+    size: tuple[int, int],
+    columns: dict[str, str] | None = None,
+    sort_by: str = "",
+) -> table.Panel:
+    """A table. With `columns` (field → heading, in order) several instant queries are merged on their labels."""
+    panel = _dressed(table.Panel(), title, description, targets, unit=unit, size=size).no_value("–")
+    if columns is not None:
+        order = {field: position for position, field in enumerate(columns)}
+        options: dict[str, Any] = {
+            "excludeByName": {"Time": True},
+            "indexByName": order,
+            "renameByName": columns,
+        }
+        panel = panel.with_transformation(dashboard.DataTransformerConfig(id_val="merge", options={}))
+        panel = panel.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=options))
+    if sort_by:
+        panel = panel.sort_by([common_builders.TableSortByFieldState().display_name(sort_by).desc(True)])
+    return panel
+
+
+def column(panel: table.Panel, name: str, **properties: Any) -> table.Panel:
+    """Set field properties of one column, such as `unit="s"`; `custom_x` stands for `custom.x`."""
+    values = [
+        dashboard.DynamicConfigValue(id_val=key.replace("custom_", "custom."), value=value)
+        for key, value in properties.items()
+    ]
+    return panel.override_by_name(name, values)
+
+
+def prose(title: str, markdown: str, *, size: tuple[int, int]) -> text.Panel:
+    """Words, in Markdown."""
+    panel = text.Panel().title(title).mode(text_models.TextMode.MARKDOWN).content(markdown)
+    return panel.span(size[0]).height(size[1])

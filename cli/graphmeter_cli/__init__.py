@@ -1,1 +1,37 @@
-"""TODO"""
+"""The `graphmeter` command: thin, one file per subcommand; what it does lives in the other packages.
+
+`main` is what the console script calls. It works on a base install too: a command whose extra is missing answers with
+the line that installs it, and `graphmeter --help` never imports what a subcommand needs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["EXTRAS", "main"]
+
+EXTRAS = {"rules": "alerts", "dashboards": "dashboards", "demo": "all"}
+"""The extra a subcommand needs, where it is not `collector`."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed or found wanting, 2 called wrongly."""
+    # A name that the terminal cannot spell must not end a report half-way.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        from graphmeter_cli.group import graphmeter
+
+        graphmeter(prog_name="graphmeter")
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("graphmeter"):
+            raise  # a broken install, not a missing extra
+        sys.exit(_how_to_install(missing.name, sys.argv[1:]))
+
+
+def _how_to_install(module: str, arguments: list[str]) -> str:
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    extra = EXTRAS.get(command, "collector")
+    called = f"graphmeter {command}".rstrip()
+    return f"`{called}` needs {module.partition('.')[0]}, which is not installed: pip install 'graphmeter[{extra}]'"

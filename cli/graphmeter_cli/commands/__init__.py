@@ -1,0 +1,1 @@
+"""One file per subcommand; the click command in each is called `command`."""

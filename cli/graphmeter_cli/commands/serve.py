@@ -1,0 +1,44 @@
+"""`graphmeter serve`: flags in, collector settings out, and the collector runs until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from graphmeter_collector.app import serve
+from graphmeter_collector.errors import CollectorError
+from graphmeter_collector.settings import Settings
+from graphmeter_config import ConfigError
+
+
+@click.command("serve", short_help="Run the collector.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port for OTLP/HTTP, API and metrics.  [default: 4318]")
+@click.option("--database-url", metavar="URL", help="postgresql://… or sqlite:///…  [default: a file in --data-dir]")
+@click.option("--config", metavar="FILE", help="graphmeter.yaml to use.  [default: ./graphmeter.yaml if it exists]")
+@click.option(
+    "--forward", multiple=True, metavar="URL", help="OTLP/HTTP backend to send every span on to; may be repeated."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded SQLite database.")
+@click.option("--allow-anonymous", is_flag=True, default=None, help="Listen beyond this machine without API keys.")
+@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="[default: auto]")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
+def command(**flags: Any) -> None:
+    """Run the collector: OTLP/HTTP in; database, metrics, API and forwarded traces out.
+
+    Every flag can also be set as GRAPHMETER_<FLAG> in the environment: GRAPHMETER_DATABASE_URL. Stops cleanly on
+    SIGTERM and Ctrl-C; nothing acknowledged is lost.
+
+    \b
+    Examples:
+      graphmeter serve
+      graphmeter serve --forward http://localhost:14318
+      graphmeter serve --host 0.0.0.0 --allow-anonymous --database-url postgresql://graphmeter@db/graphmeter
+    """
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    try:
+        serve(Settings(**given))
+    except (CollectorError, ConfigError, ValueError) as problem:
+        raise click.ClickException(str(problem)) from problem

@@ -1,0 +1,58 @@
+"""`graphmeter trace`: a run's id in, its tree out: every span with time, tokens, cost, attempts and errors."""
+
+from __future__ import annotations
+
+import click
+
+from graphmeter_cli import reading, render
+from graphmeter_cli.options import Source, reads_reports
+from graphmeter_cli.tree import trace_tree
+from graphmeter_cli.units import count, duration, moment, plural, usd
+from graphmeter_collector.reports import Reader, RunRow, SpanRow
+
+_SHORTEST_PREFIX = 8  # characters; the Reader's own limit
+
+
+@click.command("trace", short_help="Show one run as a tree.")
+@click.argument("run")
+@reads_reports
+def command(*, run: str, source: Source, as_json: bool) -> None:
+    """Show RUN as a tree: status, duration, tokens, cost, attempts and errors of every span.
+
+    RUN is a run id, a trace id, or the beginning of either (8 characters or more) where only one run has it.
+
+    \b
+    Examples:
+      graphmeter trace 019aa2f0-6f0e-7d10-a6a3-3e0c3a52a1de
+      graphmeter trace 019aa2f0 --json
+    """
+    if len(run) < _SHORTEST_PREFIX:
+        raise click.BadParameter(f"{run!r} is too short: give {_SHORTEST_PREFIX} characters or more", param_hint="RUN")
+    row, spans = reading.ask(source, lambda reader: _look_up(reader, run))
+    if as_json:
+        render.print_json({"run": row, "spans": spans})
+        return
+    console = render.console()
+    console.print(trace_tree(row, spans, ascii_only=console.options.ascii_only))
+    click.echo()
+    console.print(render.status_text(row.status), _summary(row), sep="  ")
+
+
+async def _look_up(reader: Reader, reference: str) -> tuple[RunRow, list[SpanRow]]:
+    row = await reader.run(reference)
+    if row is None:
+        raise click.ClickException(f"no run {reference!r}: `graphmeter runs` lists them")
+    return row, await reader.spans(row.trace_id)
+
+
+def _summary(row: RunRow) -> str:
+    parts = [
+        f"{moment(row.started_ns)} UTC",
+        duration(row.duration_ns),
+        plural(row.steps, "step"),
+        plural(row.model_calls, "model call"),
+        plural(row.tool_calls, "tool call"),
+        f"{count(row.input_tokens)} tokens in, {count(row.output_tokens)} out",
+        usd(row.cost_nano) + (f" and {plural(row.unpriced_calls, 'unpriced call')}" if row.unpriced_calls else ""),
+    ]
+    return "  ".join(parts)

@@ -1,0 +1,155 @@
+"""Values as people type them on the command line: money, durations, moments, months, and where to read from.
+
+Each type turns text into the integers of `reports` (nano-USD, ns) or fails with one sentence (exit code 2).
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from graphmeter import names
+from graphmeter_cli.units import NS_PER_S
+from graphmeter_config import duration as durations
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Usd(click.ParamType[int]):
+    """`0.05` or `$0.05` → nano-USD."""
+
+    name = "usd"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            amount = Decimal(str(value).removeprefix("$"))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or amount < 0:
+            self.fail(f"{value!r} is not an amount in USD: write 0.05", param, ctx)
+        return int(amount * names.NANO_PER_USD)
+
+
+class Duration(click.ParamType[int]):
+    """`2s`, `500ms`, `24h`, `30d` → ns."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        parsed = _duration_ns(str(value))
+        if parsed is None:
+            self.fail(f"{value!r} is not a duration: write 500ms, 2s, 15m, 24h or 30d", param, ctx)
+        return parsed
+
+
+class Since(click.ParamType[int]):
+    """`24h` (ago), `2026-11-01` or `2026-11-01T12:00` (UTC unless it names an offset) → ns since the epoch."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        ago = _duration_ns(str(value))
+        if ago is not None:
+            return max(time.time_ns() - ago, 0)
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is neither a duration nor a date: write 24h, 7d or 2026-11-01", param, ctx)
+        return max(_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC)), 0)
+
+
+class Month(click.ParamType[tuple[int, int]]):
+    """`2026-11` → that month in UTC as [since, until) in ns."""
+
+    name = "month"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            first = datetime.strptime(str(value), "%Y-%m").replace(tzinfo=UTC)
+            following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+        except ValueError:
+            self.fail(f"{value!r} is not a month: write 2026-11", param, ctx)
+        return max(_ns(first), 0), max(_ns(following), 0)
+
+
+def _ns(moment: datetime) -> int:
+    return int(moment.timestamp()) * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a report reads: a collector's HTTP API if `url` is set, else a database."""
+
+    url: str = ""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means the SQLite file in `data_dir`."""
+    data_dir: Path | None = None
+    """None means the collector's default."""
+
+
+def reads_reports(function: _Function) -> _Function:
+    """Add --url, --database-url, --data-dir and --json to a command; it receives `source: Source` and `as_json: bool`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+    @click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        envvar="GRAPHMETER_DATA_DIR",
+        help="Folder of the embedded SQLite database. [env: GRAPHMETER_DATA_DIR]",
+    )
+    @click.option(
+        "--database-url",
+        envvar="GRAPHMETER_DATABASE_URL",
+        metavar="URL",
+        help="Database to read, postgresql://… or sqlite:///…. [env: GRAPHMETER_DATABASE_URL]",
+    )
+    @click.option(
+        "--url",
+        envvar="GRAPHMETER_URL",
+        metavar="URL",
+        help="Collector to ask over HTTP, http://host:4318. [env: GRAPHMETER_URL]",
+    )
+    @functools.wraps(function)
+    def with_source(
+        *, url: str | None, database_url: str | None, data_dir: Path | None, as_json: bool, **rest: Any
+    ) -> Any:
+        source = _choose(click.get_current_context(), url or "", database_url or "", data_dir)
+        return function(source=source, as_json=as_json, **rest)
+
+    return with_source  # type: ignore[return-value]
+
+
+def _choose(ctx: click.Context, url: str, database_url: str, data_dir: Path | None) -> Source:
+    """What was typed beats the environment; typing a collector and a database at once is a contradiction."""
+    typed = {
+        name
+        for name in ctx.params
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and ctx.params[name]
+    }
+    database_typed = typed & {"database_url", "data_dir"}
+    if "url" in typed and database_typed:
+        raise click.UsageError(
+            "--url asks a collector, --database-url and --data-dir read a database: give one of them"
+        )
+    if url and not database_typed:
+        return Source(url=url.rstrip("/"))
+    if "data_dir" in typed and "database_url" not in typed:
+        database_url = ""
+    return Source(database_url=database_url, data_dir=data_dir)

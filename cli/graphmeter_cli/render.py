@@ -1,0 +1,202 @@
+"""Report rows in, rich tables and trees out; and the exact JSON of the same rows.
+
+Names in a report come from other people's programs: they are shown as plain text (no markup, no control characters).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from graphmeter import names
+from graphmeter_cli.units import count, duration, moment, plural, usd, usd_places
+from graphmeter_collector.reports import CostRow, NodeRow, RunRow
+
+STYLES = {
+    names.OK: "green",
+    names.ERROR: "bold red",
+    names.LOST: "bold red",
+    names.INTERRUPTED: "yellow",
+    names.CANCELLED: "yellow",
+    names.RUNNING: "cyan",
+}
+_MARKS = {
+    names.OK: ("✓", "+"),
+    names.ERROR: ("✗", "x"),
+    names.LOST: ("?", "?"),
+    names.INTERRUPTED: ("‖", "="),
+    names.CANCELLED: ("⊘", "/"),
+    names.RUNNING: ("…", "~"),
+}
+"""Mark of a status, and the one for terminals without Unicode."""
+
+_PIPED_WIDTH = 200
+"""Columns when the output is no terminal: a table in a file or a pipe is not cut to an imagined screen."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on stdout (or stderr) as they are now; wide when nobody watches."""
+    file = sys.stderr if stderr else sys.stdout
+    width = None if file.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+    return Console(file=file, width=width, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print rows (dataclasses, or lists and dicts of them) as indented JSON: the fields of `reports`, integers as stored."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=asdict))
+
+
+def plain(value: str, style: str = "", *, empty: str = "") -> Text:
+    """Somebody else's text, harmless: control characters become `\\x1b`-like escapes."""
+    shown = value or empty
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+    return Text(shown, style)
+
+
+def mark(status: str, *, ascii_only: bool = False) -> Text:
+    """The sign of a status: ✓ ok, ✗ error, ? lost, ‖ interrupted, ⊘ cancelled, … running."""
+    signs = _MARKS.get(status, ("·", "."))
+    return Text(signs[1] if ascii_only else signs[0], STYLES.get(status, ""))
+
+
+def status_text(status: str) -> Text:
+    return plain(status, STYLES.get(status, ""))
+
+
+def table(*columns: str, title: str = "") -> Table:
+    """An open table; a column whose heading ends in `>` is right-aligned, in `!` keeps its full width."""
+    result = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        number, whole = column.endswith(">"), column.endswith("!")
+        heading = column.rstrip(">!")
+        result.add_column(heading, justify="right" if number else "left", no_wrap=number or whole, overflow="fold")
+    return result
+
+
+def run_table(rows: Sequence[RunRow]) -> Table:
+    """Runs, one a line, in the order given."""
+    result = table(
+        "started (UTC)!",
+        "run!",
+        "graph",
+        "team",
+        "status!",
+        "duration>",
+        "steps>",
+        "calls>",
+        "tokens>",
+        "USD>",
+        "error",
+    )
+    places = usd_places(row.cost_nano for row in rows)
+    for row in rows:
+        result.add_row(
+            moment(row.started_ns),
+            plain(row.run_id, empty=row.trace_id),
+            plain(row.graph),
+            plain(row.team, empty=names.UNATTRIBUTED),
+            status_text(row.status),
+            duration(row.duration_ns),
+            count(row.steps),
+            count(row.model_calls),
+            count(row.input_tokens + row.output_tokens),
+            usd(row.cost_nano, places) + ("+?" if row.unpriced_calls else ""),
+            plain(row.error_type, "red"),
+        )
+    return result
+
+
+def node_table(rows: Sequence[NodeRow], title: str = "") -> Table:
+    """Nodes with runs, errors, latency of attempts, tokens and spend; the service is shown where there are several."""
+    several = len({(row.service, row.environment) for row in rows}) > 1
+    places = usd_places(row.cost_nano for row in rows)
+    columns = ("runs>", "errors>", "retries>", "p50>", "p95>", "p99>", "calls>", "tokens in>", "tokens out>", "USD>")
+    result = table(*(("service",) if several else ()), "graph", "node", *columns, title=title)
+    for row in sorted(rows, key=lambda row: (row.service, row.environment, row.graph, row.node)):
+        service = f"{row.service} ({row.environment})" if row.environment else row.service
+        result.add_row(
+            *((plain(service),) if several else ()),
+            plain(row.graph),
+            plain(row.node),
+            count(row.runs),
+            Text(count(row.errors), "red" if row.errors else ""),
+            count(row.attempts - row.runs),
+            duration(row.p50_ns),
+            duration(row.p95_ns),
+            duration(row.p99_ns),
+            count(row.model_calls),
+            count(row.input_tokens),
+            count(row.output_tokens),
+            usd(row.cost_nano, places),
+        )
+    return result
+
+
+def cost_table(rows: Sequence[CostRow], by: Sequence[str], title: str = "") -> Table:
+    """Spend per group, dearest first, groups that name nothing as `unattributed` at the end, and the total."""
+    total = sum(row.cost_nano for row in rows)
+    places = usd_places([*(row.cost_nano for row in rows), total])
+    result = table(*by, "calls>", "cached>", "tokens in>", "tokens out>", "USD>", "share>", "saved USD>", title=title)
+    unsaid = [row for row in rows if not all(row.group.values())]
+    for row in [*(row for row in rows if all(row.group.values())), *unsaid]:
+        loose = "yellow" if row in unsaid else ""
+        result.add_row(
+            *(plain(row.group[name], loose, empty=names.UNATTRIBUTED) for name in by),
+            *_cost_cells([row], places),
+            f"{row.cost_nano / total * 100:.1f} %" if total else "-",
+            _saved([row]),
+        )
+    result.add_section()
+    heading = ["total", *[""] * (len(by) - 1)] if by else []
+    result.add_row(*heading, *_cost_cells(rows, places), "", _saved(rows), style="bold")
+    return result
+
+
+def _cost_cells(rows: Iterable[CostRow], places: int) -> list[str]:
+    rows = list(rows)
+    return [
+        count(sum(row.calls for row in rows)),
+        count(sum(row.cache_hits for row in rows)),
+        count(tokens_in(rows)),
+        count(tokens_out(rows)),
+        usd(sum(row.cost_nano for row in rows), places),
+    ]
+
+
+def _saved(rows: Iterable[CostRow]) -> str:
+    saved = sum(row.saved_nano for row in rows)
+    return usd(saved) if saved else ""
+
+
+def tokens_in(rows: Iterable[CostRow]) -> int:
+    """Input tokens of all buckets."""
+    return sum(row.tokens.get(bucket, 0) for row in rows for bucket in names.INPUT_TOKEN_TYPES)
+
+
+def tokens_out(rows: Iterable[CostRow]) -> int:
+    """Output tokens of all buckets."""
+    return sum(row.tokens.get(bucket, 0) for row in rows for bucket in names.OUTPUT_TOKEN_TYPES)
+
+
+def cost_notes(rows: Sequence[CostRow]) -> list[str]:
+    """What the sums leave out, in sentences: calls without a price, calls without usage. Empty when nothing is missing."""
+    notes = []
+    if unpriced := sum(row.unpriced_calls for row in rows):
+        notes.append(
+            f"{plural(unpriced, 'call')} could not be priced and cost more than shown: "
+            "add a price for the model under `prices:` in graphmeter.yaml."
+        )
+    if missing := sum(row.usage_missing_calls for row in rows):
+        notes.append(f"{plural(missing, 'call')} reported no token usage; their cost is not known.")
+    return notes

@@ -223,7 +223,11 @@ def _spend() -> list[Builder[dashboard.Panel]]:
         panels.lines(
             "Spend per model",
             "USD per hour at the speed of the moment.",
-            [over_time(queries.per_second(names.COST, by=("provider", "model"), times=_HOUR), "{{provider}} {{model}}")],
+            [
+                over_time(
+                    queries.per_second(names.COST, by=("provider", "model"), times=_HOUR), "{{provider}} {{model}}"
+                )
+            ],
             unit=units.Dollars,
             size=size,
             stacked=True,

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from graphmeter import names
-from graphmeter_cli.units import count, duration, moment, plural, usd, usd_places
-from graphmeter_collector.reports import CostRow, NodeRow, RunRow
+from graphmeter_cli.units import NS_PER_S, count, duration, moment, percent, plural, usd, usd_places
+from graphmeter_collector.reports import BudgetRow, CostRow, NodeRow, RunRow, SloRow
 
 STYLES = {
     names.OK: "green",
@@ -200,3 +200,38 @@ def cost_notes(rows: Sequence[CostRow]) -> list[str]:
     if missing := sum(row.usage_missing_calls for row in rows):
         notes.append(f"{plural(missing, 'call')} reported no token usage; their cost is not known.")
     return notes
+
+
+def slo_table(rows: Sequence[SloRow], title: str = "") -> Table:
+    """Objectives, what was achieved, and how much of the error budget is left."""
+    result = table("SLO", "graph", "objective>", "window>", "good>", "bad>", "achieved>", "budget left>", title=title)
+    for row in rows:
+        left = row.budget_remaining_ratio
+        result.add_row(
+            plain(row.slo),
+            plain(row.graph, empty="all"),
+            f"{row.objective_percent} %",
+            duration(row.window_s * NS_PER_S),
+            count(row.good),
+            count(row.bad),
+            percent(row.achieved_ratio, 2),
+            Text(percent(left), "" if left is None else "green" if left > 0 else "bold red"),
+        )
+    return result
+
+
+def budget_table(rows: Sequence[BudgetRow], title: str = "") -> Table:
+    """Budgets, what was spent of them in their current period, and the thresholds crossed."""
+    places = usd_places([amount for row in rows for amount in (row.limit_nano, row.spent_nano)])
+    result = table("budget", "team", "limit>", "spent>", "used>", "crossed", "until (UTC)!", title=title)
+    for row in rows:
+        result.add_row(
+            plain(row.budget),
+            plain(row.team, empty=names.UNATTRIBUTED),
+            usd(row.limit_nano, places),
+            usd(row.spent_nano, places),
+            Text(percent(row.used_ratio), "red" if row.crossed else "green"),
+            plain(", ".join(row.crossed), "red"),
+            moment(row.period_end_ns),
+        )
+    return result

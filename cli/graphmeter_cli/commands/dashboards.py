@@ -1,0 +1,35 @@
+"""`graphmeter dashboards`: graphmeter.yaml in, Grafana dashboards out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from graphmeter_dashboards import write
+from graphmeter_cli.configuration import configured
+from graphmeter_config import Config
+
+
+@click.group("dashboards", short_help="Build Grafana dashboards.")
+def command() -> None:
+    """Build Grafana dashboards."""
+
+
+@command.command("build", short_help="Write dashboard files.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write into.")
+@configured
+def build(*, out: Path, config: Config) -> None:
+    """Write Grafana dashboards as JSON, ready for provisioning or import.
+
+    \b
+    Examples:
+      graphmeter dashboards build --out dashboards/generated
+      graphmeter dashboards build --out /var/lib/grafana/dashboards --config /etc/graphmeter/graphmeter.yaml
+    """
+    try:
+        written = write(config, out)
+    except OSError as problem:
+        raise click.ClickException(f"cannot write to {out}: {problem.strerror}") from problem
+    for path in written:
+        click.echo(path)

@@ -1,0 +1,1 @@
+"""What `graphmeter demo` does: run the example graphs, verify what was stored, show it."""

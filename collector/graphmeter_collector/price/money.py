@@ -1,0 +1,47 @@
+"""Exact amounts in, integer nano-USD out: the one place where money is rounded.
+
+An exact amount is an integer in units of nano-USD / `scale`. A call's total is rounded once, half to even, so that a
+million roundings do not drift upwards; its parts then share that total by largest remainder, so parts always sum to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
+from operator import itemgetter
+
+from graphmeter.names import NANO_PER_USD
+
+# Wide enough for any price times any count; trapping Inexact turns silent rounding into an error.
+EXACT = Context(prec=100, traps=[Inexact])
+
+
+def nano_of(usd: Decimal) -> int:
+    """Nano-USD nearest to an amount in USD; ties go to the even one."""
+    return int((usd * NANO_PER_USD).to_integral_value(rounding=ROUND_HALF_EVEN))
+
+
+def round_half_even(exact: int, scale: int) -> int:
+    """`exact / scale` to the nearest integer; ties go to the even one."""
+    quotient, remainder = divmod(exact, scale)
+    twice = remainder * 2
+    return quotient + (twice > scale or (twice == scale and quotient % 2))
+
+
+def split(exact_parts: Sequence[int], scale: int) -> tuple[int, tuple[int, ...]]:
+    """Total in nano-USD, rounded once, and its parts in the order given.
+
+    Each part is its exact value rounded up or down to a whole nano-USD. Among equal remainders the earlier part wins,
+    so the same call always splits the same way.
+    """
+    if scale == 1:
+        return sum(exact_parts), tuple(exact_parts)
+    total = round_half_even(sum(exact_parts), scale)
+    floors, remainders = zip(*(divmod(part, scale) for part in exact_parts), strict=True)
+    missing = total - sum(floors)
+    if not missing:
+        return total, floors
+    shares = list(floors)
+    for index, _ in sorted(enumerate(remainders), key=itemgetter(1), reverse=True)[:missing]:
+        shares[index] += 1
+    return total, tuple(shares)

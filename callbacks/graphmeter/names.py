@@ -295,6 +295,12 @@ COLLECTOR_DUPLICATE = Metric(
 COLLECTOR_REJECTED = Metric(
     PREFIX + "collector_spans_rejected_total", "counter", "Spans refused, by reason.", ("reason",)
 )
+COLLECTOR_REPAIRED = Metric(
+    PREFIX + "collector_values_repaired_total",
+    "counter",
+    "Values of accepted spans that were cut, clamped or replaced, by reason.",
+    ("reason",),
+)
 COLLECTOR_REQUESTS_REFUSED = Metric(
     PREFIX + "collector_requests_refused_total", "counter", "Requests refused whole, by reason.", ("reason",)
 )

@@ -6,7 +6,9 @@ CollectorError
 │   ├── Unsupported      content type or encoding unknown                HTTP 415
 │   └── TooLarge         over a limit, before or after decompression     HTTP 413
 ├── Transient            may work later: back off and retry              HTTP 503 + Retry-After
-│   └── StoreUnavailable the database is away or its transaction failed
+│   ├── StoreUnavailable the database is away or its transaction failed
+│   ├── TooManyRequests  the queue before the database is full
+│   └── Stopping         the collector is shutting down
 └── StartupError         the collector cannot start; the message says what to change
 """
 
@@ -62,6 +64,22 @@ class StoreUnavailable(Transient):
     """The database is away, or its transaction failed for a reason that passes."""
 
     reason = "store_unavailable"
+
+
+class TooManyRequests(Transient):
+    """The queue before the database is full.
+
+    Answered with 503, not 429: the OTLP specification retries both, but official Python exporters in the field
+    (1.36 for one) drop a batch that was answered with 429.
+    """
+
+    reason = "queue_full"
+
+
+class Stopping(Transient):
+    """The collector is shutting down; another one, or this one restarted, will take the spans."""
+
+    reason = "stopping"
 
 
 class StartupError(CollectorError):

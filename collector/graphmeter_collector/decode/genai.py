@@ -1,0 +1,141 @@
+"""GenAI attributes of any OpenTelemetry sender: the newest conventions, and the older names still in the field.
+
+In: a span's attributes. Out: whether it is a model, tool or retriever call, by which provider and model, with what usage.
+Pinned to semantic-conventions-genai main of 2026-11; older names from semantic-conventions v1.27 to v1.42.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Final
+
+from graphmeter import names
+from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, seconds
+from graphmeter_collector.decode.usage import Reported, exclusive
+from graphmeter_collector.records import TokenUsage
+
+_SYSTEM: Final = "gen_ai.system"  # until v1.36
+_PROMPT_TOKENS: Final = "gen_ai.usage.prompt_tokens"  # until v1.26
+_COMPLETION_TOKENS: Final = "gen_ai.usage.completion_tokens"
+_CACHE_CREATION: Final = "gen_ai.usage.cache_creation.input_tokens"  # until v1.42
+_CACHE_CREATION_FLAT: Final = "gen_ai.usage.cache_creation_input_tokens"
+_CACHE_READ_FLAT: Final = "gen_ai.usage.cache_read_input_tokens"
+_AUDIO_CACHE_READ: Final = "gen_ai.usage.audio.cache_read.input_tokens"
+_IMAGE_CACHE_READ: Final = "gen_ai.usage.image.cache_read.input_tokens"
+
+_USAGE_KEYS: Final = (
+    names.USAGE_INPUT,
+    names.USAGE_OUTPUT,
+    names.USAGE_CACHE_READ,
+    names.USAGE_CACHE_WRITE,
+    names.USAGE_REASONING,
+    names.USAGE_AUDIO_INPUT,
+    names.USAGE_AUDIO_OUTPUT,
+    names.USAGE_IMAGE_INPUT,
+    names.USAGE_IMAGE_OUTPUT,
+    names.CACHE_WRITE_5M_TOKENS,
+    names.CACHE_WRITE_1H_TOKENS,
+    _PROMPT_TOKENS,
+    _COMPLETION_TOKENS,
+    _CACHE_CREATION,
+    _CACHE_CREATION_FLAT,
+    _CACHE_READ_FLAT,
+    _AUDIO_CACHE_READ,
+    _IMAGE_CACHE_READ,
+)
+
+GENAI: Final[Table] = MappingProxyType(
+    {
+        names.OPERATION: label,
+        names.PROVIDER: label,
+        _SYSTEM: label,
+        names.REQUEST_MODEL: label,
+        names.RESPONSE_MODEL: label,
+        names.RESPONSE_ID: label,
+        names.CONVERSATION_ID: label,
+        names.TOOL_NAME: label,
+        names.DATA_SOURCE_ID: label,
+        names.ERROR_TYPE: label,
+        names.TIME_TO_FIRST_CHUNK: seconds,
+        names.CACHE_HIT: flag,
+        names.USAGE_MISSING: flag,
+        **dict.fromkeys(_USAGE_KEYS, count),
+        **dict.fromkeys((names.SAVED_PREFIX + key for key in _USAGE_KEYS), count),
+    }
+)
+
+_KIND_OF_OPERATION: Final = MappingProxyType(
+    {
+        names.OP_CHAT: names.MODEL,
+        names.OP_TEXT: names.MODEL,
+        names.OP_EMBEDDINGS: names.MODEL,
+        "generate_content": names.MODEL,
+        names.OP_TOOL: names.TOOL,
+        names.OP_RETRIEVAL: names.RETRIEVER,
+    }
+)
+"""Other operations (invoke_agent, plan …) contain calls; their usage repeats that of the calls and is never billed."""
+
+_PROVIDER_OF_SYSTEM: Final = MappingProxyType(
+    {
+        "az.ai.inference": "azure.ai.inference",
+        "az.ai.openai": "azure.ai.openai",
+        "gemini": "gcp.gemini",
+        "vertex_ai": "gcp.vertex_ai",
+        "xai": "x_ai",
+    }
+)
+"""Values that gen_ai.system had and gen_ai.provider.name renamed; all others stayed."""
+
+
+def kind(found: dict[str, Any]) -> str:
+    """What a foreign span stands for: one of `graphmeter.names.KINDS`."""
+    operation = found.get(names.OPERATION)
+    if operation is None:
+        # Before v1.30 some instrumentations sent model and usage without naming the operation.
+        is_call = (names.REQUEST_MODEL in found or names.RESPONSE_MODEL in found) and usage_reported(found)
+        return names.MODEL if is_call else names.SPAN
+    return _KIND_OF_OPERATION.get(operation, names.SPAN)
+
+
+def provider(found: dict[str, Any]) -> str:
+    named: str = found.get(names.PROVIDER) or ""
+    if named:
+        return named
+    system: str = found.get(_SYSTEM, "")
+    return _PROVIDER_OF_SYSTEM.get(system, system)
+
+
+def usage_reported(found: dict[str, Any], prefix: str = "") -> bool:
+    """Whether the provider's answer named any tokens; a count of zero is a report."""
+    return any(prefix + key in found for key in _USAGE_KEYS)
+
+
+def usage(found: dict[str, Any], repairs: Repairs, prefix: str = "") -> TokenUsage:
+    """Exclusive buckets of the call; with `prefix` those that a cached answer did not have to consume."""
+
+    def first(*keys: str) -> int | None:
+        for key in keys:
+            value: int | None = found.get(prefix + key)
+            if value is not None:
+                return value
+        return None
+
+    reported = Reported(
+        input=first(names.USAGE_INPUT, _PROMPT_TOKENS),
+        output=first(names.USAGE_OUTPUT, _COMPLETION_TOKENS),
+        cache_read=first(names.USAGE_CACHE_READ, _CACHE_READ_FLAT) or 0,
+        cache_write=first(names.USAGE_CACHE_WRITE, _CACHE_CREATION, _CACHE_CREATION_FLAT) or 0,
+        cache_write_5m=first(names.CACHE_WRITE_5M_TOKENS) or 0,
+        cache_write_1h=first(names.CACHE_WRITE_1H_TOKENS) or 0,
+        audio_input=_uncached(first(names.USAGE_AUDIO_INPUT), first(_AUDIO_CACHE_READ)),
+        image_input=_uncached(first(names.USAGE_IMAGE_INPUT), first(_IMAGE_CACHE_READ)),
+        reasoning=first(names.USAGE_REASONING) or 0,
+        audio_output=first(names.USAGE_AUDIO_OUTPUT) or 0,
+        image_output=first(names.USAGE_IMAGE_OUTPUT) or 0,
+    )
+    return exclusive(reported, repairs)
+
+
+def _uncached(total: int | None, cached: int | None) -> int:
+    return max((total or 0) - (cached or 0), 0)

@@ -1,0 +1,68 @@
+"""Spans of our own client: everything is said on the span itself, so each one is attributed alone.
+
+In: attributes of a span and of its resource. Out: what they say about identity and attribution.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Final
+
+from graphmeter import names
+from graphmeter_collector.decode.attributes import Table, flag, label, ordinal, span_id
+from graphmeter_collector.decode.genai import GENAI
+
+ATTRIBUTION: Final[Table] = MappingProxyType(
+    dict.fromkeys(
+        (
+            names.GRAPH,
+            names.NODE_PATH,
+            names.TEAM,
+            names.TENANT,
+            names.ENVIRONMENT,
+            names.RELEASE,
+            names.USER,
+            names.SESSION,
+        ),
+        label,
+    )
+)
+"""Read on spans of every sender: whoever sets them means them."""
+
+OWN: Final[Table] = MappingProxyType(
+    {
+        **GENAI,
+        **ATTRIBUTION,
+        names.KIND: label,
+        names.RUN_ID: label,
+        names.STATUS: label,
+        names.ATTEMPT: ordinal,
+        names.ATTEMPT_FINAL: flag,
+        names.ATTEMPT_SPAN: span_id,
+        names.LANGGRAPH_STEP: ordinal,
+    }
+)
+
+FOREIGN: Final[Table] = MappingProxyType({**GENAI, **ATTRIBUTION})
+
+RESOURCE: Final[Table] = MappingProxyType(
+    dict.fromkeys(
+        (
+            names.SERVICE_NAME,
+            names.SERVICE_VERSION,
+            names.DEPLOYMENT_ENVIRONMENT,
+            names.DEPLOYMENT_ENVIRONMENT_OLD,
+            names.RESOURCE_TEAM,
+            names.TENANT,
+        ),
+        label,
+    )
+)
+
+_OWN_KINDS: Final = frozenset(names.KINDS) - {names.SPAN}
+
+
+def kind(found: dict[str, Any]) -> str:
+    """The kind a span of ours claims; `span` when it claims none that exists (a newer client)."""
+    claimed: str = found.get(names.KIND, "")
+    return claimed if claimed in _OWN_KINDS else names.SPAN

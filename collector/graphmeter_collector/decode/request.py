@@ -1,0 +1,254 @@
+"""One OTLP trace request in; a SpanRecord per good span out, and a sentence per span that will never be stored.
+
+The one pass over a request: resource and scope are read once and shared, each span is read through the table of its
+dialect. Nothing here waits or looks anything up, so the same bytes give the same records wherever they are decoded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from graphmeter import names
+from graphmeter_collector.decode import genai, own
+from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick, pick_tags
+from graphmeter_collector.records import NO_USAGE, Envelope, Rejection, SpanRecord
+
+DAY_NS: Final = 86_400_000_000_000
+_NO_TRACE_ID: Final = bytes(16)
+_NO_SPAN_ID: Final = bytes(8)
+_EXCEPTION_TYPE: Final = {"exception.type": label}
+
+
+class Window(NamedTuple):
+    """Starts that are accepted, ns since the epoch, both ends included.
+
+    Bounded so that a span lies in a partition that still exists: only then can a second delivery be seen as such.
+    """
+
+    oldest_ns: int
+    newest_ns: int
+
+    @classmethod
+    def around(cls, now_ns: int, retention_days: int) -> Window:
+        """From a day before the end of retention to a day ahead, for clocks that are off."""
+        return cls(now_ns - (retention_days + 1) * DAY_NS, now_ns + DAY_NS)
+
+
+class Decoded(NamedTuple):
+    """What became of one request."""
+
+    records: list[SpanRecord]
+    rejections: list[Rejection]
+    repairs: Repairs
+    """Values changed in `records`, by reason."""
+
+
+class _Origin(NamedTuple):
+    """What the resource says, for all its spans."""
+
+    service: str
+    environment: str
+    team: str
+    tenant: str
+    release: str
+
+
+def decode_request(message: ExportTraceServiceRequest, window: Window) -> Decoded:
+    """Read every span of a request."""
+    decoded = Decoded([], [], Counter())
+    for resource_spans in message.resource_spans:
+        origin = _origin(resource_spans.resource, decoded.repairs)
+        for scope_spans in resource_spans.scope_spans:
+            envelope = _envelope(resource_spans, scope_spans)
+            read = _read_own if scope_spans.scope.name == names.SCOPE else _read_foreign
+            for span in scope_spans.spans:
+                rejection = _fault(span, window)
+                if rejection is not None:
+                    decoded.rejections.append(rejection)
+                    continue
+                record = SpanRecord(
+                    trace_id=span.trace_id,
+                    span_id=span.span_id,
+                    parent_id=_parent(span, decoded.repairs),
+                    name=clean(span.name, LABEL_BYTES, decoded.repairs),
+                    kind=names.SPAN,
+                    start_ns=span.start_time_unix_nano,
+                    end_ns=span.end_time_unix_nano,
+                    envelope=envelope,
+                    body=span.SerializeToString(),
+                    service=origin.service,
+                )
+                read(record, span, origin, decoded.repairs)
+                decoded.records.append(record)
+    return decoded
+
+
+def _fault(span: Span, window: Window) -> Rejection | None:
+    """Why a span cannot be stored, if so: without ids it cannot be told from its copies, without time it has no place."""
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    if len(span.trace_id) != 16 or span.trace_id == _NO_TRACE_ID:
+        return _reject("no_ids", span, "needs a trace id of 16 bytes, not all zero")
+    if len(span.span_id) != 8 or span.span_id == _NO_SPAN_ID:
+        return _reject("no_ids", span, "needs a span id of 8 bytes, not all zero")
+    if start == 0:
+        return _reject("no_start", span, "has no start time: set start_time_unix_nano")
+    if end < start:
+        return _reject("ends_before_start", span, f"ends {start - end} ns before it starts: check the sender's clock")
+    if start < window.oldest_ns:
+        return _reject("too_old", span, "started before the retention of spans: it would be deleted at once")
+    if start > window.newest_ns:
+        return _reject("in_the_future", span, "starts more than a day from now: check the sender's clock")
+    return None
+
+
+def _reject(reason: str, span: Span, why: str) -> Rejection:
+    return Rejection(reason, f"span {span.name[:80]!r} (id {span.span_id[:8].hex() or 'missing'}) {why}")
+
+
+def _parent(span: Span, repairs: Repairs) -> bytes:
+    parent = span.parent_span_id
+    if not parent or parent == _NO_SPAN_ID:
+        return b""
+    if len(parent) != 8 or parent == span.span_id:
+        repairs["bad_parent"] += 1
+        return b""
+    return parent
+
+
+def _origin(resource: Resource, repairs: Repairs) -> _Origin:
+    found = pick(resource.attributes, own.RESOURCE, repairs)
+    return _Origin(
+        service=found.get(names.SERVICE_NAME, ""),
+        environment=found.get(names.DEPLOYMENT_ENVIRONMENT) or found.get(names.DEPLOYMENT_ENVIRONMENT_OLD, ""),
+        team=found.get(names.RESOURCE_TEAM, ""),
+        tenant=found.get(names.TENANT, ""),
+        release=found.get(names.SERVICE_VERSION, ""),
+    )
+
+
+def _envelope(resource_spans: ResourceSpans, scope_spans: ScopeSpans) -> Envelope:
+    return envelope(
+        resource_spans.resource,
+        scope_spans.scope,
+        resource_spans.schema_url,
+        scope_spans.schema_url,
+    )
+
+
+def envelope(resource: Resource, scope: InstrumentationScope, resource_schema: str, scope_schema: str) -> Envelope:
+    """Resource and scope as bytes, named by their content."""
+    repairs: Repairs = (
+        Counter()
+    )  # a schema URL is passed on, never shown or grouped by: cutting one is not worth a metric
+    parts = (
+        resource.SerializeToString(deterministic=True),
+        scope.SerializeToString(deterministic=True),
+        clean(resource_schema, LABEL_BYTES, repairs),
+        clean(scope_schema, LABEL_BYTES, repairs),
+    )
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return Envelope(digest.digest(), *parts)
+
+
+def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs) -> None:
+    found = pick(span.attributes, own.OWN, repairs)
+    record.kind = own.kind(found)
+    record.run_id = found.get(names.RUN_ID, "")
+    record.step = found.get(names.LANGGRAPH_STEP, 0)
+    record.attempt = max(found.get(names.ATTEMPT, 1), 1)
+    record.attempt_final = found.get(names.ATTEMPT_FINAL, True)
+    record.attempt_span = found.get(names.ATTEMPT_SPAN, b"")
+    _attribute(record, found, origin)
+    # An unnamed graph takes the name of its service.
+    record.graph = record.graph or origin.service
+    record.tags = pick_tags(span.attributes, names.TAG_PREFIX, repairs)
+    claimed = found.get(names.STATUS, "")
+    if record.kind == names.START:
+        record.status = names.RUNNING
+        record.forwardable = False
+    else:
+        _read_status(record, span, found, repairs)
+        if claimed in names.SPAN_STATUSES:
+            record.status = claimed
+    _read_call(record, found, repairs)
+
+
+def _read_foreign(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs) -> None:
+    found = pick(span.attributes, own.FOREIGN, repairs)
+    record.kind = genai.kind(found)
+    _attribute(record, found, origin)
+    _read_status(record, span, found, repairs)
+    _read_call(record, found, repairs)
+
+
+def _attribute(record: SpanRecord, found: dict[str, Any], origin: _Origin) -> None:
+    """Whose span it is; what the span says wins over its resource."""
+    record.graph = found.get(names.GRAPH, "")
+    record.node = found.get(names.NODE_PATH, "")
+    record.team = found.get(names.TEAM) or origin.team
+    record.tenant = found.get(names.TENANT) or origin.tenant
+    record.environment = found.get(names.ENVIRONMENT) or origin.environment
+    record.release = found.get(names.RELEASE) or origin.release
+    record.thread_id = found.get(names.CONVERSATION_ID, "")
+    record.user_id = found.get(names.USER, "")
+    record.session_id = found.get(names.SESSION, "")
+
+
+def _read_status(record: SpanRecord, span: Span, found: dict[str, Any], repairs: Repairs) -> None:
+    """`error` by the OTLP status, or by an error type of a sender that left the status unset."""
+    status = span.status
+    failed = status.code == Status.STATUS_CODE_ERROR
+    if not failed and not (status.code == Status.STATUS_CODE_UNSET and names.ERROR_TYPE in found):
+        return
+    record.status = names.ERROR
+    record.error_type = found.get(names.ERROR_TYPE) or _exception_type(span, repairs)
+    record.status_message = clean(status.message, TEXT_BYTES, repairs)
+
+
+def _exception_type(span: Span, repairs: Repairs) -> str:
+    for event in reversed(span.events):
+        if event.name == "exception":
+            found = pick(event.attributes, _EXCEPTION_TYPE, repairs)
+            return str(found.get("exception.type", ""))
+    return ""
+
+
+def _read_call(record: SpanRecord, found: dict[str, Any], repairs: Repairs) -> None:
+    """What a model, tool or retriever call says of itself."""
+    record.operation = found.get(names.OPERATION, "")
+    if record.kind in (names.TOOL, names.RETRIEVER):
+        # Span names of both are `{operation} {name}`.
+        record.tool = found.get(names.TOOL_NAME) or found.get(names.DATA_SOURCE_ID) or record.name.partition(" ")[2]
+    if record.kind != names.MODEL:
+        return
+    record.provider = genai.provider(found)
+    record.request_model = found.get(names.REQUEST_MODEL, "")
+    record.model = found.get(names.RESPONSE_MODEL) or record.request_model
+    record.response_id = found.get(names.RESPONSE_ID, "")
+    record.cache_hit = found.get(names.CACHE_HIT, False)
+    prefix = names.SAVED_PREFIX if record.cache_hit else ""
+    record.usage = genai.usage(found, repairs, prefix)
+    # A call that failed has usually nothing to report; one that succeeded has, and silence would be a free call.
+    silent = record.usage == NO_USAGE and not genai.usage_reported(found, prefix)
+    record.usage_missing = not record.cache_hit and (
+        found.get(names.USAGE_MISSING, False) or (silent and record.status == names.OK)
+    )
+    record.ttft_ns = _within(found.get(names.TIME_TO_FIRST_CHUNK, 0), record.duration_ns, repairs)
+
+
+def _within(ttft_ns: int, duration_ns: int, repairs: Repairs) -> int:
+    if ttft_ns > duration_ns:
+        repairs["clamped"] += 1
+        return duration_ns
+    return ttft_ns

@@ -50,9 +50,9 @@ def overview(config: Config) -> Json:
         [
             Section("", _numbers(config)),
             Section("Service levels and budgets", _promises(config)),
-            Section("Nodes", _nodes()),
-            Section("Spend", _spend()),
-            Section("Runs", _runs()),
+            Section("Latency and errors", _nodes()),
+            Section("Money and tokens", _spend()),
+            Section("Runs and traces", _runs()),
             Section("Send data", [panels.prose("How to send data", _SEND_DATA, size=(24, 9))]),
         ],
     )

@@ -23,6 +23,8 @@ with warnings.catch_warnings():
         from grafana_foundation_sdk.builders import dashboard as dashboard_builders
         from grafana_foundation_sdk.cog.builder import Builder
         from grafana_foundation_sdk.cog.encoder import JSONEncoder
+        from grafana_foundation_sdk.cog.plugins import register_default_plugins
+        from grafana_foundation_sdk.cog.runtime import UnknownDataquery
         from grafana_foundation_sdk.cog.variants import Dataquery
         from grafana_foundation_sdk.models import common, dashboard, units
         from grafana_foundation_sdk.models import prometheus as prometheus_models
@@ -36,6 +38,7 @@ __all__ = [
     "Builder",
     "Dataquery",
     "JSONEncoder",
+    "UnknownDataquery",
     "bargauge",
     "common",
     "common_builders",
@@ -43,6 +46,7 @@ __all__ = [
     "dashboard_builders",
     "prometheus",
     "prometheus_models",
+    "register_default_plugins",
     "stat",
     "table",
     "text",

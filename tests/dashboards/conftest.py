@@ -1,0 +1,45 @@
+"""Dashboards of the default configuration, as the project commits them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphmeter_config import Config
+from graphmeter_dashboards import build
+
+GENERATED = Path(__file__).resolve().parents[2] / "dashboards" / "generated"
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    """What a new user has."""
+    return Config.default()
+
+
+@pytest.fixture(scope="session")
+def generated() -> Path:
+    """Folder of the committed dashboards."""
+    return GENERATED
+
+
+@pytest.fixture(scope="session")
+def files(config: Config) -> dict[str, str]:
+    """File name → JSON text, built now."""
+    return build(config)
+
+
+@pytest.fixture
+def overview(files: dict[str, str]) -> dict[str, Any]:
+    """The Overview dashboard; each test has its own copy."""
+    loaded: dict[str, Any] = json.loads(files["graphmeter-overview.json"])
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def recorded(config: Config) -> set[str]:
+    """Names of the series that the generated recording rules of the same configuration make."""
+    return set()

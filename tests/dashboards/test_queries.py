@@ -1,0 +1,120 @@
+"""queries: PromQL text from metric families; every metric, label and column that is asked for exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import promql_parser
+import pytest
+
+from graphmeter import names
+from graphmeter_collector.store import tables
+from graphmeter_dashboards import check, queries
+
+SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
+SERIES = {metric.name + suffix: metric for metric in names.METRICS for suffix in SUFFIXES[metric.type]}
+
+
+def _selectors(expr: str) -> list[promql_parser.VectorSelector]:
+    found: list[promql_parser.VectorSelector] = []
+
+    def visit(node: object) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append(node)
+        if isinstance(node, promql_parser.MatrixSelector):
+            found.append(node.vector_selector)
+        return True
+
+    promql_parser.walk(promql_parser.parse(expr), visit)
+    return found
+
+
+def _expressions(dashboard: dict[str, Any]) -> list[str]:
+    asked = [query.expr for query in check.panel_queries(dashboard) if query.expr]
+    return [*asked, *(variable.series for variable in check.variable_queries(dashboard))]
+
+
+def test_a_selector_filters_by_every_variable_that_the_metric_has_a_label_for() -> None:
+    run = 'graphmeter_runs_total{environment=~"$environment",team=~"$team",graph=~"$graph",status="ok"}'
+    assert run == queries.select(names.RUNS, 'status="ok"')
+    assert queries.select(names.BUDGET_LIMIT) == 'graphmeter_budget_limit_usd{team=~"$team"}'
+    assert queries.select(names.COLLECTOR_STORED) == "graphmeter_collector_spans_stored_total{}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (queries.count(names.BUDGET_COST), 'sum(increase(graphmeter_budget_cost_usd_total{team=~"$team"}[$__range]))'),
+        (
+            queries.per_second(names.BUDGET_COST, by=("team",), times=60),
+            '60 * sum by (team) (rate(graphmeter_budget_cost_usd_total{team=~"$team"}[$__rate_interval]))',
+        ),
+        (
+            queries.quantile(0.95, names.COLLECTOR_COMMIT),
+            "histogram_quantile(0.95, sum by (le) (rate(graphmeter_collector_commit_seconds_bucket{}[$__rate_interval])))",
+        ),
+        (
+            queries.budget_used(),
+            'max by (budget, team) (graphmeter_budget_spent_usd{team=~"$team"})'
+            ' / (max by (budget, team) (graphmeter_budget_limit_usd{team=~"$team"}) > 0)',
+        ),
+        (queries.label_values(names.RUNS, "team"), "label_values(graphmeter_runs_total, team)"),
+        (
+            queries.label_values(names.RUNS, "graph", "team"),
+            'label_values(graphmeter_runs_total{team=~"$team"}, graph)',
+        ),
+    ],
+)
+def test_questions_become_promql(asked: str, expected: str) -> None:
+    assert expected == asked
+
+
+def test_every_metric_and_label_asked_for_is_one_of_ours_or_a_recording_rule(
+    overview: dict[str, Any], recorded: set[str]
+) -> None:
+    for expr in _expressions(overview):
+        for selector in _selectors(expr):
+            assert selector.name in SERIES or selector.name in recorded, expr
+            if selector.name in SERIES:
+                labels = {matcher.name for matcher in selector.matchers.matchers}
+                assert labels <= set(SERIES[selector.name].labels), expr
+
+
+def test_every_label_that_is_grouped_by_exists(overview: dict[str, Any]) -> None:
+    for expr in _expressions(overview):
+        known = {"le"}.union(*(SERIES[s.name].labels for s in _selectors(expr) if s.name in SERIES))
+
+        def visit(node: object, expr: str = expr, known: set[str] = known) -> bool:
+            if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+                assert set(node.modifier.labels) <= known, expr
+            return True
+
+        promql_parser.walk(promql_parser.parse(expr), visit)
+
+
+def test_gauges_from_the_database_are_taken_once_and_counters_are_summed(overview: dict[str, Any]) -> None:
+    for expr in _expressions(overview):
+        for selector in _selectors(expr):
+            metric = SERIES.get(selector.name or "")
+            if metric is not None and metric.type == "gauge":
+                assert "max by (" in expr, expr
+            elif metric is not None and "(" in expr:
+                assert "sum" in expr, expr
+
+
+def test_the_alert_annotation_asks_for_firing_alerts_of_ours(overview: dict[str, Any]) -> None:
+    (annotation,) = check.annotation_queries(overview)
+    (selector,) = _selectors(annotation.expr)
+    assert selector.name == "ALERTS"
+
+
+def test_columns_asked_of_the_run_table_exist() -> None:
+    columns = set(tables.column_names(tables.run))
+    query = queries.latest_failed_runs()
+    assert "FROM run\n" in query
+    wanted = {
+        "started_ns", "graph", "team", "environment", "status", "error_type",
+        "status_message", "duration_ns", "cost_nano", "trace_id",
+    }  # fmt: skip
+    assert wanted <= columns
+    assert all(column in query for column in wanted)

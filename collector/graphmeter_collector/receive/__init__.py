@@ -1,1 +1,1 @@
-""""""
+"""HTTP requests in, OTLP messages out, and the answers that the OTLP specification asks for."""

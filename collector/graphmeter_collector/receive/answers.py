@@ -1,0 +1,73 @@
+"""What a sender is told: acknowledgements and refusals in, HTTP responses as the OTLP specification wants them out.
+
+The answer has the content type of the request: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NamedTuple
+
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from starlette.responses import Response
+
+from graphmeter_collector.errors import CollectorError, Permanent, TooLarge, Transient
+
+PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
+
+_INVALID_ARGUMENT: Final = 3
+_RESOURCE_EXHAUSTED: Final = 8
+_INTERNAL: Final = 13
+_UNAVAILABLE: Final = 14
+_MAX_MESSAGE: Final = 1000
+"""Characters of a message; a sender with a thousand bad spans needs to see a few of them."""
+
+
+class Ack(NamedTuple):
+    """What became of a request's spans."""
+
+    accepted: int
+    """Stored now, or stored before: the sender is done with them."""
+    rejected: int
+    """Never to be stored; sending them again changes nothing."""
+    message: str = ""
+    """Why spans were rejected."""
+
+
+def acknowledge(ack: Ack, content_type: str) -> Response:
+    """200; partial success when spans were rejected, an empty message otherwise."""
+    message = ack.message[:_MAX_MESSAGE]
+    if content_type == JSON:
+        partial = {"partialSuccess": {"rejectedSpans": str(ack.rejected), "errorMessage": message}}
+        return Response(json.dumps(partial if ack.rejected else {}), media_type=JSON)
+    response = ExportTraceServiceResponse()
+    if ack.rejected:
+        response.partial_success.rejected_spans = ack.rejected
+        response.partial_success.error_message = message
+    return Response(response.SerializeToString(), media_type=PROTOBUF)
+
+
+def acknowledge_signal(content_type: str) -> Response:
+    """200 for logs and metrics: full success is an empty message of any type."""
+    return Response(b"{}" if content_type == JSON else b"", media_type=JSON if content_type == JSON else PROTOBUF)
+
+
+def refuse(error: CollectorError, content_type: str) -> Response:
+    """The status of the error with a `google.rpc.Status` body; JSON unless the request was protobuf."""
+    headers = {}
+    if isinstance(error, Permanent):
+        status = error.http_status
+        code = _RESOURCE_EXHAUSTED if isinstance(error, TooLarge) else _INVALID_ARGUMENT
+    elif isinstance(error, Transient):
+        status = error.http_status
+        code = _UNAVAILABLE
+        headers["Retry-After"] = str(error.retry_after_s)
+    else:
+        status, code = 500, _INTERNAL
+    text = str(error)[:_MAX_MESSAGE]
+    if content_type == PROTOBUF:
+        body = Status(code=code, message=text).SerializeToString()
+        return Response(body, status, headers, media_type=PROTOBUF)
+    return Response(json.dumps({"code": code, "message": text}), status, headers, media_type=JSON)

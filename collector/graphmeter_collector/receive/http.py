@@ -1,0 +1,123 @@
+"""OTLP/HTTP: `POST /v1/traces` in, one message to the pipeline, its acknowledgement out. `/v1/logs` and `/v1/metrics` pass.
+
+Thin on purpose: raw bytes, no models, no dependency injection on the ingest path. Every refusal has a status by the OTLP
+specification, a sentence that says what was wrong and what to do, and a counter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from starlette.requests import ClientDisconnect
+
+from graphmeter import names
+from graphmeter_collector.errors import BadRequest, CollectorError, TooLarge, Unsupported
+from graphmeter_collector.receive.answers import JSON, PROTOBUF, Ack, acknowledge, acknowledge_signal, refuse
+from graphmeter_collector.receive.body import Limits, read_decompressed, read_raw
+from graphmeter_collector.receive.json_body import message_from_json
+from graphmeter_collector.receive.passing import Passing
+from graphmeter_collector.receive.repair import with_valid_text
+from graphmeter_collector.telemetry import Metrics
+
+Accept = Callable[[ExportTraceServiceRequest], Awaitable[Ack]]
+"""The pipeline: returns when the spans are committed.
+
+Raises:
+    Transient: they are not, and may be sent again.
+"""
+
+PATHS: Final = ("/v1/traces", "/v1/logs", "/v1/metrics")
+
+
+def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Passing) -> APIRouter:
+    """Routes for OTLP/HTTP."""
+    router = APIRouter(tags=["ingest"])
+
+    @router.post("/v1/traces", summary="OTLP traces, protobuf or JSON, gzip or not", response_class=Response)
+    async def traces(request: Request) -> Response:
+        content_type = ""
+        try:
+            content_type = _content_type(request)
+            repairs: Counter[str] = Counter()
+            message = _parse(await read_decompressed(request, limits), content_type, repairs)
+            _check_spans(message, limits)
+            for reason, times in repairs.items():
+                metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
+            return acknowledge(await accept(message), content_type)
+        except CollectorError as error:
+            return _refused(error, content_type)
+        except ClientDisconnect:
+            return _refused(BadRequest("the sender hung up", reason="disconnected"), content_type)
+
+    async def signal(request: Request, name: str) -> Response:
+        content_type = ""
+        try:
+            content_type = _content_type(request)
+            await passing.send(name, await read_raw(request, limits), request.headers)
+            metrics.inc(names.COLLECTOR_PASSED, name)
+            return acknowledge_signal(content_type)
+        except CollectorError as error:
+            return _refused(error, content_type)
+        except ClientDisconnect:
+            return _refused(BadRequest("the sender hung up", reason="disconnected"), content_type)
+
+    @router.post("/v1/logs", summary="OTLP logs: passed on to the forward destinations", response_class=Response)
+    async def logs(request: Request) -> Response:
+        return await signal(request, "logs")
+
+    @router.post("/v1/metrics", summary="OTLP metrics: passed on to the forward destinations", response_class=Response)
+    async def otlp_metrics(request: Request) -> Response:
+        return await signal(request, "metrics")
+
+    def _refused(error: CollectorError, content_type: str) -> Response:
+        metrics.inc(names.COLLECTOR_REQUESTS_REFUSED, error.reason)
+        return refuse(error, content_type)
+
+    return router
+
+
+def _content_type(request: Request) -> str:
+    """`JSON` or `PROTOBUF`; parameters other than a charset are ignored."""
+    given = request.headers.get("content-type", "")
+    media_type, _, parameters = given.partition(";")
+    media_type = media_type.strip().lower()
+    if media_type not in (JSON, PROTOBUF):
+        what = f"content type {given[:80]!r} is not known" if given else "the content type is missing"
+        raise Unsupported(f"{what}: send {PROTOBUF} or {JSON}")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().lower().partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
+            raise Unsupported(f"charset {value[:40]!r} is not known: OTLP is UTF-8")
+    return media_type
+
+
+def _parse(body: bytes, content_type: str, repairs: Counter[str]) -> ExportTraceServiceRequest:
+    if content_type == JSON:
+        return message_from_json(body, ExportTraceServiceRequest(), repairs)
+    try:
+        return ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        pass
+    try:
+        message, repaired = with_valid_text(body)
+    except DecodeError as error:
+        raise BadRequest(
+            "the body is not an OTLP ExportTraceServiceRequest in protobuf: check that the sender exports traces over "
+            "http/protobuf, and that nothing on the way changed the body",
+            reason="bad_protobuf",
+        ) from error
+    repairs["bad_utf8"] += repaired
+    return message
+
+
+def _check_spans(message: ExportTraceServiceRequest, limits: Limits) -> None:
+    spans = sum(len(scope.spans) for resource in message.resource_spans for scope in resource.scope_spans)
+    if spans > limits.spans:
+        error = TooLarge(f"the request holds {spans} spans, more than {limits.spans}: send smaller batches")
+        error.reason = "too_many_spans"
+        raise error

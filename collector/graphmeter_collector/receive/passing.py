@@ -1,0 +1,76 @@
+"""OTLP logs and metrics in, the same bytes to the sibling endpoints of the forward destinations out.
+
+This collector keeps neither, but an application has one OTLP endpoint: what it sends besides traces must neither fail nor
+vanish when a destination could take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import aiohttp
+import structlog
+
+from graphmeter_collector.errors import Transient
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+_HEADERS: Final = ("content-type", "content-encoding")
+_RETRYABLE: Final = frozenset({429, 502, 503, 504})
+
+
+class Target(NamedTuple):
+    """Where signals go: base URL (`http://host:4318`) and headers of one destination."""
+
+    endpoint: str
+    headers: Mapping[str, str]
+
+
+class Passing:
+    """Hands logs and metrics on. One HTTP session, opened on first use; close it."""
+
+    def __init__(self, targets: Sequence[Target] = ()) -> None:
+        self._targets = tuple(targets)
+        self._session: aiohttp.ClientSession | None = None
+        self._refused: set[tuple[str, str]] = set()
+
+    async def send(self, signal: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send to every target; without one there is nothing to do.
+
+        A target that refuses for good (Jaeger takes traces only) counts as served: asking the sender to repeat would
+        change nothing.
+
+        Raises:
+            Transient: no target took it, and one of them may do so later.
+        """
+        if not self._targets:
+            return
+        sent = {name: headers[name] for name in _HEADERS if name in headers}
+        results = await asyncio.gather(*(self._post(target, signal, body, sent) for target in self._targets))
+        if "taken" not in results and "later" in results:
+            raise Transient(f"no destination could take the {signal}: send again later")
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _post(self, target: Target, signal: str, body: bytes, headers: Mapping[str, str]) -> str:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+        url = f"{target.endpoint.rstrip('/')}/v1/{signal}"
+        try:
+            async with self._session.post(url, data=body, headers={**target.headers, **headers}) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError):
+            return "later"
+        if status < 300:
+            return "taken"
+        if status in _RETRYABLE:
+            return "later"
+        if (target.endpoint, signal) not in self._refused:
+            self._refused.add((target.endpoint, signal))
+            _log.warning("signal_refused", signal=signal, destination=target.endpoint, status=status)
+        return "refused"

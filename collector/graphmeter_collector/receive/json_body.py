@@ -25,6 +25,7 @@ _MessageT = TypeVar("_MessageT", bound=Message)
 
 _MAX_DEPTH: Final = 80
 """Nested messages; protobuf itself refuses to read more than 100."""
+_MAX_PATH: Final = 300
 _HEX_FIELDS: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
 _FLOATS: Final = frozenset({FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT})
 
@@ -56,6 +57,8 @@ def message_from_json(body: bytes, message: _MessageT, repairs: Counter[str]) ->
         _fill(message, document, _MAX_DEPTH)
     except _WrongValue as wrong:
         path = "".join(reversed(wrong.path)).lstrip(".") or "the body"
+        if len(path) > _MAX_PATH:
+            path = "…" + path[-_MAX_PATH:]
         raise BadRequest(f"{path}: {wrong}", reason="bad_json") from wrong
     return message
 
@@ -158,12 +161,12 @@ def _is_digits(value: str) -> bool:
 
 
 def _float(value: Any) -> float:
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # also "NaN" and "Infinity", as proto3 JSON writes them
-        except (ValueError, OverflowError):
-            pass
-    _wrong("a number", value)
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        _wrong("a number", value)
+    try:
+        return float(value)  # also "NaN" and "Infinity", as proto3 JSON writes them
+    except (ValueError, OverflowError):
+        _wrong("a number", value)
 
 
 def _bytes(field: FieldDescriptor, value: Any) -> bytes:

@@ -1,0 +1,230 @@
+"""The way of every span, in order: decode → price → store (commit) → acknowledge → count.
+
+Requests come in concurrently, transactions go out one at a time. There is no batching timer: whatever arrived while one
+transaction ran is the next group, so a lone request waits for nobody and a flood shares commits. A sender is answered
+after the commit that holds its spans, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from graphmeter import names
+from graphmeter_collector.decode.request import Decoded, Window, decode_request
+from graphmeter_collector.errors import CollectorError, Stopping, StoreUnavailable, TooManyRequests
+from graphmeter_collector.receive.answers import Ack
+from graphmeter_collector.records import Rejection, SpanRecord, WriteResult
+from graphmeter_collector.store import Store
+from graphmeter_collector.telemetry import Metrics
+
+_log = structlog.stdlib.get_logger(__name__)
+
+MAX_GROUP_SPANS: Final = 16_384
+"""Spans per transaction, but for a single request that has more."""
+ACK_TIMEOUT_S: Final = 60.0
+"""A commit that hangs longer than any sender waits is answered with 503; that it may succeed later is harmless."""
+_SHOWN_REJECTIONS: Final = 5
+
+
+class Prices(Protocol):
+    """What `price` does for the pipeline."""
+
+    def price(self, record: SpanRecord) -> None:
+        """Set the cost of a model call."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """One request between decode and commit."""
+
+    records: list[SpanRecord]
+    size: int
+    """Bytes of the records' bodies."""
+    done: asyncio.Future[list[Rejection]]
+    """Set after the commit: the spans that the database refused."""
+
+
+class Pipeline:
+    """Takes requests while `run` runs; `drain` lets what was accepted finish."""
+
+    def __init__(
+        self,
+        store: Store,
+        book: Prices,
+        metrics: Metrics,
+        *,
+        observers: Sequence[Callable[[WriteResult], None]] = (),
+        destinations: Sequence[str] = (),
+        retention_days: int = 30,
+        max_queue_spans: int = 50_000,
+        max_queue_bytes: int = 128 * 1024 * 1024,
+    ) -> None:
+        """`observers` see what each commit stored; `destinations` are the names of the outbox's readers."""
+        self._store = store
+        self._book = book
+        self._metrics = metrics
+        self._observers = tuple(observers)
+        self._destinations = tuple(destinations)
+        self._retention_days = retention_days
+        self._max_queue_spans = max_queue_spans
+        self._max_queue_bytes = max_queue_bytes
+        self._queue: deque[_Waiting] = deque()
+        self._queued_spans = 0
+        self._queued_bytes = 0
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+
+    @property
+    def queued_spans(self) -> int:
+        """Spans waiting for a commit."""
+        return self._queued_spans
+
+    @property
+    def accepting(self) -> bool:
+        return not self._stopping
+
+    async def accept(self, request: ExportTraceServiceRequest) -> Ack:
+        """Take one request all the way; returns after the commit.
+
+        Raises:
+            Transient: nothing is promised about its spans; the sender should send them again.
+        """
+        decoded = decode_request(request, Window.around(time.time_ns(), self._retention_days))
+        for record in decoded.records:
+            self._book.price(record)
+        refused_by_store = await self._commit(decoded.records) if decoded.records else []
+        self._count_request(decoded, refused_by_store)
+        return _acknowledgement(decoded, refused_by_store)
+
+    async def _commit(self, records: list[SpanRecord]) -> list[Rejection]:
+        """Queue for the next transaction and wait until it is durable."""
+        size = sum(len(record.body) for record in records)
+        self._admit(len(records), size)
+        waiting = _Waiting(records, size, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._queued_spans += len(records)
+        self._queued_bytes += size
+        self._idle.clear()
+        self._arrived.set()
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                return await waiting.done
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"the database did not commit within {ACK_TIMEOUT_S:g} s: send again later"
+            ) from None
+
+    def _admit(self, spans: int, size: int) -> None:
+        if self._stopping:
+            raise Stopping("the collector is shutting down: send again, to it once it is back or to another one")
+        if self._queue and (
+            self._queued_spans + spans > self._max_queue_spans or self._queued_bytes + size > self._max_queue_bytes
+        ):
+            raise TooManyRequests(f"{self._queued_spans} spans are waiting to be stored: send again later")
+
+    async def run(self) -> None:
+        """Write group after group until cancelled. No failure of a transaction ends it."""
+        try:
+            while True:
+                await self._arrived.wait()
+                while self._queue:
+                    await self._write(self._take_group())
+                self._arrived.clear()
+                self._idle.set()
+        finally:
+            _fail(list(self._queue), Stopping("the collector stopped before the commit: send again"))
+
+    def _take_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        spans = 0
+        while self._queue and (not group or spans + len(self._queue[0].records) <= MAX_GROUP_SPANS):
+            waiting = self._queue.popleft()
+            spans += len(waiting.records)
+            group.append(waiting)
+        return group
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        """One transaction: commit, then acknowledge, then count."""
+        records = [record for waiting in group for record in waiting.records]
+        began = time.perf_counter()
+        try:
+            result = await self._store.write(records, destinations=self._destinations)
+        except CollectorError as error:
+            _log.warning("commit_failed", spans=len(records), error=str(error))
+            _fail(group, error)
+        except asyncio.CancelledError:
+            _fail(group, Stopping("the collector stopped before the commit: send again"))
+            raise
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            # A fault of ours must not end the writer: whoever sends next would wait for nobody.
+            _log.exception("commit_failed", spans=len(records))
+            _fail(group, StoreUnavailable(f"storing failed: {type(error).__name__}"))
+        else:
+            self._metrics.observe(names.COLLECTOR_COMMIT, value=time.perf_counter() - began)
+            _acknowledge(group, result)
+            self._count_commit(result)
+        finally:
+            self._queued_spans -= len(records)
+            self._queued_bytes -= sum(waiting.size for waiting in group)
+
+    def _count_commit(self, result: WriteResult) -> None:
+        self._metrics.inc(names.COLLECTOR_STORED, by=len(result.new))
+        if result.duplicates:
+            self._metrics.inc(names.COLLECTOR_DUPLICATE, by=result.duplicates)
+        for observe in self._observers:
+            try:
+                observe(result)
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                # The database has it; a metric that misses it must not take the pipeline down.
+                _log.exception("count_failed", spans=len(result.new))
+
+    def _count_request(self, decoded: Decoded, refused_by_store: list[Rejection]) -> None:
+        self._metrics.inc(names.COLLECTOR_RECEIVED, by=len(decoded.records) + len(decoded.rejections))
+        for rejection in (*decoded.rejections, *refused_by_store):
+            self._metrics.inc(names.COLLECTOR_REJECTED, rejection.reason)
+        for reason, times in decoded.repairs.items():
+            self._metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new requests and wait for those accepted; False if some were left when the time was up."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("drain_timed_out", spans=self._queued_spans, seconds=timeout_s)
+            return False
+        return True
+
+
+def _acknowledge(group: list[_Waiting], result: WriteResult) -> None:
+    refused = {id(record): rejection for record, rejection in result.rejected}
+    for waiting in group:
+        if not waiting.done.done():  # the sender may have hung up
+            own = [refused[id(record)] for record in waiting.records if id(record) in refused] if refused else []
+            waiting.done.set_result(own)
+
+
+def _fail(group: list[_Waiting], error: CollectorError) -> None:
+    for waiting in group:
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
+
+
+def _acknowledgement(decoded: Decoded, refused_by_store: list[Rejection]) -> Ack:
+    rejections = [*decoded.rejections, *refused_by_store]
+    shown = "; ".join(rejection.message for rejection in rejections[:_SHOWN_REJECTIONS])
+    if len(rejections) > _SHOWN_REJECTIONS:
+        shown += f"; and {len(rejections) - _SHOWN_REJECTIONS} more"
+    return Ack(len(decoded.records) - len(refused_by_store), len(rejections), shown)

@@ -19,7 +19,6 @@ from click.core import ParameterSource
 
 from graphmeter import names
 from graphmeter_cli.units import NS_PER_S
-from graphmeter_config import duration as durations
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

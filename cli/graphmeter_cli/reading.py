@@ -54,13 +54,15 @@ async def reader(source: Source) -> AsyncIterator[Reader]:
 
 def database(source: Source) -> str:
     """The source's SQLAlchemy URL; an embedded database that does not exist is said, not created."""
+    from sqlalchemy.engine import make_url
+
     from graphmeter_collector.settings import default_data_dir, default_database_url
 
     if source.database_url:
         return source.database_url
     data_dir = source.data_dir or default_data_dir()
     url = default_database_url(data_dir)
-    path = Path(url.partition(":///")[2])
+    path = Path(make_url(url).database or "")
     if not path.exists():
         raise click.ClickException(
             f"no database at {path}: run `graphmeter serve` or `graphmeter demo` first, "

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from graphmeter_dashboards import write
 from graphmeter_cli.configuration import configured
 from graphmeter_config import Config
+from graphmeter_dashboards import write
 
 
 @click.group("dashboards", short_help="Build Grafana dashboards.")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from graphmeter_collector.store.migrate import migrate
 
 from graphmeter_cli import render
+from graphmeter_cli.process import settings_from
 from graphmeter_collector.errors import CollectorError
-from graphmeter_collector.settings import Settings
-from graphmeter_collector.store.migrate import migrate
 
 
 @click.command("migrate", short_help="Bring the database's schema to the newest revision.")
@@ -28,7 +28,7 @@ def command(*, as_json: bool, **flags: Any) -> None:
       graphmeter migrate
       graphmeter migrate --database-url postgresql://graphmeter@db/graphmeter
     """
-    settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    settings = settings_from(flags)
     try:
         head = migrate(settings.database())
     except CollectorError as problem:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from graphmeter_collector.app import serve
+
+from graphmeter_cli.process import settings_from
 from graphmeter_collector.errors import CollectorError
-from graphmeter_collector.settings import Settings
 from graphmeter_config import ConfigError
 
 
@@ -37,8 +37,8 @@ def command(**flags: Any) -> None:
       graphmeter serve --forward http://localhost:14318
       graphmeter serve --host 0.0.0.0 --allow-anonymous --database-url postgresql://graphmeter@db/graphmeter
     """
-    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    settings = settings_from(flags)
     try:
-        serve(Settings(**given))
-    except (CollectorError, ConfigError, ValueError) as problem:
+        serve(settings)
+    except (CollectorError, ConfigError) as problem:
         raise click.ClickException(str(problem)) from problem

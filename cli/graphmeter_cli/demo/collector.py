@@ -37,6 +37,10 @@ class Collector:
         """Block until the process ends by itself; its exit code."""
         return self.process.wait()
 
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+
 
 def free_port(wanted: int) -> int:
     """`wanted` if nobody listens there, else a port that is free now. 0 asks for any."""
@@ -83,10 +87,12 @@ def _wait_until_ready(collector: Collector) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while not _ready(collector.url):
         if (code := collector.process.poll()) is not None:
-            raise click.ClickException(f"the collector ended with {code}; the end of its log:\n{_tail(collector.log)}")
+            raise click.ClickException(
+                f"the collector ended with {code}; the end of its log:\n{collector.last_words()}"
+            )
         if time.monotonic() > deadline:
             raise click.ClickException(
-                f"the collector was not ready within {READY_WITHIN_S:g} s; the end of its log:\n{_tail(collector.log)}"
+                f"the collector was not ready within {READY_WITHIN_S:g} s; the end of its log:\n{collector.last_words()}"
             )
         time.sleep(_POLL_S)
 
@@ -97,10 +103,6 @@ def _ready(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
 def _stop(collector: Collector) -> None:

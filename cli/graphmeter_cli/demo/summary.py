@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rich.console import Console
 
@@ -52,8 +51,7 @@ def show(
     budgets: Sequence[BudgetRow],
 ) -> None:
     """Print everything that was measured."""
-    services = {replace(row, service="", environment="") for row in stored.nodes}
-    console.print(render.node_table(list(services), "Nodes: latency of attempts, errors of executions"))
+    console.print(render.node_table(stored.nodes, "Nodes: latency of attempts, errors of executions"))
     console.print(render.cost_table(regroup(stored.cost, "model"), ["model"], "Spend per model"))
     console.print(render.cost_table(regroup(stored.cost, "team"), ["team"], "Spend per team"))
     for note in render.cost_notes(stored.cost):
@@ -81,15 +79,15 @@ def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> Non
             console.print(f"      {group}: run {count(was_run)}, stored {count(was_stored)}", style="red", markup=False)
 
 
-def where_next(console: Console, url: str, report: str) -> None:
+def where_next(console: Console, url: str) -> None:
     """Print how to go on: metrics, API, reports, and how to attach Jaeger, Prometheus and Grafana."""
     host = url.partition("://")[2]
     console.print(
         f"""[bold]Where to look next[/bold]
   metrics      {url}/metrics
   API          {url}/docs
-  reports      graphmeter runs {report}
-               graphmeter trace RUN {report}
+  reports      graphmeter runs --url {url}
+               graphmeter trace RUN --url {url}
   Jaeger       graphmeter demo --forward http://localhost:14318    (Jaeger's OTLP/HTTP port)
   Prometheus   scrape_configs:
                  - job_name: graphmeter

@@ -1,0 +1,132 @@
+"""A collector's HTTP API as a Reader: the same questions and rows as the database's, so commands are written once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import click
+
+from graphmeter_collector.reports import (
+    BudgetRow,
+    CostRow,
+    NodeRow,
+    RunCount,
+    RunFilter,
+    RunRow,
+    Series,
+    SloRow,
+    SpanRow,
+)
+
+TIMEOUT_S = 60.0
+
+_Row = TypeVar("_Row")
+
+
+class HttpReader:
+    """Asks one collector. Every method raises `click.ClickException` when it does not answer as expected."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), headers={"Accept": "application/json"}
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def runs(self, where: RunFilter) -> list[RunRow]:
+        asked = {name: getattr(where, name) for name in _names(RunFilter)}
+        return self._rows(RunRow, await self._get("/api/runs", asked))
+
+    async def run(self, reference: str) -> RunRow | None:
+        found = await self._get(f"/api/runs/{quote(reference, safe='')}", missing=None)
+        return None if found is None else self._row(RunRow, found)
+
+    async def spans(self, trace_id: str) -> list[SpanRow]:
+        return self._rows(SpanRow, await self._get(f"/api/runs/{quote(trace_id, safe='')}/trace", missing=[]))
+
+    async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]:
+        asked = {"since_ns": since_ns, "until_ns": until_ns, "graph": graph, "team": team}
+        return self._rows(NodeRow, await self._get("/api/nodes", asked))
+
+    async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
+        asked = {"by": ",".join(by), "since_ns": since_ns, "until_ns": until_ns}
+        return self._rows(CostRow, await self._get("/api/cost", asked))
+
+    async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
+        return self._rows(RunCount, await self._get("/api/run_counts", {"since_ns": since_ns, "until_ns": until_ns}))
+
+    async def series(self, since_ns: int) -> list[Series]:
+        return self._rows(Series, await self._get("/api/series", {"since_ns": since_ns}))
+
+    async def budgets(self) -> list[BudgetRow]:
+        """State of every budget now."""
+        return self._rows(BudgetRow, await self._get("/api/budgets"))
+
+    async def slos(self) -> list[SloRow]:
+        """State of every SLO now."""
+        return self._rows(SloRow, await self._get("/api/slos"))
+
+    async def _get(self, path: str, asked: Mapping[str, object] | None = None, **missing: Any) -> Any:
+        """The JSON at a path; the value of `missing=` where there is nothing."""
+        assert self._session is not None  # used as a context manager
+        given = {name: str(value) for name, value in (asked or {}).items() if value not in ("", 0)}
+        try:
+            async with self._session.get(self.url + path, params=given) as answer:
+                if answer.status == 404 and missing:
+                    return missing["missing"]
+                if answer.status >= 400:
+                    raise click.ClickException(f"{self.url}{path} answers {answer.status}: {await _detail(answer)}")
+                return await answer.json()
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as problem:
+            raise click.ClickException(
+                f"{self.url!r} is not a collector's address: write http://host:4318"
+            ) from problem
+        except (aiohttp.ClientConnectionError, TimeoutError) as problem:
+            raise click.ClickException(
+                f"no collector answers at {self.url}: start one with `graphmeter serve`, or check the address"
+            ) from problem
+        except (aiohttp.ContentTypeError, ValueError) as problem:
+            raise click.ClickException(f"{self.url}{path} does not answer as a Graphmeter collector does") from problem
+
+    def _rows(self, kind: type[_Row], items: Any) -> list[_Row]:
+        if not isinstance(items, list):
+            raise click.ClickException(f"{self.url} does not answer as a Graphmeter collector does")
+        return [self._row(kind, item) for item in items]
+
+    def _row(self, kind: type[_Row], item: Any) -> _Row:
+        """A row from its JSON; fields of a newer collector are ignored."""
+        try:
+            values = {name: item[name] for name in _names(kind) if name in item}
+            # JSON knows no tuples.
+            return kind(**{name: tuple(value) if name == "crossed" else value for name, value in values.items()})
+        except TypeError as problem:
+            raise click.ClickException(
+                f"{self.url} speaks another version: its {kind.__name__} does not fit this `graphmeter` ({problem})"
+            ) from problem
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+async def _detail(answer: aiohttp.ClientResponse) -> str:
+    """The sentence a collector puts into its errors, else the beginning of what came."""
+    try:
+        said = await answer.json()
+        return str(said["detail"])
+    except (aiohttp.ContentTypeError, ValueError, KeyError, TypeError):
+        return (await answer.text())[:200].strip() or answer.reason or "no reason given"

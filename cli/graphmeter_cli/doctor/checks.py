@@ -1,0 +1,191 @@
+"""A collector's address in, a list of checks out: alive, ready, version, clock, forwarding, and one run there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from uuid import uuid4
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from graphmeter import names
+from graphmeter_cli.api import HttpReader
+from graphmeter_cli.doctor import probe
+from graphmeter_cli.units import count, duration, plural
+
+MAX_SKEW_S = 10.0  # traces of several machines become unreadable well before
+STORED_WITHIN_S = 10.0
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    """What to do about it; empty when nothing is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    text: str
+    date: str
+    asked_s: float
+    """Unix time when the question left."""
+    answered_s: float
+
+
+async def examine(url: str) -> AsyncIterator[Check]:
+    """Every check, each as soon as it is known. Ends early when nobody answers: the rest would only repeat it."""
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        try:
+            health = await _get(session, f"{url}/health")
+        except (aiohttp.ClientError, TimeoutError, ValueError) as problem:
+            yield Check(
+                "reachable",
+                ok=False,
+                found=f"{url} does not answer ({problem})",
+                remedy="start a collector with `graphmeter serve`, or name it: --endpoint http://host:4318",
+            )
+            return
+        yield _alive(url, health)
+        yield await _ready(session, url)
+        yield _clock(health)
+        metrics = await _metrics(session, url)
+        yield _version(metrics)
+        yield _forwarding(metrics)
+    yield await _there_and_back(url)
+
+
+async def _get(session: aiohttp.ClientSession, url: str) -> _Answer:
+    asked = time.time()
+    async with session.get(url) as answer:
+        return _Answer(answer.status, await answer.text(), answer.headers.get("Date", ""), asked, time.time())
+
+
+def _alive(url: str, health: _Answer) -> Check:
+    if health.status == 200:
+        return Check("reachable", ok=True, found=url)
+    return Check(
+        "reachable",
+        ok=False,
+        found=f"{url}/health answers {health.status}",
+        remedy="something else may listen there: name the collector with --endpoint http://host:4318",
+    )
+
+
+async def _ready(session: aiohttp.ClientSession, url: str) -> Check:
+    answer = await _get(session, f"{url}/ready")
+    if answer.status == 200:
+        return Check("ready", ok=True, found="can acknowledge spans")
+    return Check(
+        "ready",
+        ok=False,
+        found=f"answers {answer.status}: {answer.text.strip()[:200]}",
+        remedy="the collector's log says what is missing, most likely its database; look there",
+    )
+
+
+def _clock(health: _Answer) -> Check:
+    try:
+        there = parsedate_to_datetime(health.date).timestamp()
+    except ValueError:
+        return Check("clock", ok=True, found="not said: a proxy in between removes the Date header")
+    # The header is cut to whole seconds.
+    skew = there + 0.5 - (health.asked_s + health.answered_s) / 2
+    if abs(skew) <= MAX_SKEW_S:
+        return Check("clock", ok=True, found="the same here and there, to within seconds")
+    direction = "ahead of" if skew > 0 else "behind"
+    return Check(
+        "clock",
+        ok=False,
+        found=f"the collector's clock is {duration(int(abs(skew) * 1e9))} {direction} this machine's",
+        remedy="synchronise both with NTP: traces across machines do not fit, and spans a day off are refused",
+    )
+
+
+_Metrics = dict[str, list[tuple[dict[str, str], float]]]
+
+
+async def _metrics(session: aiohttp.ClientSession, url: str) -> _Metrics:
+    """Samples of `/metrics` by name. Asked without a scraper's Accept header, which leaves new children unmoved."""
+    answer = await _get(session, f"{url}/metrics")
+    samples: _Metrics = {}
+    if answer.status == 200:
+        for family in text_string_to_metric_families(answer.text):
+            for sample in family.samples:
+                samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return samples
+
+
+def _version(metrics: _Metrics) -> Check:
+    here = version(names.SCOPE)
+    there = next((labels["version"] for labels, _ in metrics.get(names.COLLECTOR_BUILD.name, [])), "")
+    if not there:
+        return Check(
+            "version",
+            ok=False,
+            found="/metrics does not say one",
+            remedy="name the collector itself, not a proxy that hides its /metrics",
+        )
+    if there == here:
+        return Check("version", ok=True, found=there)
+    return Check(
+        "version",
+        ok=False,
+        found=f"collector {there}, here {here}",
+        remedy=f"run the same version on both sides: pip install 'graphmeter=={there}'",
+    )
+
+
+def _forwarding(metrics: _Metrics) -> Check:
+    waiting = {labels["destination"]: value for labels, value in metrics.get(names.COLLECTOR_OUTBOX.name, [])}
+    if not waiting:
+        return Check(
+            "forward",
+            ok=True,
+            found="no destination; `graphmeter serve --forward URL` sends traces on to Jaeger or others",
+        )
+    said = "; ".join(f"{name}: {count(int(spans))} spans waiting" for name, spans in sorted(waiting.items()))
+    return Check("forward", ok=True, found=f"{plural(len(waiting), 'destination')}: {said}")
+
+
+async def _there_and_back(url: str) -> Check:
+    """Send one run and read it through the API."""
+    run_id = uuid4()
+    began = time.monotonic()
+    try:
+        # In a thread: the client blocks while it flushes.
+        how = await asyncio.to_thread(probe.send, url, run_id)
+    except probe.NotSent as problem:
+        return Check(
+            "a run",
+            ok=False,
+            found=f"not taken: {problem}",
+            remedy="the collector's log and graphmeter_collector_spans_rejected_total in its /metrics say why",
+        )
+    async with HttpReader(url) as reader:
+        while True:
+            row = await reader.run(str(run_id))
+            if row is not None and row.status == names.OK:
+                took = duration(int((time.monotonic() - began) * 1e9))
+                return Check("a run", ok=True, found=f"{run_id} sent as {how} and read back in {took}")
+            if time.monotonic() - began > STORED_WITHIN_S:
+                break
+            await asyncio.sleep(_POLL_S)
+    return Check(
+        "a run",
+        ok=False,
+        found=f"{run_id} was acknowledged but is {'not there' if row is None else row.status}",
+        remedy="the API reads another database than the collector writes; compare --database-url of all collectors",
+    )

@@ -47,7 +47,7 @@ def test_a_missing_extra_is_answered_with_the_line_that_installs_it(command: str
 def test_help_needs_nothing_that_a_command_needs() -> None:
     result = run_without(["fastapi", "sqlalchemy", "pydantic", "rich", "langgraph", "aiohttp", "yaml"], "--help")
 
-    assert (0, "") == (result.returncode, result.stderr)
+    assert (result.returncode, result.stderr) == (0, "")
     assert "graphmeter demo" in result.stdout
 
 
@@ -55,10 +55,10 @@ def test_help_is_quick_because_it_imports_none_of_the_commands() -> None:
     program = "import sys; sys.argv = ['graphmeter', '--help']\nfrom graphmeter_cli import main\ntry:\n    main()\nfinally:\n    print(sorted(m for m in sys.modules if m.startswith('graphmeter')), file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
 
-    assert "['graphmeter', 'graphmeter.names', 'graphmeter_cli', 'graphmeter_cli.group']\n" == result.stderr
+    assert result.stderr == "['graphmeter', 'graphmeter.names', 'graphmeter_cli', 'graphmeter_cli.group']\n"
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
     result = run_without([], "--version")
 
-    assert (0, "graphmeter 0.1.0\n") == (result.returncode, result.stdout)
+    assert (result.returncode, result.stdout) == (0, "graphmeter 0.1.0\n")

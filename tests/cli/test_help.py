@@ -49,7 +49,10 @@ def test_every_command_has_help_with_examples(path: tuple[str, ...]) -> None:
 
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")
-    assert isinstance(command_at(path), click.Group) or f"graphmeter {' '.join(path)}" in result.output.partition("Examples:")[2]
+    assert (
+        isinstance(command_at(path), click.Group)
+        or f"graphmeter {' '.join(path)}" in result.output.partition("Examples:")[2]
+    )
 
 
 @pytest.mark.parametrize("path", commands(), ids=" ".join)

@@ -1,1 +1,56 @@
-"""TODO"""
+"""Graphmeter's client: measures LangGraph applications from inside their process and sends spans to a collector.
+
+    from graphmeter import meter
+    graph = meter(builder.compile(), name="support", team="cx")
+
+Names are imported on first use: `import graphmeter` alone loads neither LangChain nor an exporter nor a price book.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphmeter.attach import instrument, meter, uninstrument
+    from graphmeter.client import Stats, flush, shutdown, stats
+    from graphmeter.handler import GraphMeterCallbackHandler
+
+__all__ = [
+    "GraphMeterCallbackHandler",
+    "Stats",
+    "flush",
+    "instrument",
+    "meter",
+    "shutdown",
+    "stats",
+    "uninstrument",
+]
+
+_HOMES = {
+    "GraphMeterCallbackHandler": "graphmeter.handler",
+    "Stats": "graphmeter.client",
+    "flush": "graphmeter.client",
+    "instrument": "graphmeter.attach",
+    "meter": "graphmeter.attach",
+    "shutdown": "graphmeter.client",
+    "stats": "graphmeter.client",
+    "uninstrument": "graphmeter.attach",
+}
+
+# A library stays silent until the application configures logging.
+logging.getLogger("graphmeter").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'graphmeter' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,181 @@
+"""Three ways to attach, one handler: `meter()` for a graph, `instrument()` for the process, or the handler in a config."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+
+from graphmeter import guard, langgraph
+from graphmeter.attribution import Attribution
+from graphmeter.handler import GraphMeterCallbackHandler
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.pregel import Pregel
+
+_Graph = TypeVar("_Graph", bound="Pregel[Any, Any, Any, Any]")
+
+_lock = threading.Lock()
+_NEED: Final = "graphmeter measures LangGraph: pip install langgraph"
+
+
+class _Hook:
+    """What LangChain asks for a handler whenever it configures a run.
+
+    Looks like a ContextVar, but is one value for the process: a real one is invisible in threads that did not copy a
+    context, and cannot be taken back there.
+    """
+
+    def __init__(self) -> None:
+        self.handler: GraphMeterCallbackHandler | None = None
+        self.registered = False
+
+    def get(self) -> GraphMeterCallbackHandler | None:
+        return self.handler
+
+
+_hook = _Hook()
+_originals: dict[str, Any] = {}
+_shared: GraphMeterCallbackHandler | None = None
+
+
+def default_handler() -> GraphMeterCallbackHandler:
+    """The handler that `meter()` and `instrument()` attach when none is given."""
+    global _shared  # made on first use
+    with _lock:
+        if _shared is None:
+            _shared = GraphMeterCallbackHandler()
+        return _shared
+
+
+def meter(
+    graph: _Graph,
+    *,
+    name: str = "",
+    team: str = "",
+    tenant: str = "",
+    environment: str = "",
+    release: str = "",
+    tags: Mapping[str, Any] | None = None,
+    handler: GraphMeterCallbackHandler | None = None,
+) -> _Graph:
+    """A copy of the compiled `graph` that is measured. It streams, draws and nests in other graphs like the original.
+
+    Args:
+        graph: A compiled graph; it stays as it is.
+        name: Name of the graph in every report; default the name it was compiled with, else the service's.
+        team: Whose money it is.
+        tenant: For whom it is spent.
+        environment: `production`, `staging` …; default `deployment.environment.name` of the resource.
+        release: Version of the application; default `service.version` of the resource.
+        tags: Further attribution, names to short texts or numbers.
+        handler: A handler of your own making.
+
+    The attribution travels as metadata (keys in `graphmeter.attribution`), so one call can override it:
+    `graph.invoke(x, config={"metadata": {"graphmeter_tenant": "acme", "user_id": "u1"}})`.
+
+    Raises:
+        TypeError: `graph` is not a compiled graph.
+    """
+    pregel = _pregel()
+    if not isinstance(graph, pregel):
+        remedy = (
+            "compile it first: meter(builder.compile())" if hasattr(graph, "compile") else "it is no LangGraph graph"
+        )
+        raise TypeError(f"meter() takes a compiled graph, not {type(graph).__name__}; {remedy}")
+    own = graph.get_name()
+    said = Attribution(
+        name or ("" if own == langgraph.UNNAMED else own), team, tenant, environment, release, dict(tags or {})
+    )
+    config: RunnableConfig = {"metadata": dict(said.metadata())}
+    if handler is not None or not _attached(graph.config):
+        config["callbacks"] = [handler or default_handler()]
+    return cast("_Graph", graph.with_config(config))
+
+
+def instrument(handler: GraphMeterCallbackHandler | None = None) -> None:
+    """Measure every graph of the process, compiled before or after, and model calls outside of graphs. Idempotent.
+
+    Raises:
+        ImportError: LangGraph is not installed.
+    """
+    pregel = _pregel()
+    chosen = handler or default_handler()
+    with _lock:
+        _hook.handler = chosen
+        if not _hook.registered:
+            # Reaches what has no graph around it, and calls with `callbacks=[]` of their own.
+            register_configure_hook(
+                cast("ContextVar[Any]", _hook), inheritable=True, handle_class=GraphMeterCallbackHandler
+            )
+            _hook.registered = True
+        if not _originals:
+            # Handlers from the hook hear nothing of interrupts and resumes; those in a graph's config do.
+            _originals.update(stream=pregel.stream, astream=pregel.astream)
+            pregel.stream = _wrapped(pregel.stream)
+            pregel.astream = _wrapped(pregel.astream)
+
+
+def uninstrument() -> None:
+    """Undo `instrument()`. Runs that have started are still measured to their end."""
+    with _lock:
+        _hook.handler = None
+        if _originals:
+            pregel = _pregel()
+            for name, original in _originals.items():
+                # Somebody may have wrapped our wrapper since; it then passes through, as the hook has no handler.
+                if getattr(getattr(pregel, name), "__wrapped__", None) is original:
+                    setattr(pregel, name, original)
+            _originals.clear()
+
+
+def _wrapped(original: Callable[..., Iterator[Any] | AsyncIterator[Any]]) -> Any:
+    @functools.wraps(original)
+    def stream(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        handler = _hook.handler
+        if handler is not None:
+            config = _with_handler(self, config, handler) or config
+        return original(self, input, config, **kwargs)
+
+    return stream
+
+
+@guard.guarded
+def _with_handler(
+    graph: Any, config: RunnableConfig | None, handler: GraphMeterCallbackHandler
+) -> RunnableConfig | None:
+    """`config` with `handler` in its callbacks; None if a handler of ours will hear the run anyway."""
+    if _attached(config) or _attached(graph.config) or _attached(var_child_runnable_config.get()):
+        return None
+    given = (config or {}).get("callbacks")
+    callbacks: Any
+    if isinstance(given, BaseCallbackManager):
+        callbacks = given.copy()
+        callbacks.add_handler(handler, inherit=True)
+    else:
+        callbacks = [*(given or ()), handler]
+    changed: RunnableConfig = {**(config or {}), "callbacks": callbacks}
+    return changed
+
+
+def _attached(config: RunnableConfig | None) -> bool:
+    callbacks = (config or {}).get("callbacks")
+    handlers: list[BaseCallbackHandler] = (
+        callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else list(callbacks or ())
+    )
+    return any(isinstance(handler, GraphMeterCallbackHandler) for handler in handlers)
+
+
+def _pregel() -> Any:
+    try:
+        from langgraph.pregel import Pregel
+    except ImportError as error:
+        raise ImportError(_NEED) from error
+    return Pregel

@@ -1,0 +1,192 @@
+"""The process-wide side of the client: the shared pipeline, flushing, counting, forks and the interpreter's exit."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphmeter import guard, langgraph, names, runs
+from graphmeter.emit import Delivery, Pipeline
+from graphmeter.runs import Run
+from graphmeter.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+_lock = threading.RLock()
+_settings: Settings | None = None
+_pipelines: dict[object, Pipeline] = {}
+"""By endpoint ("" is the shared default), or by exporter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What became of the spans of this process since it started."""
+
+    emitted: int
+    """Spans that finished runs (and run starts) gave rise to; the sum of the next four."""
+    exported: int
+    """Taken by a collector or exporter."""
+    dropped: int
+    """Discarded unsent because the queue was full."""
+    failed: int
+    """Refused by the collector, or given up at shutdown."""
+    queued: int
+    """Waiting to be sent."""
+    faults: int
+    """Errors of our own that were kept away from the application."""
+    open_runs: int
+    """Runs, nodes, calls that have started and not ended."""
+    fault_kinds: Mapping[str, int]
+
+
+def settings() -> Settings:
+    """Settings of this process, read from the environment on first use."""
+    global _settings  # read once, and again in tests
+    if _settings is None:
+        with _lock:
+            _settings = _settings or Settings.from_env()
+    return _settings
+
+
+def pipeline(*, endpoint: str = "", exporter: SpanExporter | None = None) -> Pipeline:
+    """The pipeline to `exporter`, or to the collector at `endpoint`, or (neither given) the shared default."""
+    key: object = exporter if exporter is not None else endpoint
+    with _lock:
+        found = _pipelines.get(key)
+        if found is None:
+            chosen = settings()
+
+            def connect() -> Delivery:
+                return _connect(chosen, endpoint, exporter)
+
+            found = _pipelines[key] = Pipeline(chosen, connect, finished, _arm_exit)
+        return found
+
+
+def _connect(chosen: Settings, endpoint: str, exporter: SpanExporter | None) -> Delivery:
+    # In the exporter's thread: the SDK and the encoder take longer to load than a graph may wait.
+    from dataclasses import replace
+    from logging import getLogger
+
+    from graphmeter import destination, send
+
+    resource = destination.resource()
+    if exporter is not None:
+        return send.ExporterDelivery(exporter, resource)
+    target = destination.choose(replace(chosen, endpoint=endpoint) if endpoint else chosen)
+    getLogger("graphmeter").info("Graphmeter sends spans to %s (%s)", target.url, target.reason)
+    return send.HttpDelivery(target, resource, chosen.timeout_s)
+
+
+@guard.guarded
+def finished(run: Run) -> None:
+    """Add the cost of a finished model call, where prices are installed; print finished trees in debug mode."""
+    if run.kind == names.MODEL and run.facts is not None and names.USAGE_INPUT in run.facts:
+        from graphmeter import prices
+
+        cost = prices.cost_of(run.facts, run.started_ns)
+        if cost is not None:
+            run.facts[names.COST_USD] = float(cost.usd)
+            run.facts[names.COST_PRICE] = cost.price
+    if run.tree.debug:
+        from graphmeter import debug
+
+        debug.collect(run)
+
+
+def flush(timeout_s: float = 10.0) -> bool:
+    """Send everything finished so far; False if something could not be delivered within `timeout_s` seconds.
+
+    For notebooks, cron jobs and serverless functions, which may be frozen or killed right after their last line.
+    """
+    deadline = time.monotonic() + timeout_s
+    complete = True
+    for one in _all():
+        complete = one.flush(max(deadline - time.monotonic(), 0.0)) and complete
+    return complete
+
+
+def shutdown(timeout_s: float = 10.0) -> bool:
+    """Send everything, then stop for good: later spans are dropped and counted. Returns as `flush` does.
+
+    Needed only by programs that end without the interpreter's exit; otherwise it happens there by itself, within
+    GRAPHMETER_EXIT_TIMEOUT_S.
+    """
+    runs.give_up()
+    deadline = time.monotonic() + timeout_s
+    complete = True
+    for one in _all():
+        complete = one.shutdown(max(deadline - time.monotonic(), 0.0)) and complete
+    return complete
+
+
+def stats() -> Stats:
+    """Counts of this process (a forked child starts at zero)."""
+    counts = [one.counts() for one in _all()]
+    kinds = guard.faults()
+    exported = sum(count.exported for count in counts)
+    dropped = sum(count.dropped for count in counts)
+    failed = sum(count.failed for count in counts)
+    queued = sum(count.queued for count in counts)
+    return Stats(
+        exported + dropped + failed + queued,
+        exported,
+        dropped,
+        failed,
+        queued,
+        sum(kinds.values()),
+        runs.open_runs(),
+        kinds,
+    )
+
+
+def discard(exporter: SpanExporter) -> None:
+    """Forget the pipeline to `exporter` and end its thread."""
+    with _lock:
+        found = _pipelines.pop(exporter, None)
+    if found is not None:
+        found.shutdown(1.0)
+
+
+def _all() -> list[Pipeline]:
+    with _lock:
+        return list(_pipelines.values())
+
+
+@guard.guarded
+def _at_exit() -> None:
+    runs.give_up()
+    patience = settings().exit_timeout_s
+    if patience > 0 and any(one.counts().queued for one in _all()):
+        shutdown(patience)
+
+
+@guard.guarded
+def _arm_exit() -> None:
+    """Children of `multiprocessing` end without running atexit; they run its own finalizers."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=100)
+
+
+def _after_fork() -> None:
+    global _lock  # the parent may have held it at the moment of the fork
+    _lock = threading.RLock()
+    guard.forget()
+    langgraph.after_fork()
+    for one in _pipelines.values():
+        one.after_fork()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,156 @@
+"""The current span: lets the application's own spans nest under our runs, and leaves nothing behind.
+
+A callback cannot rely on undoing what it attaches: asynchronous ends arrive in a copy of the context, batches interleave,
+streams are abandoned. So what is attached is a proxy that heals itself: while its run is open it answers with the run's
+identity, afterwards with that of the span below it. Nothing depends on a detach; restoring is best effort.
+
+The proxy lends identity only. Attributes, events and status that the application sets on "the current span" go to the
+application's own span below, as if we were not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.util import types
+
+if TYPE_CHECKING:
+    from graphmeter.runs import Run
+
+_RUN_KEY = otel_context.create_key("graphmeter-run")
+# The key under which the API keeps the current span is private; an otherwise empty context shows it.
+_SPAN_KEY = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))
+SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
+
+class CurrentSpan(Span):
+    """Stands for an open run; once `identity` is None, for the span that was current below it."""
+
+    __slots__ = ("below", "identity")
+
+    def __init__(self, identity: SpanContext, below: Span) -> None:
+        self.identity: SpanContext | None = identity
+        self.below = below
+
+    def _application_span(self) -> Span:
+        span = self.below
+        while type(span) is CurrentSpan:
+            span = span.below
+        return span
+
+    def get_span_context(self) -> SpanContext:
+        span: Span = self
+        while type(span) is CurrentSpan:
+            if span.identity is not None:
+                return span.identity
+            span = span.below
+        return span.get_span_context()
+
+    def is_recording(self) -> bool:
+        return self._application_span().is_recording()
+
+    def end(self, end_time: int | None = None) -> None:
+        """Nothing: the run ends with its callback, the application's span where the application ends it."""
+
+    def set_attributes(self, attributes: Mapping[str, types.AttributeValue]) -> None:
+        self._application_span().set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: types.AttributeValue) -> None:
+        self._application_span().set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: types.Attributes = None, timestamp: int | None = None) -> None:
+        self._application_span().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: types.Attributes = None) -> None:
+        self._application_span().add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:
+        self._application_span().update_name(name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        self._application_span().set_status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: types.Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        self._application_span().record_exception(exception, attributes, timestamp, escaped)
+
+    def __getattr__(self, name: str) -> Any:
+        # What an SDK span has beyond the API (`attributes`, `name`): read by some instrumentations.
+        return getattr(self._application_span(), name)
+
+
+def current() -> tuple[Context, Span]:
+    """The current context and span, with ended proxies of ours peeled off, so that chains stay short."""
+    here = otel_context.get_current()
+    span = trace.get_current_span(here)
+    if type(span) is CurrentSpan and span.identity is None:
+        while type(span) is CurrentSpan and span.identity is None:
+            span = span.below
+        # Not the older context itself: the application may have set baggage since.
+        here = trace.set_span_in_context(span, here)
+    return here, span
+
+
+def application_span(span: Span) -> Span:
+    """The nearest span that is not ours; open proxies in the same context belong to unrelated runs (a batch)."""
+    while type(span) is CurrentSpan:
+        span = span.below
+    return span
+
+
+def opened_inside(here: Context, span: Span, run: Run) -> bool:
+    """Whether `span` was opened by the application inside the body of `run`, in the same trace, and is really recorded."""
+    return (
+        type(span) is not CurrentSpan
+        and here.get(_RUN_KEY) is run
+        and span.is_recording()
+        and span.get_span_context().trace_id == run.context.trace_id
+    )
+
+
+def enter(run: Run, here: Context, span: Span) -> None:
+    """Make `run` current, on top of `span` in `here`."""
+    proxy = CurrentSpan(run.context, span)
+    inside = Context({**here, _SPAN_KEY: proxy, _RUN_KEY: run})
+    run.proxy = proxy
+    run.inside = inside
+    run.outside = here
+    otel_context.attach(inside)
+
+
+def leave(run: Run) -> None:
+    """Stop standing for `run`, everywhere at once; put the former context back if we are where it was replaced."""
+    proxy, inside, outside = run.proxy, run.inside, run.outside
+    run.proxy = run.inside = run.outside = None
+    if proxy is None:
+        return
+    proxy.identity = None
+    # Setting, not resetting by token: a token is only good in the context that made it.
+    if outside is not None and otel_context.get_current() is inside:
+        otel_context.attach(outside)
+
+
+def sampling_of_application(trace_id: int, here: Context) -> tuple[TraceFlags, trace.TraceState]:
+    """How the application would have sampled a trace that starts here: its own sampler is asked, never changed.
+
+    Children of ours carry this decision, so an application that samples 1 % still does. Without a provider that has a
+    sampler nobody has decided anything, and the trace counts as sampled: it is, by us.
+    """
+    sampler = getattr(trace.get_tracer_provider(), "sampler", None)
+    if sampler is None:
+        return SAMPLED, trace.TraceState()
+    result = sampler.should_sample(
+        trace.set_span_in_context(INVALID_SPAN, here), trace_id, "invoke_workflow", trace.SpanKind.INTERNAL
+    )
+    sampled = bool(result.decision.is_sampled())
+    return (SAMPLED if sampled else TraceFlags(TraceFlags.DEFAULT)), result.trace_state or trace.TraceState()

@@ -1,0 +1,397 @@
+"""The callback handler: LangChain and LangGraph events in, open and finished runs out.
+
+Runs inline (no executor hop in async graphs), never touches inputs and outputs, and never raises. What an event means is
+decided in `graphmeter.langgraph` and `graphmeter.models`; what is open is kept in `graphmeter.runs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.runnables.config import var_child_runnable_config
+from opentelemetry.trace import SpanContext, TraceState
+
+from graphmeter import attribution, client, context, guard, langgraph, models, names, runs
+from graphmeter.attribution import Attribution
+from graphmeter.langgraph import NS
+from graphmeter.runs import CHAIN, RUNS, Failure, Run, Sink, Tree
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import BaseCallbackHandler as _Base
+    from langchain_core.outputs import LLMResult
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import TracerProvider
+else:
+    try:
+        # Only its subclasses are told of interrupts and resumes.
+        from langgraph.callbacks import GraphCallbackHandler as _Base
+    except ImportError:
+        from langchain_core.callbacks import BaseCallbackHandler as _Base
+
+_NO_METADATA: Mapping[str, Any] = {}
+
+_INTERRUPTED: dict[str, SpanContext] = {}
+"""Interrupted runs of this process by checkpoint id, oldest first, so that the resuming run can link to them."""
+_MOST_INTERRUPTED = 1024
+
+
+class GraphMeterCallbackHandler(_Base):
+    """Measures every graph, node, model call, tool and retriever of the runs it is attached to.
+
+    Attach it through `config={"callbacks": [GraphMeterCallbackHandler()]}`, `graphmeter.meter(graph)` or
+    `graphmeter.instrument()`; any mix gives one tree. One instance serves any number of graphs, threads and tasks.
+
+    Model calls outside of any graph are recorded, too (they cost money), with no run id: they belong to no run.
+
+    Args:
+        graph: Name of graphs that have none of their own.
+        team: Whose money it is.
+        tenant: For whom it is spent.
+        environment: `production`, `staging` …
+        release: Version of the application.
+        tags: Further attribution, `graphmeter.tag.<name>`.
+        debug: Print finished runs as trees to stderr; default GRAPHMETER_DEBUG.
+        endpoint: Base URL of a collector other than the process's own.
+        exporter: An OpenTelemetry span exporter that takes the place of the collector.
+        tracer_provider: Takes the place of the whole pipeline: spans are made by this provider, with its ids and sampler.
+    """
+
+    run_inline = True
+    raise_error = False
+
+    def __init__(
+        self,
+        *,
+        graph: str = "",
+        team: str = "",
+        tenant: str = "",
+        environment: str = "",
+        release: str = "",
+        tags: Mapping[str, Any] | None = None,
+        debug: bool | None = None,
+        endpoint: str = "",
+        exporter: SpanExporter | None = None,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
+        super().__init__()
+        settings = client.settings()
+        said = Attribution(graph, team, tenant, environment, release, dict(tags or {}))
+        self._made_with = {
+            "graph": graph,
+            "team": team,
+            "tenant": tenant,
+            "environment": environment,
+            "release": release,
+            "tags": tags,
+            "debug": debug,
+            "endpoint": endpoint,
+            "exporter": exporter,
+            "tracer_provider": tracer_provider,
+        }
+        self._graph = graph
+        self._shared = said.over(settings).shared()
+        self._debug = settings.debug if debug is None else debug
+        self._sink: Sink
+        if tracer_provider is not None:
+            from graphmeter.provider import ProviderSink
+
+            self._sink = ProviderSink(tracer_provider, client.finished, error_messages=settings.error_messages)
+        else:
+            self._sink = client.pipeline(endpoint=endpoint, exporter=exporter)
+
+    # Graphs are copied, pickled and sent to workers with their config; locks and threads stay behind.
+    def __copy__(self) -> GraphMeterCallbackHandler:
+        return self
+
+    def __deepcopy__(self, memo: object) -> GraphMeterCallbackHandler:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make, (self._made_with,)
+
+    # --- chains: graphs, nodes, and everything that is neither -------------------------------------------------------
+
+    @guard.guarded
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any] | None,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if run_id in RUNS:  # the same run, through another handler or a merged config
+            return
+        said = metadata or _NO_METADATA
+        parent = _parent(parent_run_id)
+        label = name or (serialized or _NO_METADATA).get("name") or "chain"
+        if langgraph.is_node(said, tags, parent):
+            assert parent is not None
+            run = Run(names.NODE, label, run_id, parent, parent.tree, said[NS])
+            langgraph.become_node(run, said)
+        elif langgraph.is_graph(said, parent):
+            run = Run(names.RUN, label, run_id, parent, self._plant(run_id, parent, said, label), "")
+        else:
+            tree = parent.tree if parent is not None else self._plant(run_id, None, said)
+            run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
+        runs.begin(run)
+
+    @guard.guarded
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        runs.finish(run_id)
+
+    @guard.guarded
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        _fail(run_id, error)
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    @guard.guarded
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any] | None,
+        messages: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._call(names.OP_CHAT, run_id, parent_run_id, metadata, kwargs)
+
+    @guard.guarded
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any] | None,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._call(names.OP_TEXT, run_id, parent_run_id, metadata, kwargs)
+
+    def _call(
+        self,
+        operation: str,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        metadata: dict[str, Any] | None,
+        more: Mapping[str, Any],
+    ) -> None:
+        name, facts = models.asked(metadata or _NO_METADATA, more.get("invocation_params"), operation)
+        run = self._leaf(names.MODEL, name, run_id, parent_run_id, metadata)
+        if run is not None:
+            run.facts = facts
+            runs.begin(run)
+
+    @guard.guarded
+    def on_llm_new_token(self, token: Any = "", *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
+        run = RUNS.get(run_id)
+        if run is None or run.first_ns:
+            return
+        # Providers open and close a stream with empty chunks; a tool call arrives without text.
+        if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
+            run.first_ns = runs.now_ns(run)
+
+    @guard.guarded
+    def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        run = RUNS.get(run_id)
+        if run is not None and not run.first_ns and event.get("event") == "content-block-delta":
+            run.first_ns = runs.now_ns(run)
+
+    @guard.guarded
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        run = RUNS.get(run_id)
+        if run is None:
+            return
+        try:
+            if run.facts is not None:
+                models.answered(run.facts, response)
+        finally:
+            runs.finish(run_id)
+
+    @guard.guarded
+    def on_llm_error(
+        self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **kwargs: Any
+    ) -> None:
+        run = RUNS.get(run_id)
+        if run is None:
+            return
+        try:
+            # A stream that broke may have said what it used; a call that failed outright owes no usage.
+            if response is not None and run.facts is not None:
+                models.answered(run.facts, response)
+                run.facts.pop(names.USAGE_MISSING, None)
+        finally:
+            _fail(run_id, error)
+
+    # --- tools and retrievers ------------------------------------------------------------------------------------------
+
+    @guard.guarded
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        tool_call_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        label = name or (serialized or _NO_METADATA).get("name") or "tool"
+        run = self._leaf(names.TOOL, label, run_id, parent_run_id, metadata)
+        if run is not None:
+            if tool_call_id:
+                run.facts = {names.TOOL_CALL_ID: str(tool_call_id)}
+            runs.begin(run)
+
+    @guard.guarded
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        # A tool may turn its exception into a message for the model: handled, and still an error of the tool.
+        if getattr(output, "status", None) == "error":
+            runs.finish(run_id, names.ERROR, Failure("tool_error", ""))
+        else:
+            runs.finish(run_id)
+
+    @guard.guarded
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        _fail(run_id, error)
+
+    @guard.guarded
+    def on_retriever_start(
+        self,
+        serialized: dict[str, Any] | None,
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        label = name or (serialized or _NO_METADATA).get("name") or "retriever"
+        run = self._leaf(names.RETRIEVER, label, run_id, parent_run_id, metadata)
+        if run is not None:
+            runs.begin(run)
+
+    @guard.guarded
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        runs.finish(run_id)
+
+    @guard.guarded
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        _fail(run_id, error)
+
+    # --- LangGraph's own events ------------------------------------------------------------------------------------------
+
+    @guard.guarded
+    def on_interrupt(self, event: Any) -> None:
+        """A graph paused; the only sign of `interrupt_before` and `interrupt_after`."""
+        run = RUNS.get(event.run_id)
+        if run is None:
+            return
+        run.interrupted = True
+        run.checkpoint_id = event.checkpoint_id
+        if run.kind is names.RUN:
+            _INTERRUPTED[event.checkpoint_id] = run.context
+            while len(_INTERRUPTED) > _MOST_INTERRUPTED:
+                _INTERRUPTED.pop(next(iter(_INTERRUPTED)), None)
+
+    @guard.guarded
+    def on_resume(self, event: Any) -> None:
+        """A graph goes on from a checkpoint."""
+        run = RUNS.get(event.run_id)
+        if run is None or run.kind is not names.RUN or run.resumed_from:
+            return
+        run.resumed_from = event.checkpoint_id
+        before = _INTERRUPTED.get(event.checkpoint_id)
+        if before is not None:
+            run.links = [before]
+
+    # --- inside ----------------------------------------------------------------------------------------------------------
+
+    def _leaf(
+        self, kind: str, name: str, run_id: UUID, parent_run_id: UUID | None, metadata: dict[str, Any] | None
+    ) -> Run | None:
+        if run_id in RUNS:
+            return None
+        said = metadata or _NO_METADATA
+        parent = _parent(parent_run_id)
+        if parent is not None:
+            return Run(kind, name, run_id, parent, parent.tree, said.get(NS) or "")
+        run = Run(kind, name, run_id, None, self._plant(run_id, None, said), said.get(NS) or "")
+        # A call whose graph is not measured, or has ended: LangGraph's metadata still names the node.
+        run.node = str(said.get("langgraph_node") or "")
+        return run
+
+    def _plant(self, run_id: UUID, parent: Run | None, metadata: Mapping[str, Any], graph: str = "") -> Tree:
+        """A tree for the root `run_id`: of a graph if `graph` names one, else of something outside of graphs."""
+        shared = attribution.read(metadata, self._shared)
+        name = metadata.get(attribution.GRAPH)
+        named = attribution.text(name, attribution.GRAPH) if name is not None else ""
+        if graph:
+            named = named or ("" if graph == langgraph.UNNAMED else graph) or self._graph
+        key = str(run_id) if graph else ""
+        if parent is not None:
+            around = parent.tree
+            return Tree(
+                key,
+                named,
+                shared,
+                around.sink,
+                around.trace_id,
+                around.outer,
+                around.flags,
+                around.state,
+                debug=around.debug,
+            )
+        here, span = context.current()
+        outer: SpanContext | None = context.application_span(span).get_span_context()
+        if outer is not None and outer.is_valid:
+            trace_id, flags, state = outer.trace_id, outer.trace_flags, outer.trace_state
+        else:
+            outer = None
+            trace_id = runs.trace_id_of(run_id)
+            asked = _ask_sampler(trace_id, here)
+            flags, state = asked if asked is not None else (context.SAMPLED, TraceState())
+        return Tree(key, named, shared, self._sink, trace_id, outer, flags, state, debug=self._debug)
+
+
+# The application's sampler may be anybody's code.
+_ask_sampler = guard.guarded(context.sampling_of_application)
+
+
+def _parent(parent_run_id: UUID | None) -> Run | None:
+    """The open run that a new one belongs to, also when the application passed `callbacks=[…]` of its own in between."""
+    if parent_run_id is not None:
+        parent = RUNS.get(parent_run_id)
+        if parent is not None:
+            return parent
+    config = var_child_runnable_config.get()
+    if config is None:
+        return None
+    around = getattr(config.get("callbacks"), "parent_run_id", None)
+    return RUNS.get(around) if around is not None else None
+
+
+def _fail(run_id: UUID, error: BaseException) -> None:
+    if run_id in RUNS:
+        runs.finish(run_id, *langgraph.outcome(error))
+
+
+def _make(made_with: dict[str, Any]) -> GraphMeterCallbackHandler:
+    return GraphMeterCallbackHandler(**made_with)

@@ -1,0 +1,139 @@
+"""What a LangChain event means in LangGraph terms: graph, node, or nothing; and how a run ended.
+
+Facts this rests on (measured on langgraph 1.2): a node, and nothing else, changes `langgraph_checkpoint_ns` against its
+parent; every other metadata key of a node is inherited by all that runs inside it. A subgraph looks like any chain until
+its first node starts. Control flow travels as exceptions that are no errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Mapping, Sequence
+from traceback import StackSummary, walk_tb
+from typing import Any
+
+from graphmeter import names, runs
+from graphmeter.runs import CHAIN, Failure, Run
+
+try:
+    from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
+except ImportError:
+    _INTERRUPTS: tuple[type[BaseException], ...] = ()
+    _STOPS: tuple[type[BaseException], ...] = ()
+    _CONTROL: tuple[type[BaseException], ...] = ()
+else:
+    _INTERRUPTS = (GraphInterrupt,)
+    _STOPS = (GraphDrained,)
+    _CONTROL = (ParentCommand, GraphBubbleUp)
+
+NS = "langgraph_checkpoint_ns"
+UNNAMED = "LangGraph"
+"""What LangGraph calls a graph compiled without a name."""
+_HIDDEN = "langsmith:hidden"
+_CANCELLED = (
+    asyncio.CancelledError,
+    concurrent.futures.CancelledError,
+    GeneratorExit,  # a stream closed or abandoned before its end
+    KeyboardInterrupt,
+    SystemExit,
+)
+_MOST_FRAMES = 24
+
+_promotion = threading.Lock()
+
+
+def is_node(metadata: Mapping[str, Any], tags: Sequence[str] | None, parent: Run | None) -> bool:
+    """Whether a chain that starts under `parent` is an attempt of a node."""
+    ns = metadata.get(NS)
+    return ns is not None and parent is not None and ns != parent.ns and not (tags and _HIDDEN in tags)
+
+
+def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
+    """Whether a chain that starts under `parent` is known at once to be a root graph.
+
+    LangGraph stamps `ls_integration` on the graph, and everything inside inherits it; so it tells only outside of graphs.
+    """
+    return (parent is None or not parent.tree.run_id) and "ls_integration" in metadata and NS not in metadata
+
+
+def become_node(run: Run, metadata: Mapping[str, Any]) -> None:
+    """Fill in what a node attempt has; its parent, if it was a mere chain so far, is thereby a graph."""
+    parent = run.parent
+    if parent is None:
+        return
+    if parent.kind is CHAIN:
+        _become_graph(parent)
+        run.tree = parent.tree
+    name = str(metadata.get("langgraph_node") or run.name)
+    run.name = name
+    run.node = f"{parent.node}.{name}" if parent.node else name
+    run.task = run
+    step = metadata.get("langgraph_step")
+    if isinstance(step, int):
+        run.step = step
+        if parent.kind is names.RUN and step > run.tree.steps:
+            run.tree.steps = step
+    if parent.held:
+        runs.succeed(parent, run)
+
+
+def _become_graph(chain: Run) -> None:
+    # Several nodes may start at once, each in its own thread; one of them makes the graph.
+    with _promotion:
+        if chain.kind is not CHAIN:
+            return
+        if chain.tree.run_id:
+            kind = names.SUBGRAPH
+            if chain.name == UNNAMED and chain.task is not None:
+                chain.name = chain.task.name
+        else:
+            kind = names.RUN
+            chain.tree = runs.Tree(
+                str(chain.run_id),
+                "" if chain.name == UNNAMED else chain.name,
+                chain.tree.shared,
+                chain.tree.sink,
+                chain.tree.trace_id,
+                chain.tree.outer,
+                chain.tree.flags,
+                chain.tree.state,
+                debug=chain.tree.debug,
+            )
+        top = runs.anchor(chain.parent)
+        chain.parent_context = chain.tree.outer if top is None else top.context
+        chain.context = chain.tree.sink.open(chain, kind)
+        # Last: other threads read the kind without the lock.
+        chain.kind = kind
+
+
+def after_fork() -> None:
+    """In a forked child: another thread of the parent may have held the lock."""
+    global _promotion  # a lock cannot be reset
+    _promotion = threading.Lock()
+
+
+def outcome(error: BaseException | None) -> tuple[str, Failure | None]:
+    """Status of a run that ended with `error`, and the failure if it is one."""
+    if error is None:
+        return names.OK, None
+    if isinstance(error, _INTERRUPTS):
+        return names.INTERRUPTED, None
+    if isinstance(error, (*_CANCELLED, *_STOPS)):
+        return names.CANCELLED, None
+    if isinstance(error, _CONTROL):
+        return names.OK, None
+    return names.ERROR, failure_of(error)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Type, text and frames of `error`; the frames hold file, line and function, no variables."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - somebody else's __str__ is broken; the type still says a lot
+        message = ""
+    frames = StackSummary.extract(walk_tb(error.__traceback__), limit=-_MOST_FRAMES, lookup_lines=False)
+    return Failure(name, message[:4096], frames)

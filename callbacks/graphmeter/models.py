@@ -1,0 +1,102 @@
+"""Model calls: what LangChain passes at their start and end in, OpenTelemetry attributes of the call out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from graphmeter import names
+from graphmeter.runs import Value
+from graphmeter.usage import usage_of
+
+Facts = dict[str, Value | list[str]]
+
+# LangChain's `ls_provider` (and a few class-name prefixes) → `gen_ai.provider.name`. What is not listed stays as it is.
+PROVIDERS: Final[Mapping[str, str]] = {
+    "amazon_bedrock": "aws.bedrock",
+    "aws": "aws.bedrock",
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "azure_openai": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "google": "gcp.gemini",
+    "google_genai": "gcp.gemini",
+    "google_vertexai": "gcp.vertex_ai",
+    "ibm": "ibm.watsonx.ai",
+    "mistral": "mistral_ai",
+    "mistralai": "mistral_ai",
+    "moonshot": "moonshot_ai",
+    "vertexai": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+
+
+def asked(metadata: Mapping[str, Any], params: Mapping[str, Any] | None, operation: str) -> tuple[str, Facts]:
+    """Name of the requested model (empty if nobody says) and the attributes known at the start of a call."""
+    model = metadata.get("ls_model_name")
+    if not model and params:
+        model = params.get("model") or params.get("model_name") or params.get("model_id")
+    name = model if isinstance(model, str) else ""
+    facts: Facts = {names.OPERATION: operation}
+    if name:
+        facts[names.REQUEST_MODEL] = name
+    provider = metadata.get("ls_provider")
+    if isinstance(provider, str) and provider:
+        facts[names.PROVIDER] = provider_name(provider)
+    if params and params.get("stream") is True:
+        facts[names.REQUEST_STREAM] = True
+    return name, facts
+
+
+def provider_name(provider: str) -> str:
+    """The OpenTelemetry name of a provider as LangChain spells it."""
+    known = PROVIDERS.get(provider)
+    if known is None:
+        lower = provider.lower()
+        known = PROVIDERS.get(lower, lower)
+    return known
+
+
+def answered(facts: Facts, response: Any) -> None:
+    """Add to `facts` what the answer says: model, id, finish reasons, usage. `response` is an LLMResult."""
+    generations: Sequence[Any] = response.generations[0] if response.generations else ()
+    first = generations[0] if generations else None
+    message = getattr(first, "message", None)
+    output: Mapping[str, Any] = response.llm_output or {}
+    said: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
+
+    for place in (said, output):
+        model = place.get("model_name") or place.get("model") or place.get("model_id")
+        if isinstance(model, str) and model:
+            facts[names.RESPONSE_MODEL] = model
+            break
+    identity = said.get("id") or getattr(message, "id", None) or output.get("id")
+    # Ids that LangChain makes up (from run ids) identify nothing at the provider.
+    if isinstance(identity, str) and identity and not identity.startswith(("lc_run-", "run-", "lc_")):
+        facts[names.RESPONSE_ID] = identity
+    if names.PROVIDER not in facts and isinstance(said.get("model_provider"), str):
+        facts[names.PROVIDER] = provider_name(said["model_provider"])
+    reasons = [reason for generation in generations if (reason := _finish_reason(generation))]
+    if reasons:
+        facts[names.FINISH_REASONS] = reasons
+
+    usage = usage_of(message, output)
+    if usage is None:
+        facts[names.USAGE_MISSING] = True
+    elif usage.cached:
+        facts[names.CACHE_HIT] = True
+        facts.update({names.SAVED_PREFIX + key: value for key, value in usage.attributes.items()})
+    else:
+        facts.update(usage.attributes)
+
+
+def _finish_reason(generation: Any) -> str:
+    metadata = getattr(getattr(generation, "message", None), "response_metadata", None) or {}
+    info = getattr(generation, "generation_info", None) or {}
+    for place in (metadata, info):
+        for key in ("finish_reason", "stop_reason", "done_reason", "stopReason"):
+            reason = place.get(key)
+            if isinstance(reason, str) and reason:
+                return reason
+    return ""

@@ -1,0 +1,80 @@
+"""A sink over a tracer provider that the user chose (`tracer_provider=`): spans through the public OpenTelemetry API.
+
+Identity, sampling and export are then that provider's. For tests and special set-ups; the normal way is `graphmeter.emit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Tracer, TracerProvider
+
+from graphmeter import guard, names, spans
+from graphmeter.runs import Run, span_id_of
+
+_KINDS = {names.MODEL: SpanKind.CLIENT}
+
+
+class ProviderSink:
+    """Makes one span of `provider` per run."""
+
+    def __init__(
+        self, provider: TracerProvider, finished: Callable[[Run], object], *, error_messages: bool = False
+    ) -> None:
+        scope = spans.scope()
+        self._tracer: Tracer = provider.get_tracer(scope.name, scope.version)
+        self._finished = finished
+        self._error_messages = error_messages
+        resource = getattr(provider, "resource", None)
+        self._service = str(resource.attributes.get(names.SERVICE_NAME, "")) if isinstance(resource, Resource) else ""
+
+    def open(self, run: Run, kind: str) -> SpanContext:
+        """Start a span; its identity is the provider's choice."""
+        context = self._open(run, kind)
+        if context is None:  # a broken provider: nothing is recorded, but identities stay consistent
+            return SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, run.tree.flags, run.tree.state)
+        return context
+
+    @guard.guarded
+    def _open(self, run: Run, kind: str) -> SpanContext:
+        parent = NonRecordingSpan(run.parent_context) if run.parent_context is not None else trace.INVALID_SPAN
+        # The name is final only at the end; samplers see the kind.
+        span = self._tracer.start_span(
+            f"graphmeter {kind}",
+            trace.set_span_in_context(parent),
+            _KINDS.get(kind, SpanKind.INTERNAL),
+            start_time=run.started_ns,
+        )
+        run.sdk_span = span
+        if kind is names.RUN:
+            start = spans.describe_start(run, self._service)
+            record = self._tracer.start_span(
+                start.name,
+                trace.set_span_in_context(span),
+                attributes=start.attributes,
+                start_time=run.started_ns,
+            )
+            record.end(run.started_ns)
+        return span.get_span_context()
+
+    def close(self, run: Run) -> None:
+        """End the span of `run` with everything that is known of it."""
+        self._close(run)
+
+    @guard.guarded
+    def _close(self, run: Run) -> None:
+        span, run.sdk_span = run.sdk_span, None
+        self._finished(run)
+        if span is None:
+            return
+        description = spans.describe(run, self._service, error_messages=self._error_messages)
+        span.update_name(description.name)
+        span.set_attributes(description.attributes)
+        for event in description.events:
+            span.add_event(event.name, event.attributes, event.timestamp)
+        for link in run.links or ():
+            span.add_link(link)
+        span.set_status(description.status)
+        span.end(max(run.ended_ns, run.started_ns))

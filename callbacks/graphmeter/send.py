@@ -1,0 +1,121 @@
+"""Spans in, one OTLP/HTTP request out; the answer is sorted into accepted, refused for good, and worth another try.
+
+The encoding is OpenTelemetry's. The transport is our own, because `OTLPSpanExporter` logs every failed attempt by itself,
+does not tell a refusal from an outage, cannot be woken from its back-off, and adds OTEL_EXPORTER_OTLP_HEADERS (the
+credentials of the application's own backend) to whatever endpoint it is given.
+"""
+
+from __future__ import annotations
+
+import gzip
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from graphmeter import guard
+from graphmeter.destination import Destination
+from graphmeter.emit import Refused, Unreachable
+
+# https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
+_RETRYABLE = frozenset({429, 502, 503, 504})
+_LONGEST_WAIT_S = 60.0
+
+
+class HttpDelivery:
+    """Sends to a collector."""
+
+    def __init__(self, destination: Destination, resource: Resource, timeout_s: float) -> None:
+        self.resource = resource
+        self.where = destination.url
+        self._timeout_s = timeout_s
+        self._headers = {
+            **destination.headers,
+            "content-type": "application/x-protobuf",
+            "content-encoding": "gzip",
+            "user-agent": "graphmeter-client",
+        }
+
+    def send(self, spans: Sequence[ReadableSpan]) -> int:
+        body, unencodable = _encode(spans)
+        if not body:
+            return unencodable
+        request = urllib.request.Request(  # noqa: S310 - destination.choose accepts http and https only
+            self.where, gzip.compress(body, compresslevel=1), self._headers, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310 - as above
+                return unencodable + _refused(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code in _RETRYABLE:
+                    raise Unreachable(f"HTTP {error.code}", _retry_after_s(error.headers.get("retry-after"))) from None
+                text = error.read(300).decode("utf-8", "replace").strip()
+                raise Refused(f"HTTP {error.code} {text}".strip()) from None
+        except urllib.error.URLError as error:
+            raise Unreachable(str(error.reason) or type(error.reason).__name__) from None
+        except (OSError, HTTPException) as error:
+            raise Unreachable(str(error) or type(error).__name__) from None
+
+    def close(self) -> None:
+        """Nothing to do: a connection lives for one request."""
+
+
+class ExporterDelivery:
+    """Hands spans to an OpenTelemetry exporter that the user chose; retrying is that exporter's business."""
+
+    def __init__(self, exporter: SpanExporter, resource: Resource) -> None:
+        self.resource = resource
+        self.where = type(exporter).__name__
+        self._exporter = exporter
+
+    def send(self, spans: Sequence[ReadableSpan]) -> int:
+        if self._exporter.export(spans) is not SpanExportResult.SUCCESS:
+            raise Refused("the exporter reported a failure")
+        return 0
+
+    def close(self) -> None:
+        self._exporter.shutdown()
+
+
+def _encode(spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
+    """OTLP bytes of `spans`; one that cannot be encoded is left out and counted, the others go."""
+    try:
+        return encode_spans(spans).SerializeToString(), 0
+    except Exception as error:  # noqa: BLE001 - the encoder's errors are not declared; guard counts them
+        guard.swallowed("encode", error)
+    good = []
+    for span in spans:
+        try:
+            encode_spans([span]).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - as above
+            guard.swallowed("encode", error)
+        else:
+            good.append(span)
+    return (encode_spans(good).SerializeToString() if good else b""), len(spans) - len(good)
+
+
+def _refused(body: bytes) -> int:
+    if not body:
+        return 0
+    try:
+        partial = ExportTraceServiceResponse.FromString(body).partial_success
+    except Exception as error:  # noqa: BLE001 - DecodeError has moved between protobuf versions
+        guard.swallowed("decode response", error)
+        return 0
+    if partial.rejected_spans:
+        guard.noticed("spans refused by the collector", partial.error_message)
+    return int(partial.rejected_spans)
+
+
+def _retry_after_s(header: str | None) -> float:
+    try:
+        return min(max(float(header or 0), 0.0), _LONGEST_WAIT_S)
+    except ValueError:  # a date: the usual back-off will do
+        return 0.0

@@ -1,0 +1,87 @@
+"""What the user sets for the client: GRAPHMETER_* environment variables in, one frozen `Settings` out.
+
+A value that cannot be read is reported once and replaced by its default: a typo in an environment variable must not keep
+an application from starting.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_log = logging.getLogger("graphmeter")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of the client. The environment variable is `GRAPHMETER_` and the field's name in capitals."""
+
+    endpoint: str = ""
+    """Base URL of the collector, `http://collector:4318`; empty: chosen by `graphmeter.destination`."""
+    api_key: str = field(default="", repr=False)
+    """Sent as `Authorization: Bearer …`; empty: nothing is sent."""
+    team: str = ""
+    tenant: str = ""
+    environment: str = ""
+    release: str = ""
+    debug: bool = False
+    """Print every finished run as a tree to stderr."""
+    error_messages: bool = False
+    """Send the text of exceptions. Off by default: it often quotes prompts, completions or arguments."""
+    queue_spans: int = 8192
+    """Most spans held while the collector is slow or away; what comes on top is dropped and counted."""
+    flush_interval_s: float = 0.5
+    """Longest time a span waits for others to share a request with, in seconds."""
+    timeout_s: float = 10.0
+    """Patience with one request, in seconds."""
+    exit_timeout_s: float = 3.0
+    """Longest delay of the interpreter's exit for the sake of unsent spans, in seconds; 0 means do not wait."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings from `environ` (default: the process environment)."""
+        env = os.environ if environ is None else environ
+        default = cls()
+        return cls(
+            endpoint=env.get("GRAPHMETER_ENDPOINT", "").strip(),
+            api_key=env.get("GRAPHMETER_API_KEY", "").strip(),
+            team=env.get("GRAPHMETER_TEAM", "").strip(),
+            tenant=env.get("GRAPHMETER_TENANT", "").strip(),
+            environment=env.get("GRAPHMETER_ENVIRONMENT", "").strip(),
+            release=env.get("GRAPHMETER_RELEASE", "").strip(),
+            debug=_switch(env, "GRAPHMETER_DEBUG", default=default.debug),
+            error_messages=_switch(env, "GRAPHMETER_ERROR_MESSAGES", default=default.error_messages),
+            queue_spans=int(_number(env, "GRAPHMETER_QUEUE_SPANS", default.queue_spans, least=16)),
+            flush_interval_s=_number(env, "GRAPHMETER_FLUSH_INTERVAL_S", default.flush_interval_s, least=0.01),
+            timeout_s=_number(env, "GRAPHMETER_TIMEOUT_S", default.timeout_s, least=0.1),
+            exit_timeout_s=_number(env, "GRAPHMETER_EXIT_TIMEOUT_S", default.exit_timeout_s, least=0.0),
+        )
+
+
+def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name, "").strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return default if text == "" else False
+    _log.warning("%s=%r is neither on nor off; using %s", name, text, default)
+    return default
+
+
+def _number(env: Mapping[str, str], name: str, default: float, *, least: float) -> float:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if least <= value < float("inf"):
+        return value
+    _log.warning("%s=%r is not a number of at least %s; using %s", name, text, least, default)
+    return default

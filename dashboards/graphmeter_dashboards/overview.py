@@ -214,7 +214,7 @@ def _spend() -> list[Builder[dashboard.Panel]]:
     return [
         panels.lines(
             "Spend per node",
-            "USD per hour at the speed of the moment. Calls outside nodes have an empty node.",
+            "USD per hour at the speed of the moment. Calls outside nodes stand under `unattributed`.",
             [over_time(queries.per_second(names.COST, by=NODE, times=_HOUR), _NODE_LEGEND)],
             unit=units.Dollars,
             size=size,

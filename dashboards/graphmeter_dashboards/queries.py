@@ -102,27 +102,27 @@ def label_values(metric: Metric, label: str, *filters: str) -> str:
     return f"label_values({series}, {label})"
 
 
-def _chosen(column: str, variable: str) -> str:
+def _named(column: str) -> str:
+    """A text column as the metrics show it: what nobody named is `unattributed` there and '' in the database."""
+    return f"coalesce(nullif({column}, ''), '{names.UNATTRIBUTED}')"
+
+
+def _chosen(value: str, variable: str) -> str:
     # The value "All" of a variable reaches SQL as its regular expression, unquoted whatever the format asked for, so
     # `IN (...)` would break; a dollar-quoted regular expression takes both it and a list, and any quote within.
-    return f"{column} ~ ('^' || $$(${{{variable}:regex}})$$ || '$')"
+    return f"{value} ~ ('^' || $$(${{{variable}:regex}})$$ || '$')"
 
 
 def latest_failed_runs(limit: int = 50) -> str:
-    """Newest runs that failed or got lost, from the database.
-
-    Text columns hold '' where nothing was said; an error type of a lost run is empty, so its status stands there.
-    """
-    return "\n".join(
-        [
-            'SELECT to_timestamp(started_ns / 1e9) AS "started",',
-            '       graph AS "graph", team AS "team", environment AS "environment", status AS "status",',
-            '       error_type AS "error type", status_message AS "message",',
-            '       duration_ns / 1e9 AS "duration", cost_nano / 1e9 AS "cost",',
-            "       encode(trace_id, 'hex') AS \"trace\"",
-            "FROM run",
-            f"WHERE $__unixEpochNanoFilter(started_ns) AND status IN ('{names.ERROR}', '{names.LOST}')",
-            *(f"  AND {_chosen(column, column)}" for column in ("environment", "team", "graph")),
-            f"ORDER BY started_ns DESC LIMIT {limit}",
-        ]
-    )
+    """Newest runs that failed or got lost, from the database: durations in seconds, costs in USD, trace ids in hex."""
+    graph, team = _named("graph"), _named("team")
+    return f"""\
+SELECT to_timestamp(started_ns / 1e9) AS "started", {graph} AS "graph", {team} AS "team",
+       environment AS "environment", status AS "status", error_type AS "error type", status_message AS "message",
+       duration_ns / 1e9 AS "duration", cost_nano / 1e9 AS "cost", encode(trace_id, 'hex') AS "trace"
+FROM run
+WHERE $__unixEpochNanoFilter(started_ns) AND status IN ('{names.ERROR}', '{names.LOST}')
+  AND {_chosen("environment", "environment")}
+  AND {_chosen(team, "team")}
+  AND {_chosen(graph, "graph")}
+ORDER BY started_ns DESC LIMIT {limit}"""  # noqa: S608 - nothing but constants of our own

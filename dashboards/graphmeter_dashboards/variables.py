@@ -10,7 +10,7 @@ from graphmeter_dashboards import datasources, queries
 from graphmeter_dashboards.sdk import Builder, dashboard, dashboard_builders
 
 ALL: Final = ".*"
-"""What "All" stands for: any value, also the empty one of spend that names no team."""
+"""What "All" stands for: any value, also the empty one of runs that name no environment."""
 
 _CHOICES: Final[dict[str, tuple[str, Metric, tuple[str, ...]]]] = {
     "environment": ("Environment", names.RUNS, ()),

@@ -13,7 +13,10 @@ from graphmeter_collector.reports import LostRun, OutboxItem, Reader
 class Store(Protocol):
     """Where facts live. Every method raises `StoreUnavailable` when the database is away."""
 
-    reader: Reader
+    @property
+    def reader(self) -> Reader:
+        """Answers questions, also while a write is under way."""
+        ...
 
     async def open(self) -> None:
         """Connect and take a writer slot. The schema must be at head (see `migrate`)."""
@@ -52,3 +55,20 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+async def open_store(database_url: str) -> Store:
+    """Connect to a database whose schema is at head; see `graphmeter_collector.store.migrate`.
+
+    Raises:
+        StartupError: the URL names no database that can be used, or another collector holds the embedded file.
+    """
+    # Imported here: whoever only names the protocol needs no database driver.
+    from graphmeter_collector.store.engine import is_sqlite, parse
+    from graphmeter_collector.store.postgres import PostgresStore
+    from graphmeter_collector.store.sqlite import SqliteStore
+
+    url = parse(database_url)
+    store: Store = SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
+    await store.open()
+    return store

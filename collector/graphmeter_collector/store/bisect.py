@@ -1,0 +1,38 @@
+"""One bad span must not cost its neighbours: a group the database refuses is halved until the culprit stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from graphmeter_collector.errors import Permanent
+from graphmeter_collector.records import Rejection, SpanRecord, WriteResult
+
+
+class SpanRefused(Permanent):
+    """The database refused a value: of this group, some span can never be stored."""
+
+    reason = "refused_by_database"
+
+
+async def write_what_can_be_written(
+    records: Sequence[SpanRecord], attempt: Callable[[Sequence[SpanRecord]], Awaitable[WriteResult]]
+) -> WriteResult:
+    """Write all records in one transaction, or else all but those that the database refuses, in several."""
+    try:
+        return await attempt(records)
+    except SpanRefused as refusal:
+        if len(records) == 1:
+            [record] = records
+            message = f"span {record.span_id.hex()} of trace {record.trace_id.hex()}: {refusal}"
+            return WriteResult(
+                new=[], duplicates=0, finished=[], rejected=[(record, Rejection(refusal.reason, message))]
+            )
+    middle = len(records) // 2
+    first = await write_what_can_be_written(records[:middle], attempt)
+    second = await write_what_can_be_written(records[middle:], attempt)
+    return WriteResult(
+        new=first.new + second.new,
+        duplicates=first.duplicates + second.duplicates,
+        finished=first.finished + second.finished,
+        rejected=first.rejected + second.rejected,
+    )

@@ -1,0 +1,88 @@
+"""Packed exponential histograms of durations: thousands of observations in a few dozen bytes, merged exactly.
+
+Bucket i holds (base^i, base^(i+1)] nanoseconds with base 2^(1/8), which is scale 3 of OpenTelemetry's exponential
+histogram, so that it could be exported as one. A quantile is off by at most 4.5 % of its value.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable
+
+SCALE = 3
+_PER_OCTAVE = 1 << SCALE
+RELATIVE_ERROR = 2 ** (1 / (2 * _PER_OCTAVE)) - 1
+"""Largest relative error of a quantile: half a bucket on the logarithmic scale, 4.4 %."""
+
+_VERSION = 1
+_HEAD = struct.Struct("<BBqH")
+"""Version, scale, zero count, number of buckets."""
+_BUCKET = struct.Struct("<hQ")
+
+Buckets = dict[int, int]
+ZERO = -(1 << 15)
+"""Key under which durations of zero are counted; no bucket of a positive duration comes near it."""
+
+
+def bucket_of(duration_ns: int) -> int:
+    """Index of the bucket that a duration falls into."""
+    if duration_ns <= 0:
+        return ZERO
+    return math.ceil(math.log2(duration_ns) * _PER_OCTAVE) - 1
+
+
+def observe(buckets: Buckets, duration_ns: int) -> None:
+    """Count one duration."""
+    index = bucket_of(duration_ns)
+    buckets[index] = buckets.get(index, 0) + 1
+
+
+def merge(into: Buckets, other: Buckets) -> None:
+    """Add the counts of another histogram."""
+    for index, count in other.items():
+        into[index] = into.get(index, 0) + count
+
+
+def pack(buckets: Buckets) -> bytes:
+    """Bytes for one column."""
+    filled = sorted((index, count) for index, count in buckets.items() if index != ZERO)
+    head = _HEAD.pack(_VERSION, SCALE, buckets.get(ZERO, 0), len(filled))
+    return head + b"".join(_BUCKET.pack(index, count) for index, count in filled)
+
+
+def unpack(packed: bytes) -> Buckets:
+    """The histogram in a column.
+
+    Raises:
+        ValueError: written by a version this code does not know.
+    """
+    version, scale, zeros, size = _HEAD.unpack_from(packed)
+    if (version, scale) != (_VERSION, SCALE):
+        raise ValueError(f"histogram of version {version} and scale {scale}; this code reads {_VERSION} and {SCALE}")
+    buckets: Buckets = dict(_BUCKET.iter_unpack(packed[_HEAD.size : _HEAD.size + size * _BUCKET.size]))
+    if zeros:
+        buckets[ZERO] = zeros
+    return buckets
+
+
+def quantile(buckets: Buckets, share: float) -> int:
+    """The duration (ns) that `share` of the observations do not exceed; 0 without observations."""
+    total = sum(buckets.values())
+    if not total:
+        return 0
+    rank = max(1, math.ceil(share * total))
+    seen = 0
+    for index in sorted(buckets):
+        seen += buckets[index]
+        if seen >= rank:
+            return 0 if index == ZERO else round(2 ** ((index + 0.5) / _PER_OCTAVE))
+    raise AssertionError("ranks do not exceed the total")
+
+
+def of(durations_ns: Iterable[int]) -> Buckets:
+    """Histogram of many durations."""
+    buckets: Buckets = {}
+    for duration in durations_ns:
+        observe(buckets, duration)
+    return buckets

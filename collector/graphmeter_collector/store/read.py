@@ -1,0 +1,254 @@
+"""Questions in, report rows out: one set of SQLAlchemy statements for both databases."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy.engine import URL, RowMapping
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from graphmeter import names
+from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailable
+from graphmeter_collector.reports import (
+    COST_DIMENSIONS,
+    CostRow,
+    NodeRow,
+    OutboxItem,
+    RunCount,
+    RunFilter,
+    RunRow,
+    Series,
+    SpanRow,
+)
+from graphmeter_collector.store import nodes
+from graphmeter_collector.store.engine import parse, read_engine
+from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
+from graphmeter_collector.store.tables import ledger, outbox, rollup_hour, run, span, span_body, span_envelope
+
+SHORTEST_PREFIX = 8
+"""Characters of a run or trace id that are enough to look for it."""
+
+_RUN_COLUMNS = [column for column in run.columns if column.name not in ("root_seen", "last_seen_ns")]
+
+
+class SqlReader:
+    """The `Reader` of both stores, and what the stores themselves read outside their write transaction."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = read_engine(url)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    async def rows(self, statement: Select[Any]) -> Sequence[RowMapping]:
+        """Run a statement.
+
+        Raises:
+            StoreUnavailable: the database is away, or has no schema yet.
+        """
+        try:
+            async with self._engine.connect() as connection:
+                answer: Sequence[RowMapping] = (await connection.execute(statement)).mappings().all()
+                return answer
+        except (OSError, SQLAlchemyError) as problem:
+            cause = problem.orig if isinstance(problem, DBAPIError) else problem
+            raise StoreUnavailable(f"cannot read the database: {cause}") from problem
+
+    async def runs(self, where: RunFilter) -> list[RunRow]:
+        conditions: list[ColumnElement[bool]] = [
+            *(run.c[name] == value for name in ("graph", "status", "team") if (value := getattr(where, name))),
+            *([run.c.cost_nano >= where.min_cost_nano] if where.min_cost_nano else []),
+            *([run.c.duration_ns >= where.min_duration_ns] if where.min_duration_ns else []),
+            *([run.c.started_ns >= where.since_ns] if where.since_ns else []),
+            *([run.c.started_ns < where.until_ns] if where.until_ns else []),
+        ]
+        newest = select(*_RUN_COLUMNS).where(*conditions).order_by(run.c.started_ns.desc()).limit(where.limit)
+        return [_run_row(row) for row in await self.rows(newest)]
+
+    async def run(self, reference: str) -> RunRow | None:
+        wanted = reference.strip().lower()
+        matches = [run.c.run_id == wanted]
+        compact = wanted.replace("-", "")
+        if re.fullmatch(r"[0-9a-f]+", compact) and len(compact) >= SHORTEST_PREFIX:
+            low, high = _bounds(compact)
+            matches.append(and_(run.c.trace_id >= low, run.c.trace_id <= high))
+            matches.append(run.c.run_id.startswith(wanted, autoescape=True))
+        found = await self.rows(select(*_RUN_COLUMNS).where(or_(*matches)).order_by(run.c.started_ns).limit(3))
+        exact = [row for row in found if wanted in (row["run_id"], row["trace_id"].hex())]
+        # A trace that holds several runs is named by its first; an exact id is never ambiguous.
+        if exact:
+            return _run_row(exact[0])
+        if len(found) > 1:
+            raise BadRequest(
+                f"{reference!r} fits {len(found)} runs or more: give more characters", reason="ambiguous_run"
+            )
+        return _run_row(found[0]) if found else None
+
+    async def spans(self, trace_id: str) -> list[SpanRow]:
+        try:
+            wanted = bytes.fromhex(trace_id)
+        except ValueError:
+            raise BadRequest(
+                f"{trace_id!r} is not a trace id: give 32 hexadecimal digits", reason="bad_trace_id"
+            ) from None
+        query = (
+            select(span)
+            .where(span.c.trace_id == wanted, span.c.kind != names.START)
+            .order_by(span.c.start_ns, span.c.duration_ns.desc(), span.c.span_id)
+        )
+        return [_span_row(row) for row in await self.rows(query)]
+
+    async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]:
+        return await nodes.report(self, since_ns, until_ns, graph=graph, team=team)
+
+    async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
+        for dimension in by:
+            if dimension not in COST_DIMENSIONS:
+                known = ", ".join(COST_DIMENSIONS)
+                raise BadRequest(f"cannot group spend by {dimension!r}: one of {known}", reason="unknown_dimension")
+        groups = [ledger.c[dimension] for dimension in by]
+        called = and_(ledger.c.cache_hit.is_(False))
+        sums = [
+            func.count().filter(called).label("calls"),
+            func.count().filter(ledger.c.cache_hit.is_(True)).label("cache_hits"),
+            func.count().filter(ledger.c.price_status == "unpriced").label("unpriced_calls"),
+            func.count().filter(ledger.c.price_status == "usage_missing").label("usage_missing_calls"),
+            # A cached answer's tokens were consumed by the call that filled the cache.
+            *(_sum(ledger.c[f"{bucket}_tokens"], called).label(bucket) for bucket in names.TOKEN_TYPES),
+            _sum(ledger.c.cost_nano).label("cost_nano"),
+            _sum(ledger.c.saved_nano).label("saved_nano"),
+        ]
+        query = (
+            select(*groups, *sums)
+            .where(ledger.c.start_ns >= since_ns, ledger.c.start_ns < until_ns)
+            .group_by(*groups)
+            .having(func.count() > 0)
+        )
+        rows = [
+            CostRow(
+                group={dimension: row[dimension] for dimension in by},
+                calls=row["calls"],
+                cache_hits=row["cache_hits"],
+                unpriced_calls=row["unpriced_calls"],
+                usage_missing_calls=row["usage_missing_calls"],
+                tokens={bucket: int(row[bucket]) for bucket in names.TOKEN_TYPES},
+                cost_nano=int(row["cost_nano"]),
+                saved_nano=int(row["saved_nano"]),
+            )
+            for row in await self.rows(query)
+        ]
+        return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+
+    async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
+        keys = [run.c[name] for name in ("service", "environment", "graph", "team", "status")]
+        query = (
+            select(*keys, func.count().label("count"))
+            .where(run.c.started_ns >= since_ns, run.c.started_ns < until_ns)
+            .group_by(*keys)
+            .order_by(*keys)
+        )
+        return [RunCount(**row) for row in await self.rows(query)]
+
+    async def series(self, since_ns: int) -> list[Series]:
+        keys = [rollup_hour.c[name] for name in ROLLUP_DIMENSIONS]
+        query = select(*keys).where(rollup_hour.c.hour >= since_ns // HOUR_NS).distinct().order_by(*keys)
+        return [Series(**row) for row in await self.rows(query)]
+
+    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
+        """Running runs by (service, environment, graph, team)."""
+        keys = [run.c[name] for name in ("service", "environment", "graph", "team")]
+        query = select(*keys, func.count().label("count")).where(run.c.status == names.RUNNING).group_by(*keys)
+        return {
+            (row["service"], row["environment"], row["graph"], row["team"]): row["count"]
+            for row in await self.rows(query)
+        }
+
+    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]:
+        """Oldest spans a destination has not had."""
+        query = (
+            select(
+                outbox.c.trace_id,
+                outbox.c.span_id,
+                outbox.c.day,
+                span_body.c.body,
+                span_envelope,
+            )
+            .join(
+                span_body,
+                and_(
+                    span_body.c.trace_id == outbox.c.trace_id,
+                    span_body.c.span_id == outbox.c.span_id,
+                    span_body.c.day == outbox.c.day,
+                ),
+            )
+            .join(span_envelope, span_envelope.c.envelope_id == span_body.c.envelope_id)
+            .where(outbox.c.destination == destination)
+            .order_by(outbox.c.queued_ns, outbox.c.trace_id, outbox.c.span_id)
+            .limit(limit)
+        )
+        return [OutboxItem(**row) for row in await self.rows(query)]
+
+    async def outbox_depth(self) -> dict[str, int]:
+        """Spans waiting, by destination."""
+        query = select(outbox.c.destination, func.count().label("count")).group_by(outbox.c.destination)
+        return {row["destination"]: row["count"] for row in await self.rows(query)}
+
+
+@asynccontextmanager
+async def open_reader(database_url: str) -> AsyncIterator[SqlReader]:
+    """A reader on a database that a collector may be writing at the same time.
+
+    Raises:
+        StartupError: the database has no schema yet, or cannot be reached.
+    """
+    reader = SqlReader(parse(database_url))
+    try:
+        try:
+            await reader.rows(select(literal(1)).select_from(run).limit(1))
+        except StoreUnavailable as problem:
+            raise StartupError(
+                f"{problem}; run `graphmeter serve` or `graphmeter migrate` on it first, or name another with --database-url"
+            ) from problem
+        yield reader
+    finally:
+        await reader.close()
+
+
+def _sum(column: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> ColumnElement[int]:
+    total = func.sum(column)
+    return func.coalesce(total.filter(where) if where is not None else total, 0)
+
+
+def _bounds(prefix: str) -> tuple[bytes, bytes]:
+    """Smallest and largest trace id that start with hexadecimal digits."""
+    cut = prefix[:32]
+    return bytes.fromhex(cut.ljust(32, "0")), bytes.fromhex(cut.ljust(32, "f"))
+
+
+def _run_row(row: RowMapping) -> RunRow:
+    values: dict[str, Any] = dict(row)
+    tags = values["tags"]
+    values["tags"] = json.loads(tags) if isinstance(tags, str) else dict(tags)
+    values["trace_id"] = values["trace_id"].hex()
+    return RunRow(**values)
+
+
+def _span_row(row: RowMapping) -> SpanRow:
+    values = {field: row[field] for field in SpanRow.__dataclass_fields__}
+    return SpanRow(
+        **{
+            **values,
+            "trace_id": row["trace_id"].hex(),
+            "span_id": row["span_id"].hex(),
+            "parent_id": (row["parent_id"] or b"").hex(),
+            "input_tokens": row["input_tokens"] or 0,
+            "output_tokens": row["output_tokens"] or 0,
+            "ttft_ns": row["ttft_ns"] or 0,
+        }
+    )

@@ -27,6 +27,7 @@ from pydantic import BaseModel, Field
 
 from graphmeter_examples import support
 from graphmeter_examples.invoices import Invoices
+from graphmeter_examples.model import NO_TROUBLE
 from graphmeter_examples.models import Models, choose_models, model_from_environment
 
 SERVICE = "chat-app"
@@ -109,13 +110,16 @@ def _own_tracing() -> TracerProvider:
     service = os.environ.get("OTEL_SERVICE_NAME") or SERVICE
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
+    # Known to the whole process: Graphmeter reads from it in whose name it speaks.
+    trace.set_tracer_provider(provider)
     return provider
 
 
 def _default_models() -> Models:
     model = os.environ.get("GRAPHMETER_EXAMPLES_MODEL") or model_from_environment()
     _log.info("answers come from %s", model or "stand-in models")
-    return choose_models(model, time_scale=1.0)
+    # Whoever tries the service for the first time should not meet a simulated outage.
+    return choose_models(model, time_scale=1.0, trouble=NO_TROUBLE)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Protocol
 from langchain_core.language_models import BaseChatModel
 
 from graphmeter_examples.luck import Luck
-from graphmeter_examples.model import MODELS, NO_TROUBLE, ProviderError, StandInChatModel, Trouble
+from graphmeter_examples.model import MODELS, ProviderError, StandInChatModel, Trouble
 from graphmeter_examples.tally import Tally
 
 KEYS = {
@@ -116,19 +116,15 @@ def model_from_environment(environ: Mapping[str, str] = os.environ) -> str:
     return next((model for key, model in KEYS.items() if environ.get(key)), "")
 
 
-def choose_models(model: str = "", tally: Tally | None = None, *, seed: int = 7, time_scale: float = 0.0) -> Models:
+def choose_models(
+    model: str = "",
+    tally: Tally | None = None,
+    *,
+    seed: int = 7,
+    time_scale: float = 0.0,
+    trouble: Trouble | None = None,
+) -> Models:
     """Stand-ins when `model` is empty, else the real `provider:model`."""
     if model:
         return RealModels(model, tally, seed=seed)
-    return StandIns(seed, tally, time_scale=time_scale)
-
-
-__all__ = [
-    "NO_TROUBLE",
-    "Models",
-    "ProviderUnavailable",
-    "RealModels",
-    "StandIns",
-    "choose_models",
-    "model_from_environment",
-]
+    return StandIns(seed, tally, time_scale=time_scale, trouble=trouble)

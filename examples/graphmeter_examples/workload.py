@@ -36,12 +36,12 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 class Attach(Protocol):
-    """Makes a graph measured: `graphmeter.meter` fits."""
+    """Makes a graph measured: `graphmeter.meter` fits. The empty team is nobody's."""
 
-    def __call__(self, graph: Graph, *, name: str, team: str | None) -> Graph: ...
+    def __call__(self, graph: Graph, /, *, name: str, team: str) -> Graph: ...
 
 
-def unmeasured(graph: Graph, *, name: str, team: str | None) -> Graph:
+def unmeasured(graph: Graph, /, *, name: str, team: str) -> Graph:
     """Attach nothing."""
     return graph
 
@@ -186,9 +186,7 @@ class _Runner:
             approval.NAME: approval.build(models),
         }
         self._graphs = {
-            (name, team): attach(graph, name=name, team=team or None)
-            for name, graph in builds.items()
-            for team in TEAMS
+            (name, team): attach(graph, name=name, team=team) for name, graph in builds.items() for team in TEAMS
         }
 
     def run(self, job: Job) -> None:

@@ -67,10 +67,10 @@ def test_planned_runs_are_as_many_as_asked_for() -> None:
 
 
 def test_every_graph_is_attached_once_per_team_and_progress_ends_at_the_total() -> None:
-    attached: list[tuple[str, str | None]] = []
+    attached: list[tuple[str, str]] = []
     seen: list[tuple[int, int]] = []
 
-    def attach(graph: Graph, *, name: str, team: str | None) -> Graph:
+    def attach(graph: Graph, /, *, name: str, team: str) -> Graph:
         attached.append((name, team))
         return unmeasured(graph, name=name, team=team)
 
@@ -80,7 +80,7 @@ def test_every_graph_is_attached_once_per_team_and_progress_ends_at_the_total() 
     )
     assert given is tally
     assert len(attached) == len(set(attached)) == 16
-    assert {team for _, team in attached} == {"cx", "growth", "platform", None}
+    assert {team for _, team in attached} == {"cx", "growth", "platform", ""}
     assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
 
 

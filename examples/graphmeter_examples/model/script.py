@@ -64,7 +64,7 @@ def reply_to(
 
 
 def _text(messages: Sequence[BaseMessage], luck: Luck, key: str) -> str:
-    asked = " ".join(m.text for m in messages)
+    asked = "\n".join(m.text for m in messages)  # an instruction ends with its line
     said = next((m.text for m in reversed(messages) if isinstance(m, HumanMessage)), "")
     if choice := _ONE_OF.search(asked):
         options = [option.strip() for option in choice[1].split(",")]

@@ -68,6 +68,12 @@ def _error_colors(config: Config) -> Steps:
     return ((None, GREEN), (allowed[0], ORANGE), (allowed[-1], RED))
 
 
+def _budget_colors(config: Config) -> Steps:
+    """Orange from the lowest threshold of any budget on, red at the limit."""
+    warn = min((float(share) for budget in config.budgets for share in budget.thresholds), default=1.0)
+    return ((None, GREEN), *([(warn, ORANGE)] if warn < 1 else []), (1.0, RED))
+
+
 def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
     size = (4, 4)
     lost = queries.count(names.RUNS, f'status="{names.LOST}"')
@@ -127,7 +133,6 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
 
 def _promises(config: Config) -> list[Builder[dashboard.Panel]]:
     size = (8, 8)
-    warn = min((float(share) for budget in config.budgets for share in budget.thresholds), default=0.8)
     return [
         panels.bars(
             "Error budget left",
@@ -152,7 +157,7 @@ def _promises(config: Config) -> list[Builder[dashboard.Panel]]:
             at_end(queries.budget_used(), "{{budget}} {{team}}"),
             unit=units.PercentUnit,
             size=size,
-            colors=((None, GREEN), (warn, ORANGE), (1.0, RED)),
+            colors=_budget_colors(config),
             bounds=(0, 1),
             empty="no budget with spend",
         ),

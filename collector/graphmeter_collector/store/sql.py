@@ -18,6 +18,8 @@ class Dialect:
     """Placeholder of the n-th parameter, from 1."""
     greatest: str
     least: str
+    by_code_point: str
+    """Makes text compare as Python compares it, whatever language the database sorts by."""
     json_text: Callable[[str], str]
     """An expression for a JSON column as text."""
     json_value: Callable[[str], str]
@@ -25,9 +27,14 @@ class Dialect:
 
 
 POSTGRES = Dialect(
-    lambda n: f"${n}", "GREATEST", "LEAST", lambda column: f"{column}::text", lambda text: f"({text})::json"
+    lambda n: f"${n}",
+    "GREATEST",
+    "LEAST",
+    ' COLLATE "C"',
+    lambda column: f"{column}::text",
+    lambda text: f"({text})::json",
 )
-SQLITE = Dialect(lambda n: "?", "max", "min", lambda column: column, lambda text: text)
+SQLITE = Dialect(lambda n: "?", "max", "min", "", lambda column: column, lambda text: text)
 
 
 def insert(table: Table, dialect: Dialect, *, ignore_conflicts: bool = False, columns: Sequence[str] = ()) -> str:
@@ -44,19 +51,21 @@ def merge_run(dialect: Dialect) -> str:
 
 
 def _run_merges(dialect: Dialect) -> dict[str, str]:
+    text = dialect.by_code_point
+
     def rooted(column: str, otherwise: str) -> str:
         said = f"WHEN run.root_seen THEN run.{column} WHEN excluded.root_seen THEN excluded.{column}"
         return f"CASE {said} ELSE {otherwise} END"
 
     def filled(side: str) -> str:
-        return f"coalesce(nullif({dialect.json_text(side + '.tags')}, '{{}}'), '')"
+        return f"coalesce(nullif({dialect.json_text(side + '.tags')}, '{{}}'), ''){text}"
 
     greatest_tags = dialect.json_value(
         f"coalesce(nullif({dialect.greatest}({filled('run')}, {filled('excluded')}), ''), '{{}}')"
     )
     return {
         **{
-            column: rooted(column, f"{dialect.greatest}(run.{column}, excluded.{column})")
+            column: rooted(column, f"{dialect.greatest}(run.{column}{text}, excluded.{column}{text})")
             for column in facts.ATTRIBUTION
         },
         "tags": rooted("tags", greatest_tags),

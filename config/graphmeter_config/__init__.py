@@ -1,1 +1,36 @@
-"""TODO"""
+"""graphmeter.yaml as types: SLOs, error budgets, money budgets and burn-rate maths; knows no Prometheus and no Grafana."""
+
+from __future__ import annotations
+
+from graphmeter_config.budget import Budget
+from graphmeter_config.errors import ConfigError, Problem
+from graphmeter_config.example import annotated_example, json_schema
+from graphmeter_config.forward import Destination, Forward
+from graphmeter_config.load import load
+from graphmeter_config.model import Config, Labels, Retention, Runs
+from graphmeter_config.section import Selector
+from graphmeter_config.slo import BAD_STATUSES, GOOD_STATUSES, Slo, SloStatus, slo_status
+
+annotated = annotated_example
+
+__all__ = [
+    "BAD_STATUSES",
+    "GOOD_STATUSES",
+    "Budget",
+    "Config",
+    "ConfigError",
+    "Destination",
+    "Forward",
+    "Labels",
+    "Problem",
+    "Retention",
+    "Runs",
+    "Selector",
+    "Slo",
+    "SloStatus",
+    "annotated",
+    "annotated_example",
+    "json_schema",
+    "load",
+    "slo_status",
+]

@@ -1,0 +1,122 @@
+"""Money budgets: which spend counts, in which calendar period of which time zone, and which thresholds it has reached.
+
+Comparisons are made in integer nano-USD and exact shares; spend itself comes from the ledger, never from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator
+
+from graphmeter import names
+from graphmeter_config.section import Section, Selector
+from graphmeter_config.values import Name, Share, Usd, percent_text, wrong
+
+Period = Literal["month", "week", "day"]
+
+
+@cache
+def _zone(name: str) -> tzinfo:
+    # UTC needs no time zone database, which slim images lack.
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _timezone(value: str) -> str:
+    try:
+        _zone(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise wrong(
+            "an unknown time zone", "write a name such as UTC or Europe/Berlin; systems without a list need `tzdata`"
+        ) from None
+    return value
+
+
+def _thresholds(value: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
+    if not value:
+        raise wrong("a budget that warns at nothing", "write thresholds: [80%, 100%]")
+    for share in value:
+        if not 0 < share <= 10:
+            raise wrong(f"{percent_text(share * 100)} is not above 0% and at most 1000%", "write 80% or 100%")
+    if len(set(value)) != len(value):
+        raise wrong("the same threshold twice", "write each threshold once")
+    return tuple(sorted(value))
+
+
+class Budget(Section):
+    """A limit on the spend of a calendar period; a wildcard covers teams and graphs that nobody has met yet."""
+
+    name: Name
+    description: str = ""
+    limit_usd: Usd
+    period: Period = "month"
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    """Where the period begins at midnight; weeks begin on Monday."""
+    match: Selector = Selector()
+    """Which spend counts against the budget."""
+    per_team: bool = False
+    """Each team has the whole limit for itself; otherwise all matching spend shares it."""
+    thresholds: Annotated[tuple[Share, ...], AfterValidator(_thresholds)] = (Decimal("0.8"), Decimal(1))
+    """Shares of the limit that are told, ascending: 0.8 is 80 %."""
+
+    @property
+    def limit_nano(self) -> int:
+        """The limit in nano-USD."""
+        return int(self.limit_usd * names.NANO_PER_USD)
+
+    def period_at(self, now: datetime) -> tuple[datetime, datetime]:
+        """The period that holds `now`, as [start, end) in UTC.
+
+        Midnights are those of the budget's time zone, so a day with a clock change has 23 or 25 hours; where the clock
+        jumps over midnight, the day begins with the jump.
+
+        Raises:
+            ValueError: `now` does not say its offset from UTC.
+        """
+        if now.utcoffset() is None:
+            raise ValueError(f"{now!r} has no time zone: pass an aware datetime")
+        zone = _zone(self.timezone)
+        first, after = _dates(self.period, now.astimezone(zone).date())
+        return _midnight(first, zone), _midnight(after, zone)
+
+    def matches(self, dimensions: Mapping[str, str]) -> bool:
+        """Whether spend with these dimensions counts against the budget."""
+        return self.match.matches(dimensions)
+
+    def used(self, spent_nano: int) -> float:
+        """Spend as a share of the limit."""
+        return spent_nano / self.limit_nano
+
+    def crossed(self, spent_nano: int) -> tuple[str, ...]:
+        """The thresholds that the spend has reached, as the configuration writes them: `80%`."""
+        return tuple(percent_text(share * 100) for share in self.thresholds if spent_nano >= self._at_nano(share))
+
+    def newly_crossed(self, before_nano: int, after_nano: int) -> tuple[str, ...]:
+        """The thresholds reached between two states of spend."""
+        known = self.crossed(before_nano)
+        return tuple(threshold for threshold in self.crossed(after_nano) if threshold not in known)
+
+    def _at_nano(self, share: Decimal) -> Decimal:
+        return share * self.limit_usd * names.NANO_PER_USD
+
+
+def _dates(period: Period, today: date) -> tuple[date, date]:
+    match period:
+        case "day":
+            return today, today + timedelta(days=1)
+        case "week":
+            monday = today - timedelta(days=today.weekday())
+            return monday, monday + timedelta(weeks=1)
+        case "month":
+            first = today.replace(day=1)
+            return first, (first + timedelta(days=31)).replace(day=1)
+
+
+def _midnight(day: date, zone: tzinfo) -> datetime:
+    # fold=0: of two midnights the first; a midnight that is jumped over becomes the instant of the jump.
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

@@ -1,0 +1,89 @@
+"""What `graphmeter init` writes, and the JSON Schema that editors check it with."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from graphmeter_config.model import Config
+
+SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+_EXAMPLE: Final = """\
+# What Graphmeter measures against. Every value below is the default: delete what you do not change.
+# Further files in graphmeter.d/*.yaml are merged in: their lists are appended to these.
+# After editing: graphmeter config check
+
+version: 1
+
+# Service level objectives. A run is good when it ends ok, bad when it fails or is lost; interrupted and cancelled runs
+# are neither. Each graph is judged by itself. Giving this list replaces the default list; [] means none.
+slos:
+  - name: runs-availability
+    description: Runs of a graph that end well, among those that end well, fail or are lost.
+    indicator: availability
+    objective: 99%            # of the runs are good
+    window: 30d               # rolling; whole days
+    select:                   # which runs: * is anything, ? one character; text or a list of texts
+      service: "*"
+      environment: "*"
+      graph: "*"
+      team: "*"
+    min_bad_events: 5         # fewer bad runs in an alert's long window raise no alert
+
+# Money budgets, from the ledger. Giving this list replaces the default list; [] means none.
+budgets:
+  - name: team-monthly
+    description: What a team may spend on model calls in a calendar month.
+    limit_usd: 100
+    period: month             # month, week (from Monday) or day, calendar periods
+    timezone: UTC             # where the period begins at midnight: Europe/Berlin
+    match:                    # which spend counts
+      service: "*"
+      environment: "*"
+      graph: "*"
+      team: "*"
+    per_team: true            # every team has the limit for itself; false: all share it
+    thresholds: [80%, 100%]
+
+runs:
+  lost_after: 30m             # no sign of life for so long: the run is lost, and counts as bad
+
+# Backends that get every span, such as Jaeger. endpoint and headers may read the environment: ${VARIABLE}.
+forward:
+  destinations: []
+  # - name: jaeger
+  #   endpoint: http://localhost:14318
+  #   headers:
+  #     Authorization: Bearer ${JAEGER_TOKEN}
+
+retention:
+  spans: 30d                  # facts of spans; older ones are refused
+  bodies: 7d                  # the spans themselves, for trace views and forwarding
+
+# Distinct values a metric label may take before further ones are counted as "other"; built-in caps otherwise.
+labels:
+  caps: {}
+  # graph: 200
+  # model: 200
+
+alerting:
+  grafana_url: http://localhost:3000
+  # runbooks_url: https://wiki.example.com/graphmeter    # left out: alerts name the page's path, alerts/runbooks/NAME.md
+  # Whom Alertmanager tells. Without an address an alert is visible there, and nobody is told.
+  receivers:
+    page: {}
+    # page: {webhook: "http://localhost:9999/page"}
+    ticket: {}
+    deadman: {}
+"""
+
+
+def annotated_example() -> str:
+    """An annotated graphmeter.yaml that means exactly the defaults."""
+    return _EXAMPLE
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of graphmeter.yaml."""
+    schema = Config.model_json_schema(by_alias=True)
+    return {"$schema": SCHEMA_DIALECT, **schema, "title": "graphmeter.yaml"}

@@ -1,0 +1,229 @@
+"""graphmeter.yaml and graphmeter.d/*.yaml in, one validated `Config` out, or every fault of all files at once."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from graphmeter_config import document
+from graphmeter_config.document import Document, Mark, shown_path
+from graphmeter_config.errors import ConfigError, Problem
+from graphmeter_config.forward import VARIABLE, shown_url
+from graphmeter_config.model import Config
+from graphmeter_config.values import REMEDY
+
+_NAMED: Final = (("slos",), ("budgets",), ("forward", "destinations"))
+"""Lists whose items have a name that must be theirs alone."""
+_FORWARD: Final = ("forward", "destinations")
+_LONGEST_SHOWN: Final = 60
+
+
+def load(path: Path | None) -> Config:
+    """Read a configuration; None gives the defaults.
+
+    Further files `NAME.d/*.yaml` beside `NAME.yaml` are merged in order of their names: lists are appended, other
+    settings may be made in one file only.
+
+    Raises:
+        ConfigError: a file cannot be read or says something impossible. It holds every fault, not only the first.
+    """
+    if path is None:
+        return Config.default()
+    merged = Document()
+    for file in _files(path):
+        _merge(merged, _read(file))
+    if merged.problems:
+        raise ConfigError(merged.problems)
+    problems = [*_misplaced_variables(merged), *_duplicates(merged)]
+    try:
+        config = Config.model_validate(merged.data, by_alias=True, by_name=False, context={"file": True})
+    except ValidationError as error:
+        problems += [_problem(detail, merged) for detail in error.errors(include_url=False)]
+    if problems:
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
+    return config
+
+
+def _files(path: Path) -> Iterator[Path]:
+    yield path
+    folder = path.with_suffix(".d")
+    if folder.is_dir():
+        yield from sorted(file for file in folder.iterdir() if file.suffix in (".yaml", ".yml"))
+
+
+def _read(file: Path) -> Document:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        fault, remedy = "does not exist", f"write it with: graphmeter init {file}"
+    except OSError as error:
+        fault, remedy = f"cannot be read: {error.strerror}", "check its path and permissions"
+    except UnicodeDecodeError:
+        fault, remedy = "is not text in UTF-8", "save it as UTF-8"
+    else:
+        return document.read(text, str(file))
+    return Document(problems=[Problem(str(file), 0, "", "", fault, remedy)])
+
+
+def _merge(into: Document, other: Document) -> None:
+    into.problems += other.problems
+    into.marks.setdefault((), other.marks.get((), Mark("graphmeter.yaml", 0)))
+    _merge_mapping(into, into.data, other.data, other, ())
+
+
+def _merge_mapping(
+    into: Document, target: dict[str, Any], source: dict[str, Any], other: Document, path: document.Path
+) -> None:
+    for key, value in source.items():
+        here = (*path, key)
+        if key == "version" and not path and target.get(key) == value:
+            continue  # every file may say which version it is written for
+        if key not in target:
+            target[key] = value
+            _adopt(into, other, here, here)
+        elif isinstance(value, dict) and isinstance(target[key], dict):
+            _merge_mapping(into, target[key], value, other, here)
+        elif isinstance(value, list) and isinstance(target[key], list):
+            for index, item in enumerate(value):
+                _adopt(into, other, (*here, index), (*here, len(target[key])))
+                target[key] = [*target[key], item]
+        else:
+            first, again = into.marks[here], other.marks[here]
+            remedy = f"keep one; the first is in {first.file}:{first.line}"
+            into.problems.append(Problem(again.file, again.line, shown_path(here), "", "set twice", remedy))
+
+
+def _adopt(into: Document, other: Document, old: document.Path, new: document.Path) -> None:
+    for path, mark in other.marks.items():
+        if path[: len(old)] == old:
+            into.marks[*new, *path[len(old) :]] = mark
+
+
+def _duplicates(merged: Document) -> Iterator[Problem]:
+    for section in _NAMED:
+        items: Any = merged.data
+        for key in section:
+            items = items.get(key) if isinstance(items, dict) else None
+        first: dict[str, Mark] = {}
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            name = item.get("name") if isinstance(item, dict) else None
+            if not isinstance(name, str):
+                continue
+            path = (*section, index, "name")
+            mark = _mark(merged, path)
+            if name in first:
+                remedy = f"choose another; the first is in {first[name].file}:{first[name].line}"
+                yield Problem(mark.file, mark.line, shown_path(path), repr(name), "the name is taken", remedy)
+            else:
+                first[name] = mark
+
+
+def _misplaced_variables(merged: Document) -> Iterator[Problem]:
+    for path, value in _texts(merged.data, ()):
+        if VARIABLE.search(value) and path[:2] != _FORWARD:
+            mark = _mark(merged, path)
+            remedy = "write the value; only endpoint and headers of forward.destinations may name variables"
+            yield Problem(mark.file, mark.line, shown_path(path), repr(value), "is not expanded here", remedy)
+
+
+def _texts(value: Any, path: document.Path) -> Iterator[tuple[document.Path, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(item, (*path, key))
+
+
+def _mark(merged: Document, path: document.Path) -> Mark:
+    """Where the value stands, or else the closest thing around it."""
+    while path and path not in merged.marks:
+        path = path[:-1]
+    return merged.marks.get(path, Mark("graphmeter.yaml", 0))
+
+
+def _problem(detail: ErrorDetails, merged: Document) -> Problem:
+    kind, path = detail["type"], detail["loc"]
+    mark = _mark(merged, path)
+    # Locations of pydantic also name what stands in no file: `[key]`, members of unions.
+    written = path if kind == "missing" else tuple(_written_part(path, merged))
+    message, remedy = _explain(detail)
+    value = "" if kind in ("missing", "extra_forbidden") else _shown_value(written, detail["input"])
+    return Problem(mark.file, mark.line, shown_path(written), value, message, remedy)
+
+
+def _written_part(path: document.Path, merged: Document) -> Iterable[str | int]:
+    end = len(path)
+    while end and path[:end] not in merged.marks:
+        end -= 1
+    return path[:end] or path
+
+
+def _shown_value(path: document.Path, value: Any) -> str:
+    if path[:2] == _FORWARD and "headers" in path:
+        return ""
+    if path[:2] == _FORWARD and path[-1] == "endpoint" and isinstance(value, str):
+        value = shown_url(value)
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+
+
+_TYPES: Final = {
+    "string_type": "write text, in quotes if it looks like a number or yes/no",
+    "int_type": "write a whole number",
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "bool_type": "write true or false",
+    "bool_parsing": "write true or false",
+    "tuple_type": "write a list: each item on a line of its own, after `- `",
+    "dict_type": "write a mapping: `key: value` lines, indented",
+    "model_type": "write a mapping: `key: value` lines, indented",
+    "model_attributes_type": "write a mapping: `key: value` lines, indented",
+}
+
+
+def _explain(detail: ErrorDetails) -> tuple[str, str]:
+    """What is wrong, and what to do about it."""
+    kind, path = detail["type"], detail["loc"]
+    context = detail.get("ctx", {})
+    if REMEDY in context:
+        return detail["msg"], str(context[REMEDY])
+    if kind == "missing":
+        return "is missing", f"add `{path[-1]}:`"
+    if kind == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        return "unknown key", f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+    if kind == "literal_error":
+        return "not a known value", f"write {context['expected']}"
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    if kind in _TYPES:
+        return message, _TYPES[kind]
+    bounds = [f"{word} {context[key]}" for key, word in _BOUNDS.items() if key in context]
+    return message, f"write a value {' and '.join(bounds)}" if bounds else "see the example of graphmeter init"
+
+
+_BOUNDS: Final = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+
+
+def _known_keys(path: document.Path) -> list[str]:
+    """Keys of the section at a path, as files write them."""
+    section: Any = Config
+    for part in path:
+        if isinstance(part, str):
+            fields = {field.alias or name: field for name, field in section.model_fields.items()}
+            section = next(_sections(fields[part].annotation))
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The section an annotation means: itself, or what a tuple or an option of it holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _sections(argument)

@@ -1,0 +1,123 @@
+"""The whole configuration: the effective graphmeter.yaml as one immutable value with a stable hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field
+
+from graphmeter import names
+from graphmeter_config.alerting import Alerting
+from graphmeter_config.budget import Budget
+from graphmeter_config.forward import Forward, Secret
+from graphmeter_config.section import Section
+from graphmeter_config.slo import Slo
+from graphmeter_config.values import Seconds, wrong
+
+DAY = 86_400.0
+
+
+class Runs(Section):
+    """How runs are judged."""
+
+    lost_after_s: Seconds = Field(1800.0, alias="lost_after")
+    """A run that shows no sign of life (no span of it ends) for so long is `lost`, and counts as bad.
+
+    The longest silence of a healthy run is one model call: provider clients give up after 10 min and retry twice, hence
+    30 min. Shorter finds dead processes sooner, but what a Prometheus counter once called lost stays counted, even if
+    the run ends well after all.
+    """
+
+
+class Retention(Section):
+    """How long things are kept."""
+
+    spans_s: Seconds = Field(30 * DAY, alias="spans")
+    """Facts of spans. Spans that started earlier are refused."""
+    bodies_s: Seconds = Field(7 * DAY, alias="bodies")
+    """The spans' own bytes, which trace views and forwarding read."""
+
+
+def _caps(value: dict[str, int]) -> dict[str, int]:
+    known = {label for metric in names.METRICS for label in metric.labels}
+    for label in value:
+        if label not in known:
+            raise wrong(f"no metric has a label {label!r}", f"write one of {', '.join(sorted(known))}")
+    return value
+
+
+class Labels(Section):
+    """Bounds of metric labels."""
+
+    caps: Annotated[dict[str, Annotated[int, Field(ge=1, le=100_000)]], AfterValidator(_caps)] = Field(
+        default_factory=dict
+    )
+    """Label → distinct values it may take before further ones become `other`; labels left out keep the built-in cap."""
+
+
+_SLOS = (
+    Slo(
+        name="runs-availability",
+        description="Runs of a graph that end well, among those that end well, fail or are lost.",
+        objective=Decimal(99),
+    ),
+)
+_BUDGETS = (
+    Budget(
+        name="team-monthly",
+        description="What a team may spend on model calls in a calendar month.",
+        limit_usd=Decimal(100),
+        per_team=True,
+    ),
+)
+
+
+class Config(Section):
+    """graphmeter.yaml. What a file leaves out has the default; a list it gives replaces the default list."""
+
+    version: Literal[1] = 1
+    slos: tuple[Slo, ...] = _SLOS
+    budgets: tuple[Budget, ...] = _BUDGETS
+    runs: Runs = Runs()
+    forward: Forward = Forward()
+    retention: Retention = Retention()
+    labels: Labels = Labels()
+    alerting: Alerting = Alerting()
+
+    @classmethod
+    def default(cls) -> Self:
+        """What applies without a file."""
+        return cls()
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits that change when what is in force changes; secrets are not part of it."""
+        text = json.dumps(self.shown(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def shown(self) -> dict[str, Any]:
+        """The effective values as JSON-able data, safe to print: secrets as the file writes them, or hidden."""
+        shown: dict[str, Any] = _plain(self)
+        return shown
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Section():
+            fields = type(value).model_fields
+            return {field.alias or name: _plain(getattr(value, name)) for name, field in fields.items()}
+        case Secret():
+            return value.shown
+        case Decimal():
+            # 99, 99.0 and 99.00 are one objective and must give one hash.
+            return format(value.normalize(), "f")
+        case tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {key: _plain(item) for key, item in sorted(value.items())}
+        case _:
+            return value

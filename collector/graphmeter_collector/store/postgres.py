@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from sqlalchemy import Table
@@ -42,6 +42,8 @@ _AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # asyncpg's state machine, when the server ends the session between two commands.
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     TimeoutError,
 )
@@ -58,7 +60,8 @@ _SPAN_COLUMNS = tables.column_names(tables.span)
 _BODY_COLUMNS = tables.column_names(tables.span_body)
 _OUTBOX_COLUMNS = tables.column_names(tables.outbox)
 
-Connection = asyncpg.Connection[Any]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
 Key = tuple[bytes, bytes, int]
 
 

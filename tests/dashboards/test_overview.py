@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from graphmeter_config import Budget, Config, Slo
 from graphmeter_dashboards.finalize import panels_of
+from graphmeter_dashboards.overview import overview as overview_of
 
 Json = dict[str, Any]
 
@@ -85,16 +88,31 @@ def test_latency_shows_exemplars(overview: Json) -> None:
     assert target["exemplar"] is True
 
 
-def test_error_colours_are_the_error_budgets_of_the_slos(overview: Json, config: Any) -> None:
-    allowed = [float(slo.error_budget) for slo in config.slos]
-    steps = _steps(_panel(overview, "Error ratio"))
-    assert steps[0] == (None, "green")
-    assert steps[-1] == (max(allowed), "red")
+@pytest.mark.parametrize(
+    ("objectives", "steps"),
+    [
+        ([], [(None, "green")]),
+        (["99"], [(None, "green"), (0.01, "red")]),
+        (["90", "99.9", "95"], [(None, "green"), (0.001, "orange"), (0.1, "red")]),
+    ],
+)
+def test_error_colours_are_the_error_budgets_of_the_slos(objectives: list[str], steps: list[Any]) -> None:
+    slos = tuple(Slo(name=f"slo-{n}", objective=Decimal(objective)) for n, objective in enumerate(objectives))
+    dashboard = overview_of(Config(slos=slos))
+    assert steps == _steps(_panel(dashboard, "Error ratio"))
 
 
-def test_budget_colours_are_the_thresholds_of_the_budgets(overview: Json, config: Any) -> None:
-    warn = min(float(share) for budget in config.budgets for share in budget.thresholds)
-    assert [(None, "green"), (warn, "orange"), (1.0, "red")] == _steps(_panel(overview, "Budget used"))
+@pytest.mark.parametrize(
+    ("thresholds", "steps"),
+    [
+        (["0.5", "0.8", "1"], [(None, "green"), (0.5, "orange"), (1.0, "red")]),
+        (["1", "1.5"], [(None, "green"), (1.0, "red")]),
+    ],
+)
+def test_budget_colours_are_the_thresholds_of_the_budgets(thresholds: list[str], steps: list[Any]) -> None:
+    shares = tuple(Decimal(threshold) for threshold in thresholds)
+    dashboard = overview_of(Config(budgets=(Budget(name="team", limit_usd=Decimal(10), thresholds=shares),)))
+    assert steps == _steps(_panel(dashboard, "Budget used"))
 
 
 def test_a_failed_runs_trace_id_opens_that_trace_in_jaeger(overview: Json) -> None:

@@ -1,0 +1,77 @@
+"""What every test gets: a clean environment, and databases when it asks for them.
+
+`sqlite_url` and `postgres_url` are fresh databases at the newest schema, `empty_…` ones without any; `database_url`
+runs a test on both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphmeter_collector.store.migrate import migrate
+from support import postgres
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on, or reports to, what the developer's shell has configured."""
+    for name in list(os.environ):
+        if name.startswith(("GRAPHMETER_", "OTEL_")) and name != postgres.VARIABLE:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A running Postgres; fails, rather than skips, where none can be had."""
+    with postgres.server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _migrated_template(postgres_server: postgres.Server) -> Iterator[str]:
+    """A database at the newest schema to copy from: quicker than migrating one for every test."""
+    url = postgres_server.create()
+    migrate(url)
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
+    url = postgres_server.create()
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Server, _migrated_template: str) -> Iterator[str]:
+    url = postgres_server.create(template=_migrated_template.rsplit("/", 1)[1])
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'graphmeter.db'}"
+
+
+@pytest.fixture
+def sqlite_url(empty_sqlite_url: str) -> str:
+    migrate(empty_sqlite_url)
+    return empty_sqlite_url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database of either kind."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database of either kind without any table."""
+    return str(request.getfixturevalue(f"empty_{request.param}_url"))

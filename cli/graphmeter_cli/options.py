@@ -19,6 +19,7 @@ from click.core import ParameterSource
 
 from graphmeter import names
 from graphmeter_cli.units import NS_PER_S
+from graphmeter_config.values import duration_ms
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -86,6 +87,14 @@ class Month(click.ParamType[tuple[int, int]]):
         except ValueError:
             self.fail(f"{value!r} is not a month: write 2026-11", param, ctx)
         return max(_ns(first), 0), max(_ns(following), 0)
+
+
+def _duration_ns(text: str) -> int | None:
+    """As graphmeter.yaml writes durations; None for anything else."""
+    try:
+        return duration_ms(text.strip()) * 1_000_000
+    except ValueError:
+        return None
 
 
 def _ns(moment: datetime) -> int:

@@ -53,19 +53,23 @@ async def reader(source: Source) -> AsyncIterator[Reader]:
 
 
 def database(source: Source) -> str:
-    """The source's SQLAlchemy URL; an embedded database that does not exist is said, not created."""
+    """The source's SQLAlchemy URL; an SQLite file that does not exist is said, not created."""
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
     from graphmeter_collector.settings import default_data_dir, default_database_url
 
-    if source.database_url:
-        return source.database_url
-    data_dir = source.data_dir or default_data_dir()
-    url = default_database_url(data_dir)
-    path = Path(make_url(url).database or "")
-    if not path.exists():
+    url = source.database_url or default_database_url(source.data_dir or default_data_dir())
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # Not repeated: it may hold a password.
+        raise click.UsageError(
+            "--database-url is not a URL: write postgresql://user@host/name or sqlite:///path"
+        ) from None
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         raise click.ClickException(
-            f"no database at {path}: run `graphmeter serve` or `graphmeter demo` first, "
+            f"no database at {parsed.database}: run `graphmeter serve` or `graphmeter demo` first, "
             "or name one with --database-url, --data-dir or --url"
         )
     return url

@@ -52,7 +52,15 @@ def test_help_needs_nothing_that_a_command_needs() -> None:
 
 
 def test_help_is_quick_because_it_imports_none_of_the_commands() -> None:
-    program = "import sys; sys.argv = ['graphmeter', '--help']\nfrom graphmeter_cli import main\ntry:\n    main()\nfinally:\n    print(sorted(m for m in sys.modules if m.startswith('graphmeter')), file=sys.stderr)"
+    program = """
+import sys
+sys.argv = ["graphmeter", "--help"]
+from graphmeter_cli import main
+try:
+    main()
+finally:
+    print(sorted(name for name in sys.modules if name.startswith("graphmeter")), file=sys.stderr)
+"""
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
 
     assert result.stderr == "['graphmeter', 'graphmeter.names', 'graphmeter_cli', 'graphmeter_cli.group']\n"

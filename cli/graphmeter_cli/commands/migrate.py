@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from graphmeter_collector.store.migrate import migrate
 
 from graphmeter_cli import render
 from graphmeter_cli.process import settings_from
 from graphmeter_collector.errors import CollectorError
+from graphmeter_collector.store.migrate import migrate
 
 
 @click.command("migrate", short_help="Bring the database's schema to the newest revision.")

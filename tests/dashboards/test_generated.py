@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import yaml
+
 from graphmeter_config import Config
-from graphmeter_dashboards import build, write
+from graphmeter_dashboards import build, check, write
 from graphmeter_dashboards.sdk import JSONEncoder, dashboard, register_default_plugins
+from support import promtool
 
 
 def test_committed_files_are_what_the_code_builds(files: dict[str, str], generated: Path) -> None:
@@ -39,3 +42,14 @@ def test_the_sdk_reads_every_dashboard_back_unchanged(files: dict[str, str]) -> 
         for shown in (*after["links"], *after["annotations"]["list"]):
             del shown["placement"]  # what the SDK adds and we take away
         assert before == after
+
+
+def test_prometheus_itself_accepts_every_expression(files: dict[str, str], tmp_path: Path) -> None:
+    # As recording rules that nobody loads: promtool checks types too, where a parser checks the grammar alone.
+    asked = [query.expr for text in files.values() for query in check.panel_queries(text) if query.expr]
+    rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(asked)]
+    path = tmp_path / "panels.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
+    checked = promtool.check_rules(path)
+    assert checked.ok, checked.output
+    assert f"{len(rules)} rules found" in checked.output

@@ -1,8 +1,7 @@
-"""The project's files as the stack sees them: the compose file parsed, its mounts, the tools that read configuration."""
+"""The project's files as the stack sees them: the folder they lie in and the compose file parsed."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +29,3 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Service name → its definition."""
     found: dict[str, dict[str, Any]] = compose["services"]
     return found
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path=str(ROOT / ".tools" / "usr" / "bin"))
-    if found is None:
-        pytest.fail(
-            f"{name} is missing: `make tools` brings it, or install the packages prometheus and prometheus-alertmanager"
-        )
-    return found
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    """Path of promtool."""
-    return _tool("promtool")
-
-
-@pytest.fixture(scope="session")
-def amtool() -> str:
-    """Path of amtool."""
-    return _tool("amtool")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import atexit
-import os
+import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from graphmeter import guard, langgraph, names, runs
+from graphmeter import forks, guard, langgraph, names, runs
 from graphmeter.emit import Delivery, Pipeline
 from graphmeter.runs import Run
 from graphmeter.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+
+_log = logging.getLogger("graphmeter")
 
 _lock = threading.RLock()
 _settings: Settings | None = None
@@ -62,27 +64,25 @@ def pipeline(*, endpoint: str = "", exporter: SpanExporter | None = None) -> Pip
         found = _pipelines.get(key)
         if found is None:
             chosen = settings()
-
-            def connect() -> Delivery:
-                return _connect(chosen, endpoint, exporter)
-
+            connect = _deliveries(chosen, endpoint, exporter)
             found = _pipelines[key] = Pipeline(chosen, connect, finished, _arm_exit)
         return found
 
 
-def _connect(chosen: Settings, endpoint: str, exporter: SpanExporter | None) -> Delivery:
-    # In the exporter's thread: the SDK and the encoder take longer to load than a graph may wait.
-    from dataclasses import replace
-    from logging import getLogger
+def _deliveries(chosen: Settings, endpoint: str, exporter: SpanExporter | None) -> Callable[[], Delivery]:
+    # Loaded when a handler is made, not when the first graph runs: it takes some 70 ms, and an import in the exporter's
+    # thread would hold up that graph, too.
+    from graphmeter import destination, send, spans  # noqa: F401 - spans for the thread
 
-    from graphmeter import destination, send
+    def connect() -> Delivery:
+        resource = destination.resource()
+        if exporter is not None:
+            return send.ExporterDelivery(exporter, resource)
+        target = destination.choose(replace(chosen, endpoint=endpoint) if endpoint else chosen)
+        _log.info("Graphmeter sends spans to %s (%s)", target.url, target.reason)
+        return send.HttpDelivery(target, resource, chosen.timeout_s)
 
-    resource = destination.resource()
-    if exporter is not None:
-        return send.ExporterDelivery(exporter, resource)
-    target = destination.choose(replace(chosen, endpoint=endpoint) if endpoint else chosen)
-    getLogger("graphmeter").info("Graphmeter sends spans to %s (%s)", target.url, target.reason)
-    return send.HttpDelivery(target, resource, chosen.timeout_s)
+    return connect
 
 
 @guard.guarded
@@ -188,5 +188,4 @@ def _after_fork() -> None:
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.in_child(_after_fork)

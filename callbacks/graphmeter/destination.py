@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util.re import parse_env_headers
 
+from graphmeter.names import SERVICE_NAME
 from graphmeter.settings import Settings
 
 _log = logging.getLogger("graphmeter")
@@ -61,9 +62,14 @@ def choose(settings: Settings, environ: Mapping[str, str] | None = None) -> Dest
 def resource() -> Resource:
     """Service identity: the application's own, overridden by OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES."""
     provider = application_provider()
-    if provider is None:
+    if provider is not None:
+        return provider.resource.merge(OTELResourceDetector().detect())
+    try:
         return Resource.create()
-    return provider.resource.merge(OTELResourceDetector().detect())
+    except RuntimeError:
+        # It asks its detectors in a thread pool, which a dying interpreter no longer has: a short script's last run.
+        unknown = Resource({"telemetry.sdk.language": "python", SERVICE_NAME: "unknown_service:python"})
+        return unknown.merge(OTELResourceDetector().detect())
 
 
 def application_provider() -> TracerProvider | None:

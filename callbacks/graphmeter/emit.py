@@ -110,6 +110,7 @@ class Pipeline:
         self._flushes: list[_Flush] = []
         self._delivery: Delivery | None = None
         self._lock = threading.RLock()
+        self._connecting = threading.Lock()  # apart: connecting may take a while, counting must not
         self._work = threading.Event()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
@@ -202,6 +203,13 @@ class Pipeline:
     # --- the thread's side ----------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        # Own requests must not be traced by the application's HTTP instrumentation.
+        otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            # At once: what a resource is made from may be gone when a short script comes to its end.
+            self._connected()
+        except Exception as error:  # noqa: BLE001 - tried again with the first spans; guard counts and logs
+            guard.swallowed("connect", error)
         while not self._stopping:
             self._asleep = True
             if not self._queue:
@@ -225,21 +233,25 @@ class Pipeline:
         # Own requests must not be traced by the application's HTTP instrumentation.
         token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            with self._lock:
-                if self._delivery is None:
-                    self._delivery = self._connect()
-            self._build(self._delivery)
+            delivery = self._connected()
+            self._build(delivery)
             flushes, self._flushes = self._flushes, []
             if force or flushes or time.monotonic() >= self._next_try:
-                self._send(self._delivery)
+                self._send(delivery)
             for flush in flushes:
                 flush.complete = not self._built
                 flush.done.set()
         finally:
             otel_context.detach(token)
 
+    def _connected(self) -> Delivery:
+        with self._connecting:
+            if self._delivery is None:
+                self._delivery = self._connect()
+            return self._delivery
+
     def _build(self, delivery: Delivery) -> None:
-        # Here and not above: the SDK need not be loaded for a handler to be made.
+        # Here and not above: the SDK is loaded when a handler is made, not when the package is imported.
         from graphmeter import spans
 
         for _ in range(len(self._queue)):

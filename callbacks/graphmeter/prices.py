@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from graphmeter import guard, names
+from graphmeter import forks, guard, names
 
 # gen_ai.provider.name → provider id of genai-prices; what is not listed has the same name in both.
 _CATALOGUE_NAMES: Final[Mapping[str, str]] = {
@@ -57,11 +57,12 @@ class _Catalogue(NamedTuple):
 
 @functools.cache
 def _catalogue() -> _Catalogue | None:
-    try:
-        import genai_prices
-    except ImportError:
-        return None
-    from importlib.metadata import version
+    with forks.gate:
+        try:
+            import genai_prices
+        except ImportError:
+            return None
+        from importlib.metadata import version
 
     return _Catalogue(f"genai-prices {version('genai-prices')}", genai_prices.Usage, genai_prices.calc_price)
 
@@ -72,22 +73,31 @@ def cost_of(attributes: Mapping[str, Any], at_ns: int) -> Cost | None:
     A provider that the catalogue does not know is not looked up by model name alone: a self-hosted `gpt-oss` costs nothing
     like its namesake.
     """
-    model = attributes.get(names.RESPONSE_MODEL) or attributes.get(names.REQUEST_MODEL)
     catalogue = _catalogue()
-    if catalogue is None or not model or names.USAGE_INPUT not in attributes:
+    if catalogue is None or names.USAGE_INPUT not in attributes:
         return None
-    provider = attributes.get(names.PROVIDER)
     usage = {unit: attributes[name] for unit, name in _UNITS.items() if attributes.get(name)}
-    try:
-        found = catalogue.calculate(
-            catalogue.usage(**usage),
-            model,
-            provider_id=_CATALOGUE_NAMES.get(provider, provider) if provider else None,
-            genai_request_timestamp=datetime.fromtimestamp(at_ns / 1e9, UTC),
-        )
-    except LookupError:  # model or provider unknown: the collector says so, loudly
-        return None
-    except Exception as error:  # noqa: BLE001 - odd usage, or a catalogue of another version; guard counts and logs
-        guard.swallowed("price", error)
-        return None
+    # The model that answered; if the catalogue lacks that snapshot, the one asked for.
+    for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
+        model = attributes.get(name)
+        if not model:
+            continue
+        try:
+            with forks.gate:  # the catalogue loads its data when first asked
+                return _price(catalogue, usage, model, attributes.get(names.PROVIDER), at_ns)
+        except LookupError:  # not in the catalogue: the collector says so, loudly
+            continue
+        except Exception as error:  # noqa: BLE001 - odd usage, or another catalogue version; guard counts and logs
+            guard.swallowed("price", error)
+            return None
+    return None
+
+
+def _price(catalogue: _Catalogue, usage: Mapping[str, int], model: str, provider: str | None, at_ns: int) -> Cost:
+    found = catalogue.calculate(
+        catalogue.usage(**usage),
+        model,
+        provider_id=_CATALOGUE_NAMES.get(provider, provider) if provider else None,
+        genai_request_timestamp=datetime.fromtimestamp(at_ns / 1e9, UTC),
+    )
     return Cost(found.total_price, f"{catalogue.name} {found.provider.id}/{found.model.id}")

@@ -1,0 +1,285 @@
+"""The way out: real OTLP requests, outages, refusals, broken exporters. The graph never notices any of it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from callbacks.fakes import FakeChat, asking, chain_of, nothing
+from callbacks.otlp import Receiver, attributes
+from graphmeter import GraphMeterCallbackHandler, client, guard, names
+from graphmeter.destination import Destination
+from graphmeter.emit import Pipeline
+from graphmeter.send import HttpDelivery
+from graphmeter.settings import Settings
+from graphmeter.testing import InMemorySpans, draw, recorded_span
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    running = Receiver()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Sending:
+    """A handler with a pipeline of its own, to `url`."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        chosen = Settings(flush_interval_s=0.05, **settings)
+
+        def connect() -> HttpDelivery:
+            headers = {"authorization": f"Bearer {chosen.api_key}"} if chosen.api_key else {}
+            where = Destination(f"{url}/v1/traces", "test", headers)
+            return HttpDelivery(where, Resource({"service.name": "shop"}), chosen.timeout_s)
+
+        self.pipeline = Pipeline(chosen, connect, client.finished, lambda: None)
+        self.handler = GraphMeterCallbackHandler(exporter=InMemorySpans())
+        self.handler._sink = self.pipeline
+
+    def run(self, times: int = 1) -> None:
+        graph = chain_of(("ask", asking(FakeChat())))
+        for _ in range(times):
+            assert {"x": 1} == graph.invoke({}, config={"callbacks": [self.handler]})
+
+
+@pytest.fixture
+def sending() -> Iterator[Callable[..., Sending]]:
+    made: list[Sending] = []
+
+    def make(url: str, **settings: Any) -> Sending:
+        made.append(Sending(url, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.pipeline.shutdown(0.1)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def test_spans_arrive_as_otlp(receiver: Receiver, sending: Callable[..., Sending]) -> None:
+    one = sending(receiver.url, api_key="k1")
+    one.run()
+    assert one.pipeline.flush(5)
+    assert ["model", "node", "run", "start"] == receiver.kinds()
+    assert {"/v1/traces"} == set(receiver.paths)
+    assert "Bearer k1" == receiver.headers[0]["authorization"]
+    assert "application/x-protobuf" == receiver.headers[0]["content-type"]
+    assert "shop" == receiver.resources[0]["service.name"]
+    assert {"graphmeter"} == receiver.scopes
+    call = next(span for span in receiver.spans if attributes(span)[names.KIND] == "model")
+    assert (3, 10) == (call.kind, attributes(call)[names.USAGE_INPUT])  # 3: CLIENT
+    assert (4, 0, 0, 0) == one.pipeline.counts()
+
+
+def test_the_start_of_a_run_is_known_before_its_end(receiver: Receiver, sending: Callable[..., Sending]) -> None:
+    one = sending(receiver.url)
+    seen: list[list[str]] = []
+
+    def slow(state: Any) -> Any:
+        wait_for(lambda: bool(receiver.spans))
+        seen.append(receiver.kinds())
+        return {"x": 1}
+
+    chain_of(("slow", slow)).invoke({}, config={"callbacks": [one.handler]})
+    assert [["start"]] == seen
+
+
+def test_an_unreachable_collector_is_said_once_and_harms_nothing(
+    sending: Callable[..., Sending], free_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = sending(f"http://127.0.0.1:{free_port}", queue_spans=16)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(10):
+            one.run()
+            assert not one.pipeline.flush(5)
+    counts = one.pipeline.counts()
+    assert 1 == len([record for record in caplog.records if "cannot reach" in record.getMessage()])
+    assert 1 == len(caplog.records)
+    assert (0, 0, 16) == (counts.exported, counts.failed, counts.queued)
+    assert 40 == sum(counts)
+    assert not one.pipeline.shutdown(1)
+    assert (0, 24, 16, 0) == one.pipeline.counts()
+
+
+def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sending]) -> None:
+    receiver.answers = [503, 429]
+    one = sending(receiver.url)
+    one.run()
+    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(5)
+    assert one.pipeline.flush(5)
+    assert ["model", "node", "run", "start"] == receiver.kinds()
+    assert (4, 0, 0, 0) == one.pipeline.counts()
+
+
+def test_a_refusal_is_final_and_counted(receiver: Receiver, sending: Callable[..., Sending]) -> None:
+    receiver.answers = [400]
+    one = sending(receiver.url)
+    one.run()
+    assert one.pipeline.flush(5)
+    assert (0, 0, 4, 0) == one.pipeline.counts()
+    assert {"spans refused by the collector": 1} == guard.faults()
+
+
+def test_a_partial_refusal_counts_its_part(receiver: Receiver, sending: Callable[..., Sending]) -> None:
+    receiver.reject = 1
+    one = sending(receiver.url)
+    one.run()
+    assert one.pipeline.flush(5)
+    assert (3, 0, 1, 0) == one.pipeline.counts()
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_graph(sending: Callable[..., Sending]) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        one = sending(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.3)
+        one.run()
+        before = time.monotonic()
+        one.run(5)
+        assert time.monotonic() - before < 0.25
+        assert not one.pipeline.flush(0.05)
+        before = time.monotonic()
+        assert not one.pipeline.shutdown(0.2)
+        assert time.monotonic() - before < 1.0
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("broken"), None], ids=["raises", "fails"])
+def test_a_broken_exporter_is_counted(fault: Exception | None) -> None:
+    class Broken(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            if fault is not None:
+                raise fault
+            return SpanExportResult.FAILURE
+
+        def shutdown(self) -> None:
+            raise RuntimeError("broken, too")
+
+    exporter = Broken()
+    handler = GraphMeterCallbackHandler(exporter=exporter)
+    assert {"x": 1} == chain_of(("n", nothing)).invoke({}, config={"callbacks": [handler]})
+    pipeline = client.pipeline(exporter=exporter)
+    assert pipeline.flush(5)
+    assert (0, 0, 3, 0) == pipeline.counts()
+    client.discard(exporter)
+    assert guard.faults()
+
+
+def test_one_span_that_cannot_be_encoded_does_not_cost_the_others(
+    receiver: Receiver, sending: Callable[..., Sending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as real
+
+    from graphmeter import send
+
+    def fussy(spans: Sequence[ReadableSpan]) -> Any:
+        if any(span.attributes and span.attributes[names.KIND] == "node" for span in spans):
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        return real(spans)
+
+    monkeypatch.setattr(send, "encode_spans", fussy)
+    one = sending(receiver.url)
+    one.run()
+    assert one.pipeline.flush(5)
+    assert ["model", "run", "start"] == receiver.kinds()
+    assert (3, 0, 1, 0) == one.pipeline.counts()
+
+
+def test_a_full_queue_drops_and_counts(sending: Callable[..., Sending], receiver: Receiver) -> None:
+    gate = threading.Event()
+    one = sending(receiver.url, queue_spans=16)
+    connect = one.pipeline._connect
+
+    def late() -> Any:
+        gate.wait(5)
+        return connect()
+
+    one.pipeline._connect = late
+    one.run(10)
+    gate.set()
+    assert one.pipeline.flush(5)
+    counts = one.pipeline.counts()
+    assert 40 == sum(counts)
+    # One bound for finished runs, one for built spans.
+    assert 16 <= counts.exported <= 32
+    assert 40 - counts.exported == counts.dropped
+
+
+def test_flush_with_nothing_to_send_is_quick(sending: Callable[..., Sending], free_port: int) -> None:
+    one = sending(f"http://127.0.0.1:{free_port}")
+    assert one.pipeline.flush(1)
+    assert one.pipeline.shutdown(1)
+    one.run()
+    assert (0, 4, 0, 0) == one.pipeline.counts()
+
+
+def test_http_instrumentation_does_not_see_our_requests(receiver: Receiver, sending: Callable[..., Sending]) -> None:
+    from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+    seen: list[bool] = []
+    one = sending(receiver.url)
+    connect = one.pipeline._connect
+
+    def look() -> Any:
+        seen.append(is_instrumentation_enabled())
+        return connect()
+
+    one.pipeline._connect = look
+    one.run()
+    assert one.pipeline.flush(5)
+    assert [False] == seen
+
+
+def test_a_tracer_provider_may_take_the_place_of_the_pipeline() -> None:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource({"service.name": "shop"}))
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    handler = GraphMeterCallbackHandler(tracer_provider=provider)
+    inner = chain_of(("ask", asking(FakeChat())), name="inner")
+    chain_of(("sub", inner)).invoke({}, config={"callbacks": [handler]})
+    recorded = sorted(map(recorded_span, kept.get_finished_spans()), key=lambda span: span.start_ns)
+    start = next(span for span in recorded if span.kind == names.START)
+    others = [span for span in recorded if span.kind != names.START]
+    assert (
+        "run demo ok\n"
+        "  node sub ok\n"
+        "    subgraph inner ok\n"
+        "      node ask ok\n"
+        "        model gpt-4o-mini ok 10→5" == draw(others)
+    )
+    assert start.parent_id == others[0].span_id
+    assert 1 == len({span.trace_id for span in recorded})
+
+
+def test_a_tracer_provider_keeps_its_own_sampler() -> None:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ALWAYS_OFF)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    handler = GraphMeterCallbackHandler(tracer_provider=provider)
+    assert {"x": 1} == chain_of(("n", nothing)).invoke({}, config={"callbacks": [handler]})
+    assert () == kept.get_finished_spans()

@@ -1,0 +1,312 @@
+"""Which runs of LangGraph become which spans."""
+
+from __future__ import annotations
+
+import operator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+from langgraph.cache.memory import InMemoryCache
+from langgraph.func import entrypoint, task
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import CachePolicy, Command, RetryPolicy, Send
+
+from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of, nothing
+from graphmeter import names
+from graphmeter.testing import InMemorySpans
+
+pytestmark = pytest.mark.usefixtures("no_faults")
+
+
+class Many(TypedDict):
+    x: Annotated[list[int], operator.add]
+
+
+def config(spans: InMemorySpans, **more: Any) -> Any:
+    return {"callbacks": [spans.handler()], **more}
+
+
+def test_a_model_call_in_a_node_is_billed_to_that_node_once(spans: InMemorySpans) -> None:
+    graph = chain_of(("ask", asking(FakeChat())))
+    assert {"x": 1} == graph.invoke({}, config=config(spans))
+    assert "run demo ok\n  node ask ok\n    model gpt-4o-mini ok 10→5" == spans.tree()
+    call, node, root = spans.one("model"), spans.one("node"), spans.one("run")
+    assert f"{node.span_id:016x}" == call.attributes[names.ATTEMPT_SPAN]
+    assert "ask" == call.attributes[names.NODE_PATH]
+    assert {root.trace_id} == {span.trace_id for span in spans.all()}
+    assert {root.attributes[names.RUN_ID]} == {span.attributes[names.RUN_ID] for span in spans.all()}
+
+
+async def test_an_async_graph_makes_the_same_tree(spans: InMemorySpans) -> None:
+    graph = chain_of(("ask", asking_async(FakeChat())))
+    await graph.ainvoke({}, config=config(spans))
+    assert "run demo ok\n  node ask ok\n    model gpt-4o-mini ok 10→5" == spans.tree()
+
+
+def test_identities_derive_from_the_langchain_run(spans: InMemorySpans) -> None:
+    import uuid
+
+    run_id = uuid.UUID("0193aaaa-bbbb-7ccc-8ddd-eeeeffff0001")
+    chain_of(("n", nothing)).invoke({}, config=config(spans, run_id=run_id))
+    root = spans.one("run")
+    assert (run_id.int >> 64) ^ (run_id.int & (1 << 64) - 1) == root.span_id
+    # The two variant bits carry two random ones: see runs.trace_id_of.
+    assert run_id.int ^ (1 << 62) == root.trace_id
+    assert str(run_id) == root.attributes[names.RUN_ID]
+
+
+def test_a_start_record_announces_the_run_below_its_root(spans: InMemorySpans) -> None:
+    chain_of(("n", nothing)).invoke({}, config=config(spans, metadata={"graphmeter_team": "cx"}))
+    (start,) = [span for span in spans.all() if span.kind == names.START]
+    root = spans.one("run")
+    assert (root.trace_id, root.span_id) == (start.trace_id, start.parent_id)
+    assert start.start_ns == start.end_ns == root.start_ns
+    assert ("cx", "demo", "running") == tuple(start.attributes[key] for key in (names.TEAM, names.GRAPH, names.STATUS))
+
+
+def test_branches_of_one_step_are_siblings(spans: InMemorySpans) -> None:
+    builder = StateGraph(Many)
+    for name in "abcd":
+        builder.add_node(name, lambda state: {"x": [1]})
+    builder.add_edge(START, "a")
+    builder.add_edge("a", "b")
+    builder.add_edge("a", "c")
+    builder.add_edge(["b", "c"], "d")
+    builder.compile(name="fan").invoke({"x": []}, config=config(spans))
+    assert ["a", "b", "c", "d"] == sorted(span.label for span in spans.spans("node"))
+    assert {spans.one("run").span_id} == {span.parent_id for span in spans.spans("node")}
+    steps = {span.label: span.attributes[names.LANGGRAPH_STEP] for span in spans.spans("node")}
+    assert {"a": 1, "b": 2, "c": 2, "d": 3} == steps
+    assert 3 == spans.one("run").attributes[names.LANGGRAPH_STEP]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_sends_are_attempts_of_their_own_each_the_first(spans: InMemorySpans, asynchronous: bool) -> None:
+    builder = StateGraph(Many)
+    builder.add_node("plan", lambda state: {"x": []})
+    builder.add_node("work", lambda state: {"x": [1]})
+    builder.add_edge(START, "plan")
+    builder.add_conditional_edges("plan", lambda state: [Send("work", {"x": [n]}) for n in range(3)], ["work"])
+    graph = builder.compile(name="map")
+    if asynchronous:
+        await graph.ainvoke({"x": []}, config=config(spans))
+    else:
+        graph.invoke({"x": []}, config=config(spans))
+    assert "run map ok\n  node plan ok\n  node work ok\n  node work ok\n  node work ok" == spans.tree()
+    assert 3 == len({span.attributes[names.LANGGRAPH_CHECKPOINT_NS] for span in spans.spans("node", "work")})
+
+
+def test_routers_prompts_and_hidden_runs_make_no_span(spans: InMemorySpans) -> None:
+    from langchain_core.output_parsers import StrOutputParser
+    from langchain_core.prompts import ChatPromptTemplate
+
+    chain = ChatPromptTemplate.from_template("say {x}") | FakeChat() | StrOutputParser()
+
+    def ask(state: State) -> State:
+        chain.invoke({"x": 1})
+        return {"x": 1}
+
+    builder = StateGraph(State)
+    builder.add_node("ask", ask)
+    builder.add_node("other", RunnableLambda(nothing))
+    builder.add_conditional_edges(START, lambda state: "ask", ["ask", "other"])
+    builder.add_conditional_edges("ask", lambda state: "other", ["other", END])
+    builder.compile(name="routed").invoke({}, config=config(spans))
+    expected = "run routed ok\n  node ask ok\n    model gpt-4o-mini ok 10→5\n  node other ok"
+    assert expected == spans.tree()
+
+
+def test_a_router_that_asks_a_model_is_billed_to_the_graph(spans: InMemorySpans) -> None:
+    builder = StateGraph(State)
+    builder.add_node("n", nothing)
+
+    def route(state: State) -> str:
+        FakeChat().invoke("where?")
+        return "n"
+
+    builder.add_conditional_edges(START, route, ["n"])
+    builder.compile(name="routed").invoke({}, config=config(spans))
+    assert "run routed ok\n  model gpt-4o-mini ok 10→5\n  node n ok" == spans.tree()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_subgraph_is_no_run_and_lengthens_the_node_path(spans: InMemorySpans, asynchronous: bool) -> None:
+    inner = chain_of(("search", asking(FakeChat())), name=None)
+    graph = chain_of(("research", inner))
+    if asynchronous:
+        await graph.ainvoke({}, config=config(spans))
+    else:
+        graph.invoke({}, config=config(spans))
+    assert (
+        "run demo ok\n"
+        "  node research ok\n"
+        "    subgraph research ok\n"
+        "      node search ok\n"
+        "        model gpt-4o-mini ok 10→5" == spans.tree()
+    )
+    assert "research.search" == spans.one("model").attributes[names.NODE_PATH]
+    assert "research" == spans.one("subgraph").attributes[names.NODE_PATH]
+    assert {"demo"} == {span.attributes[names.GRAPH] for span in spans.all()}
+
+
+def test_subgraphs_called_in_a_node_or_a_tool_nest_there(spans: InMemorySpans) -> None:
+    inner = chain_of(("step", nothing), name="inner")
+
+    @tool
+    def look_up(query: str) -> str:
+        """Look up."""
+        inner.invoke({})
+        return "found"
+
+    def node(state: State) -> State:
+        inner.invoke({})
+        look_up.invoke({"query": "q"})
+        return {"x": 1}
+
+    chain_of(("n", node)).invoke({}, config=config(spans))
+    assert (
+        "run demo ok\n"
+        "  node n ok\n"
+        "    subgraph inner ok\n"
+        "      node step ok\n"
+        "    tool look_up ok\n"
+        "      subgraph inner ok\n"
+        "        node step ok" == spans.tree()
+    )
+    assert {"n.step"} == {span.attributes[names.NODE_PATH] for span in spans.spans("node", "step")}
+
+
+def test_a_graph_inside_a_plain_chain_is_the_run(spans: InMemorySpans) -> None:
+    chain = RunnableLambda(lambda x: {}) | chain_of(("n", nothing)) | RunnableLambda(lambda x: "hi") | FakeChat()
+    chain.invoke("x", config=config(spans))
+    assert "run demo ok\n  node n ok\nmodel gpt-4o-mini ok 10→5" == spans.tree()
+    run, call = spans.one("run"), spans.one("model")
+    assert run.trace_id == call.trace_id
+    assert names.RUN_ID not in call.attributes
+
+
+def test_a_model_call_outside_of_graphs_is_recorded_without_a_run(spans: InMemorySpans) -> None:
+    FakeChat().invoke("hi", config=config(spans, metadata={"graphmeter_team": "cx"}))
+    assert "model gpt-4o-mini ok 10→5" == spans.tree()
+    call = spans.one("model")
+    assert (None, "", "cx") == (call.parent_id, call.attributes[names.NODE_PATH], call.attributes[names.TEAM])
+    assert names.RUN_ID not in call.attributes
+    assert names.GRAPH not in call.attributes
+    assert [] == [span for span in spans.all() if span.kind == names.START]
+
+
+def test_a_node_answered_by_its_cache_does_not_run(spans: InMemorySpans) -> None:
+    builder = StateGraph(State)
+    builder.add_node("n", nothing, cache_policy=CachePolicy())
+    builder.add_edge(START, "n")
+    graph = builder.compile(name="demo", cache=InMemoryCache())
+    graph.invoke({"x": 0}, config=config(spans))
+    graph.invoke({"x": 0}, config=config(spans))
+    assert "run demo ok\n  node n ok\nrun demo ok" == spans.tree()
+
+
+def test_a_command_to_the_parent_graph_is_no_error(spans: InMemorySpans) -> None:
+    def leave(state: State) -> Command[Any]:
+        return Command(graph=Command.PARENT, goto="after", update={"x": 2})
+
+    inner = StateGraph(State)
+    inner.add_node("leave", leave)
+    inner.add_edge(START, "leave")
+    builder = StateGraph(State)
+    builder.add_node("inner", inner.compile(name="inner"), destinations=("after",))
+    builder.add_node("after", nothing)
+    builder.add_edge(START, "inner")
+    builder.compile(name="demo").invoke({}, config=config(spans))
+    assert "run demo ok\n  node inner ok\n    subgraph inner ok\n      node leave ok\n  node after ok" == spans.tree()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_functional_api_tasks_are_nodes_below_the_entrypoint(spans: InMemorySpans, asynchronous: bool) -> None:
+    tries: list[int] = []
+
+    def step(n: int) -> int:
+        tries.append(n)
+        if len(tries) == 1:
+            raise ConnectionError("once")
+        return n
+
+    async def step_async(n: int) -> int:
+        return step(n)
+
+    retried: Any = task(name="step", retry_policy=RetryPolicy(initial_interval=0.001, jitter=False))
+    expected = "run flow ok\n  node flow ok\n    node step error attempt 1\n    node step ok attempt 2 final"
+    if asynchronous:
+        task_async = retried(step_async)
+
+        @entrypoint()
+        async def flow(n: int) -> Any:
+            return await task_async(n)
+
+        await flow.ainvoke(1, config={"callbacks": [spans.handler(graph="flow")]})
+    else:
+        task_sync = retried(step)
+
+        @entrypoint()
+        def flow(n: int) -> Any:
+            return task_sync(n).result()
+
+        flow.invoke(1, config={"callbacks": [spans.handler(graph="flow")]})
+    assert expected == spans.tree()
+    assert {"flow.step"} == {span.attributes[names.NODE_PATH] for span in spans.spans("node", "step")}
+
+
+def test_create_agent_counts_every_call_once(spans: InMemorySpans) -> None:
+    from langchain.agents import create_agent
+
+    @tool
+    def weather(city: str) -> str:
+        """Weather of a city."""
+        return "sunny"
+
+    calls = [{"name": "weather", "args": {"city": "Paris"}, "id": "call_1", "type": "tool_call"}]
+    agent: Any = create_agent(FakeChat(tool_calls=calls), [weather], name="helper")
+    agent.invoke({"messages": [("user", "weather?")]}, config=config(spans))
+    assert (
+        "run helper ok\n"
+        "  node model ok\n"
+        "    model gpt-4o-mini ok 10→5\n"
+        "  node tools ok\n"
+        "    tool weather ok\n"
+        "  node model ok\n"
+        "    model gpt-4o-mini ok 10→5" == spans.tree()
+    )
+    assert "call_1" == spans.one("tool").attributes[names.TOOL_CALL_ID]
+
+
+@pytest.mark.parametrize("mode", ["updates", "values", "messages", "custom", "debug", ["updates", "messages"]])
+def test_every_stream_mode_makes_the_same_tree(spans: InMemorySpans, mode: Any) -> None:
+    graph = chain_of(("a", nothing), ("ask", asking(FakeChat())))
+    for _ in graph.stream({}, config=config(spans), stream_mode=mode):
+        pass
+    assert "run demo ok\n  node a ok\n  node ask ok\n    model gpt-4o-mini ok 10→5" == spans.tree()
+
+
+def test_an_unnamed_graph_takes_the_name_of_the_service(spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    chain_of(("n", nothing), name=None).invoke({}, config=config(spans))
+    assert "run shop ok\n  node n ok" == spans.tree()
+    assert {"shop"} == {span.attributes[names.GRAPH] for span in spans.all()}
+
+
+def test_retrievers_are_spans(spans: InMemorySpans) -> None:
+    from langchain_core.callbacks import CallbackManagerForRetrieverRun
+    from langchain_core.documents import Document
+    from langchain_core.retrievers import BaseRetriever
+
+    class Shelf(BaseRetriever):
+        def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+            return [Document("d")]
+
+    def node(state: State) -> State:
+        Shelf().invoke("q")
+        return {"x": 1}
+
+    chain_of(("n", node)).invoke({}, config=config(spans))
+    assert "run demo ok\n  node n ok\n    retriever Shelf ok" == spans.tree()

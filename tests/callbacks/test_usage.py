@@ -1,0 +1,137 @@
+"""Every shape of usage that integrations report, as inclusive attributes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from graphmeter import guard, names
+from graphmeter.usage import usage_of
+
+ANTHROPIC = {
+    "input_tokens": 3000,
+    "output_tokens": 10,
+    "input_token_details": {
+        "cache_read": 1000,
+        "cache_creation": 0,
+        "ephemeral_5m_input_tokens": 500,
+        "ephemeral_1h_input_tokens": 200,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("standard", "expected"),
+    [
+        pytest.param(
+            {"input_tokens": 1, "output_tokens": 2}, {names.USAGE_INPUT: 1, names.USAGE_OUTPUT: 2}, id="plain"
+        ),
+        pytest.param(
+            ANTHROPIC,
+            {
+                names.USAGE_INPUT: 3000,
+                names.USAGE_OUTPUT: 10,
+                names.USAGE_CACHE_READ: 1000,
+                names.USAGE_CACHE_WRITE: 700,
+                names.CACHE_WRITE_5M_TOKENS: 500,
+                names.CACHE_WRITE_1H_TOKENS: 200,
+            },
+            id="anthropic-split",
+        ),
+        pytest.param(
+            {**ANTHROPIC, "input_token_details": {**ANTHROPIC["input_token_details"], "cache_creation": 700}},  # type: ignore[dict-item]
+            {
+                names.USAGE_INPUT: 3000,
+                names.USAGE_OUTPUT: 10,
+                names.USAGE_CACHE_READ: 1000,
+                names.USAGE_CACHE_WRITE: 700,
+                names.CACHE_WRITE_5M_TOKENS: 500,
+                names.CACHE_WRITE_1H_TOKENS: 200,
+            },
+            id="split-and-sum-are-not-added",
+        ),
+        pytest.param(
+            {
+                "input_tokens": 100,
+                "output_tokens": 40,
+                "input_token_details": {"priority": 80, "priority_cache_read": 20, "audio": 5},
+                "output_token_details": {"priority": 30, "priority_reasoning": 10, "audio": 3},
+            },
+            {
+                names.USAGE_INPUT: 100,
+                names.USAGE_OUTPUT: 40,
+                names.USAGE_CACHE_READ: 20,
+                names.USAGE_REASONING: 10,
+                names.USAGE_AUDIO_INPUT: 5,
+                names.USAGE_AUDIO_OUTPUT: 3,
+            },
+            id="openai-service-tier",
+        ),
+        pytest.param(
+            {"input_tokens": None, "output_tokens": 7.0, "input_token_details": None},
+            {names.USAGE_INPUT: 0, names.USAGE_OUTPUT: 7},
+            id="none-and-whole-floats",
+        ),
+    ],
+)
+def test_standard_usage(standard: dict[str, Any], expected: dict[str, int]) -> None:
+    guard.forget()
+    usage = usage_of(SimpleNamespace(usage_metadata=standard), None)
+    assert usage is not None
+    assert (expected, False) == (usage.attributes, usage.cached)
+    assert {} == guard.faults()
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        pytest.param(
+            {
+                "token_usage": {
+                    "prompt_tokens": 100,
+                    "completion_tokens": 20,
+                    "prompt_tokens_details": {"cached_tokens": 60},
+                    "completion_tokens_details": {"reasoning_tokens": 8},
+                }
+            },
+            {
+                names.USAGE_INPUT: 100,
+                names.USAGE_OUTPUT: 20,
+                names.USAGE_CACHE_READ: 60,
+                names.USAGE_REASONING: 8,
+            },
+            id="openai",
+        ),
+        pytest.param(
+            {"usage": {"input_tokens": 10, "output_tokens": 2, "cache_read_input_tokens": 90}},
+            {names.USAGE_INPUT: 100, names.USAGE_OUTPUT: 2, names.USAGE_CACHE_READ: 90},
+            id="anthropic-excludes-what-is-cached",
+        ),
+    ],
+)
+def test_raw_provider_usage_is_the_second_choice(output: dict[str, Any], expected: dict[str, int]) -> None:
+    usage = usage_of(SimpleNamespace(usage_metadata=None, response_metadata={}), output)
+    assert usage is not None
+    assert expected == usage.attributes
+
+
+@pytest.mark.parametrize("value", [-5, 1.5, "12", float("nan"), True, 1 << 80])
+def test_a_count_that_is_none_is_zero_and_counted(value: Any) -> None:
+    guard.forget()
+    usage = usage_of(SimpleNamespace(usage_metadata={"input_tokens": value, "output_tokens": 1}), None)
+    assert usage is not None
+    assert 0 == usage.attributes[names.USAGE_INPUT]
+    assert 1 == sum(guard.faults().values())
+
+
+def test_unknown_shapes_are_counted_not_guessed() -> None:
+    guard.forget()
+    assert usage_of(None, {"token_usage": {"things": 3}}) is None
+    assert {"usage of unknown shape": 1} == guard.faults()
+
+
+def test_no_usage_is_none() -> None:
+    assert usage_of(None, None) is None
+    assert usage_of(SimpleNamespace(usage_metadata=None, response_metadata={"usage": {}}), {"token_usage": {}}) is None

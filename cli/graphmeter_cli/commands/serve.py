@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from graphmeter_collector.app import serve
 
 from graphmeter_cli.process import settings_from
 from graphmeter_collector.errors import CollectorError
@@ -38,6 +37,9 @@ def command(**flags: Any) -> None:
       graphmeter serve --host 0.0.0.0 --allow-anonymous --database-url postgresql://graphmeter@db/graphmeter
     """
     settings = settings_from(flags)
+    # Heavy, and of no use to `--help` or to a flag that is wrong.
+    from graphmeter_collector.app import serve
+
     try:
         serve(settings)
     except (CollectorError, ConfigError) as problem:

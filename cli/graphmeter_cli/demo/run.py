@@ -31,6 +31,17 @@ from graphmeter_examples.tally import Tally
 from graphmeter_examples.workload import DEFAULT_TIME_SCALE, Workload, run_workload
 
 ENVIRONMENT = "demo"
+CONFIG = """\
+# What the demo's collector measures against: the example models fail on purpose, and cost next to nothing.
+version: 1
+slos:
+  - name: demo-availability
+    objective: 75%
+budgets:
+  - name: demo-team-monthly
+    limit_usd: 0.50
+    per_team: true
+"""
 FLUSH_WITHIN_S = 30.0
 STORED_WITHIN_S = 15.0  # after the collector has acknowledged everything: reports need one commit, not seconds
 
@@ -89,13 +100,21 @@ def _collector(plan: Plan, console: Console) -> Iterator[tuple[str, own.Collecto
     with tempfile.TemporaryDirectory(prefix="graphmeter-demo-") as temporary:
         data_dir = plan.data_dir or Path(temporary)
         data_dir.mkdir(parents=True, exist_ok=True)
-        arguments = [part for url in plan.forward for part in ("--forward", url)]
+        arguments = ["--config", str(_config(data_dir))]
+        arguments += [part for url in plan.forward for part in ("--forward", url)]
         if plan.database_url:
             arguments += ["--database-url", plan.database_url]
         with own.running(port, data_dir, arguments) as collector:
             database = "the given database" if plan.database_url else f"SQLite in {data_dir}"
             console.print(f"Collector on {collector.url}, storing in {database}")
             yield collector.url, collector
+
+
+def _config(data_dir: Path) -> Path:
+    """The collector's own configuration, whatever ./graphmeter.yaml says: its SLO and budget suit the examples."""
+    path = data_dir / "demo.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
 
 
 def _configure_client(url: str, service: str) -> None:

@@ -61,9 +61,9 @@ def show(
         console.print(trace_tree(*trace, ascii_only=console.options.ascii_only))
         console.print()
     if slos:
-        console.print(render.slo_table(slos[:1], "One SLO"))
+        console.print(render.slo_table([row for row in slos if row.slo == slos[0].slo], "One SLO"))
     if budgets:
-        console.print(render.budget_table(budgets[:1], "One budget"))
+        console.print(render.budget_table([row for row in budgets if row.budget == budgets[0].budget], "One budget"))
 
 
 def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:

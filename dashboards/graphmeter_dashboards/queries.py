@@ -91,8 +91,8 @@ def burn_rate() -> str:
 
 
 def firing_alerts() -> str:
-    """Our alerts that fire; they all begin with the product's name."""
-    return 'ALERTS{alertstate="firing",alertname=~"Graphmeter.*"}'
+    """Our alerts that fire and tell somebody; the watchdog, which always fires, has neither severity."""
+    return 'ALERTS{alertstate="firing",product="graphmeter",severity=~"page|ticket"}'
 
 
 def label_values(metric: Metric, label: str, *filters: str) -> str:

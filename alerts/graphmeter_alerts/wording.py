@@ -1,0 +1,145 @@
+"""What alerts say. The same functions write the templates into rules and the finished sentences into their unit tests.
+
+A fragment such as `graph` is a Go template in a rule (`{{ $labels.graph }}`) and a plain value in a test, so a test
+fails when Prometheus fills in something else than the rule meant to say.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Final
+from urllib.parse import quote_plus
+
+from graphmeter_config import Config, Slo
+from graphmeter_config.burn import Tier
+from graphmeter_config.values import duration_text, percent_text
+
+DASHBOARD_UID: Final = "graphmeter-overview"
+RUNBOOKS: Final = "alerts/runbooks"
+
+PERCENT_VALUE: Final = "{{ $value | humanizePercentage }}"
+USD_VALUE: Final = '{{ printf "%.2f" $value }}'
+COUNT_VALUE: Final = '{{ printf "%.0f" $value }}'
+
+
+def label(name: str) -> str:
+    """The template of a label of the alert's expression."""
+    return f"{{{{ $labels.{name} }}}}"
+
+
+def percentage(ratio: Fraction) -> str:
+    """What `humanizePercentage` makes of a ratio."""
+    return f"{float(100 * ratio):.4g}%"
+
+
+def number(value: Fraction) -> str:
+    """A number for PromQL and for people: the shortest text that gives the same float."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def links(config: Config, alert: str, **variables: str) -> dict[str, str]:
+    """Annotations that lead on: the runbook, and the dashboard with its variables (as URL parameters) set."""
+    base = config.alerting.runbooks_url or RUNBOOKS
+    query = "&".join(f"var-{name}={_url_part(value)}" for name, value in variables.items())
+    dashboard = f"{config.alerting.grafana_url}/d/{DASHBOARD_UID}"
+    return {"runbook_url": f"{base}/{alert}.md", "dashboard_url": f"{dashboard}?{query}" if query else dashboard}
+
+
+def _url_part(fragment: str) -> str:
+    if fragment.startswith("{{"):
+        return fragment.removesuffix(" }}") + " | urlquery }}"
+    return quote_plus(fragment)
+
+
+def error_budget_burn(config: Config, name: str, slo: Slo, tier: Tier, *, graph: str, ratio: str) -> dict[str, str]:
+    """Annotations of a burn-rate alert; `ratio` is the share of bad runs in the long window."""
+    factor, window = number(round(tier.factor, 2)), duration_text(slo.window_s)
+    minutes = max(1, int(tier.exhausts_within_s(int(slo.window_s)) // 60))
+    return {
+        "summary": f"{graph}: the error budget of {slo.name} burns at more than {factor} × the sustainable speed",
+        "description": (
+            f"{ratio} of the runs of {graph} failed or were lost in the last {duration_text(tier.long_s)}, and the last "
+            f"{duration_text(tier.short_s)} are as bad. The objective of {percent_text(slo.objective)} "
+            f"allows {percentage(slo.error_budget)}; at {factor} × that, the error budget of {window} lasts "
+            f"{duration_text(60 * minutes)}. Look first at which node fails, and with which error."
+        ),
+        **links(config, name, graph=graph),
+    }
+
+
+def error_budget_exhausted(config: Config, name: str, slo: Slo, *, graph: str, remaining: str) -> dict[str, str]:
+    """Annotations for an error budget that is spent; `remaining` is the share left, not above 0 %."""
+    window = duration_text(slo.window_s)
+    return {
+        "summary": f"{graph}: the error budget of {slo.name} is spent",
+        "description": (
+            f"{remaining} of the error budget is left: more than {percentage(slo.error_budget)} of the runs of {graph} in "
+            f"the last {window} failed or were lost, so the objective of {percent_text(slo.objective)} is missed. It "
+            f"recovers as bad runs leave the window of {window}. Hold back risky changes and fix what failed most."
+        ),
+        **links(config, name, graph=graph),
+    }
+
+
+def slo_metric_absent(config: Config, name: str, slo: Slo, *, graph: str, events: str) -> dict[str, str]:
+    """Annotations for a graph whose metrics are gone; `events` is its number of judged runs of the last day."""
+    return {
+        "summary": f"{graph}: {slo.name} is not being measured",
+        "description": (
+            f"{graph} had {events} judged runs within the last day, but no collector exposes its metrics now: failures "
+            "would go unseen. Check that Prometheus scrapes every collector, and whether the graph was renamed."
+        ),
+        **links(config, name, graph=graph),
+    }
+
+
+def budget_crossed(
+    config: Config, name: str, budget: str, threshold: str, limit: str, period: str, *, team: str, spent: str
+) -> dict[str, str]:
+    """Annotations for a budget threshold; `team` is empty for a budget that all share, `spent` is in USD."""
+    who = f"{budget} of team {team}" if team else budget
+    if name.endswith("Exhausted"):
+        advice = "Nothing is stopped by this alert. Find the model calls that cost most and whether they are wanted."
+    else:
+        advice = "Compare with how much of the period is left; find the graph, node and model that spend most."
+    return {
+        "summary": f"Budget {who} has reached {threshold}",
+        "description": f"{spent} USD of {limit} USD are spent in this {period}. {advice}",
+        **links(config, name, **({"team": team} if team else {})),
+    }
+
+
+def collector_down(config: Config, name: str) -> dict[str, str]:
+    """Annotations for no collector at all."""
+    return {
+        "summary": "No Graphmeter collector answers Prometheus",
+        "description": (
+            "Not one target of the job graphmeter could be scraped for 2 minutes, or there is none. Runs, errors and "
+            "spend are not being watched; applications keep running, and drop what their queue cannot hold."
+        ),
+        **links(config, name),
+    }
+
+
+def collector_instance_down(config: Config, name: str, *, instance: str) -> dict[str, str]:
+    """Annotations for one collector of several."""
+    return {
+        "summary": f"Graphmeter collector {instance} does not answer Prometheus",
+        "description": (
+            f"{instance} could not be scraped for 10 minutes. What it has counted since is missing from the metrics; "
+            "the database has it if another collector took over."
+        ),
+        **links(config, name),
+    }
+
+
+def watchdog(config: Config, name: str) -> dict[str, str]:
+    """Annotations for the alert that always fires."""
+    return {
+        "summary": "Alerting works",
+        "description": (
+            "This alert always fires. Its receiver has to raise the alarm when it stops coming: then Prometheus, "
+            "Alertmanager or the way between them is broken."
+        ),
+        **links(config, name),
+    }

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from graphmeter_alerts import build as build_rules
 from graphmeter_config import Config
 from graphmeter_dashboards import build
 
@@ -42,4 +44,6 @@ def overview(files: dict[str, str]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def recorded(config: Config) -> set[str]:
     """Names of the series that the generated recording rules of the same configuration make."""
-    return set()
+    rule_files = [yaml.safe_load(text) for name, text in build_rules(config).items() if name.endswith(".rules.yml")]
+    rules = [rule for file in rule_files for group in file["groups"] for rule in group["rules"]]
+    return {rule["record"] for rule in rules if "record" in rule}

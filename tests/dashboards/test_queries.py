@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import promql_parser
 import pytest
+import yaml
 
 from graphmeter import names
+from graphmeter_alerts import build as build_rules
 from graphmeter_collector.store import tables
+from graphmeter_config import Config
 from graphmeter_dashboards import check, queries
 
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
@@ -102,10 +106,16 @@ def test_gauges_from_the_database_are_taken_once_and_counters_are_summed(overvie
                 assert "sum" in expr, expr
 
 
-def test_the_alert_annotation_asks_for_firing_alerts_of_ours(overview: dict[str, Any]) -> None:
+def test_the_alert_annotation_shows_every_alert_that_tells_somebody(overview: dict[str, Any], config: Config) -> None:
     (annotation,) = check.annotation_queries(overview)
     (selector,) = _selectors(annotation.expr)
     assert selector.name == "ALERTS"
+    wanted = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
+    files = [yaml.safe_load(text) for name, text in build_rules(config).items() if name.endswith(".rules.yml")]
+    alerts = [rule for file in files for group in file["groups"] for rule in group["rules"] if "alert" in rule]
+    told = {rule["alert"] for rule in alerts if re.fullmatch(wanted["severity"], rule["labels"]["severity"])}
+    assert {rule["labels"]["product"] for rule in alerts} == {wanted["product"]}
+    assert {rule["alert"] for rule in alerts} - told == {"GraphmeterWatchdog"}
 
 
 def test_columns_asked_of_the_run_table_exist() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
+import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -12,28 +14,37 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from graphmeter_collector.errors import StartupError
 
 POOL_SIZE = 4
-"""Connections for reports and jobs; the writer has one of its own."""
+"""Connections for reports; writer and jobs have their own."""
+CONNECT_TIMEOUT_S = 10.0
+COMMAND_TIMEOUT_S = 60.0
+BUSY_TIMEOUT_MS = 10_000
+
+_WRITE = "write postgresql://user@host/name or sqlite:///path"
+_SCHEMES = {
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "postgres": "postgresql",
+    "postgresql": "postgresql",
+    "postgresql+asyncpg": "postgresql",
+}
 
 
 def parse(database_url: str) -> URL:
-    """The URL, if it names a database we can use.
+    """The URL with its plain scheme, `sqlite` or `postgresql`, if it names a database we can use.
 
     Raises:
         StartupError: it does not; the message never repeats the URL, which may hold a password.
     """
     try:
         url = make_url(database_url)
-    except ArgumentError:
-        raise StartupError(
-            "the database URL is not a URL: write postgresql://user@host/name or sqlite:///path"
-        ) from None
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StartupError(
-            f"cannot store in {url.get_backend_name()!r}: write postgresql://user@host/name or sqlite:///path"
-        )
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise StartupError("the SQLite URL names no file: write sqlite:///path")
-    return url
+    except (ArgumentError, ValueError):
+        raise StartupError(f"the database URL is not a URL: {_WRITE}") from None
+    scheme = _SCHEMES.get(url.drivername)
+    if scheme is None:
+        raise StartupError(f"cannot store in {url.drivername!r}: {_WRITE}")
+    if scheme == "sqlite" and url.database in (None, "", ":memory:"):
+        raise StartupError("the SQLite URL names no file: write sqlite:///path (four slashes for an absolute path)")
+    return url.set(drivername=scheme)
 
 
 def is_sqlite(url: URL) -> bool:
@@ -46,21 +57,49 @@ def sqlite_path(url: URL) -> Path:
     return Path(url.database or "")
 
 
-def asyncpg_dsn(url: URL) -> str:
-    """The URL as asyncpg reads it."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+def shown(url: URL) -> str:
+    """The URL as it may be printed: without password and options."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+async def connect(url: URL) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection to Postgres. Options of the URL (`?sslmode=require`) mean what they mean to libpq."""
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S)
 
 
 def read_engine(url: URL) -> AsyncEngine:
-    """An engine for questions."""
-    if is_sqlite(url):
-        engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"))
-        event.listen(engine.sync_engine, "connect", _wait_for_the_writer)
-        return engine
-    return create_async_engine(url.set(drivername="postgresql+asyncpg"), pool_size=POOL_SIZE, pool_pre_ping=True)
+    """An engine for questions. On a file its connections cannot write, nor make a file that is not there."""
+    if not is_sqlite(url):
+        return _postgres_engine(url)
+    path = quote(str(sqlite_path(url).absolute()))
+    return _sqlite_engine(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true")
+
+
+def schema_engine(url: URL) -> AsyncEngine:
+    """An engine for migrations; makes the file and its folder."""
+    if not is_sqlite(url):
+        return _postgres_engine(url)
+    sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
+    engine = _sqlite_engine(f"sqlite+aiosqlite:///{sqlite_path(url)}")
+    # Python's driver begins no transaction for CREATE TABLE by itself, and half a migration must not stay.
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _postgres_engine(url: URL) -> AsyncEngine:
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: connect(url), pool_size=POOL_SIZE, pool_pre_ping=True
+    )
+
+
+def _sqlite_engine(url: str) -> AsyncEngine:
+    engine = create_async_engine(url, connect_args={"isolation_level": None})
+    event.listen(engine.sync_engine, "connect", _wait_for_the_writer)
+    return engine
 
 
 def _wait_for_the_writer(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]  # a DBAPI connection has no common type
-    cursor.execute("PRAGMA busy_timeout = 10000")
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.close()

@@ -13,8 +13,10 @@ from graphmeter_collector.errors import StartupError
 class FileLock:
     """An advisory lock on a file beside the database, released by the kernel when the process ends, however it ends."""
 
-    def __init__(self, database: Path, purpose: str) -> None:
+    def __init__(self, database: Path, purpose: str, remedy: str) -> None:
+        """`purpose` names the file, `remedy` ends the sentence that refuses."""
         self.path = database.with_name(f"{database.name}.{purpose}.lock")
+        self._remedy = remedy
         self._file: int | None = None
 
     def acquire(self, wait_s: float = 0.0) -> None:
@@ -25,7 +27,7 @@ class FileLock:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as problem:
             raise StartupError(f"cannot write beside the database: {problem}; choose another --data-dir") from problem
         deadline = time.monotonic() + wait_s
@@ -39,10 +41,7 @@ class FileLock:
                     continue
                 holder = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
                 os.close(file)
-                raise StartupError(
-                    f"{self.path} is held by process {holder}: one collector per SQLite file; stop that one, "
-                    "or give this one another --data-dir or a Postgres --database-url"
-                ) from None
+                raise StartupError(f"{self.path} is held by process {holder}: {self._remedy}") from None
         os.ftruncate(file, 0)
         os.pwrite(file, str(os.getpid()).encode(), 0)
         self._file = file
@@ -50,5 +49,6 @@ class FileLock:
     def release(self) -> None:
         """Give the lock back; the file stays, so that nobody locks a deleted one."""
         if self._file is not None:
+            os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = None

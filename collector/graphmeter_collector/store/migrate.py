@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from graphmeter_collector.errors import StartupError
-from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
+from graphmeter_collector.store.engine import is_sqlite, parse, schema_engine, shown, sqlite_path
 from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.tables import metadata
 
@@ -32,25 +32,33 @@ WAIT_S = 60.0
 def migrate(database_url: str, revision: str = "head") -> str:
     """Upgrade (or, for an older revision, downgrade) under a lock; returns the revision the database is at afterwards.
 
-    Blocking; call it from a thread when an event loop is running.
+    All of it is one transaction: a migration that fails leaves the schema as it was. Blocking; where an event loop is
+    running, call it through `asyncio.to_thread`.
 
     Raises:
         StartupError: the database cannot be reached, or is newer than this code.
     """
     url = parse(database_url)
-    if is_sqlite(url):
-        lock = FileLock(sqlite_path(url), "migrate")
-        lock.acquire(WAIT_S)
-        try:
-            return _run(url, lambda connection: _to(connection, revision))
-        finally:
-            lock.release()
-    return _run(url, lambda connection: _to(connection, revision))
+    if not is_sqlite(url):
+        return _run(url, lambda connection: _to(connection, revision))
+    lock = FileLock(sqlite_path(url), "migrate", "it is migrating this database; wait until it is done")
+    lock.acquire(WAIT_S)
+    try:
+        return _run(url, lambda connection: _to(connection, revision))
+    finally:
+        lock.release()
 
 
 def current(database_url: str) -> str | None:
-    """The revision a database is at; None for an empty one."""
-    return _run(parse(database_url), lambda connection: MigrationContext.configure(connection).get_current_revision())
+    """The revision a database is at; None for one without our tables.
+
+    Raises:
+        StartupError: the database cannot be reached.
+    """
+    url = parse(database_url)
+    if is_sqlite(url) and not sqlite_path(url).exists():
+        return None
+    return _run(url, lambda connection: MigrationContext.configure(connection).get_current_revision())
 
 
 def head() -> str:
@@ -60,18 +68,27 @@ def head() -> str:
     return newest
 
 
+def require_head(at: str | None, database: str) -> None:
+    """Refuse a database at another revision than this code's.
+
+    Raises:
+        StartupError: it is; the message says how to get there.
+    """
+    script = ScriptDirectory.from_config(_config())
+    if at == script.get_current_head():
+        return
+    _refuse_newer(script, at)
+    state = f"is at revision {at}, this version needs {script.get_current_head()}" if at else "has no tables yet"
+    raise StartupError(f"the database {database} {state}: run `graphmeter migrate`")
+
+
 def _to(connection: Connection, revision: str) -> str:
     if connection.dialect.name == "postgresql":
         # Held until the transaction ends, which is when the others may look.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
     script = ScriptDirectory.from_config(_config())
-    known = {each.revision for each in script.walk_revisions()}
     at = MigrationContext.configure(connection).get_current_revision()
-    if at is not None and at not in known:
-        raise StartupError(
-            f"the database is at revision {at}, which this version does not know (newest: {head()}): "
-            "upgrade graphmeter, or restore the database of the older version"
-        )
+    _refuse_newer(script, at)
     config = _config()
     config.attributes["connection"] = connection
     config.attributes["target_metadata"] = metadata
@@ -80,6 +97,15 @@ def _to(connection: Connection, revision: str) -> str:
     else:
         command.downgrade(config, revision)
     return MigrationContext.configure(connection).get_current_revision() or "base"
+
+
+def _refuse_newer(script: ScriptDirectory, at: str | None) -> None:
+    if at is not None and at not in {each.revision for each in script.walk_revisions()}:
+        raise StartupError(
+            f"the database is at revision {at}, which this version does not know (its newest is "
+            f"{script.get_current_head()}): upgrade graphmeter (pip install -U graphmeter), or restore the database of "
+            "the older version"
+        )
 
 
 def _is_after(script: ScriptDirectory, revision: str, at: str) -> bool:
@@ -91,13 +117,14 @@ def _is_after(script: ScriptDirectory, revision: str, at: str) -> bool:
 def _config() -> Config:
     config = Config()
     # From package resources, so that an installed wheel migrates as a checkout does.
-    config.set_main_option("script_location", str(files("graphmeter_migrations")))
+    config.set_main_option("script_location", str(files("graphmeter_migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
     return config
 
 
 def _run(url: URL, work: Callable[[Connection], _Answer]) -> _Answer:
     async def run() -> _Answer:
-        engine = read_engine(url)
+        engine = schema_engine(url)
         try:
             async with engine.begin() as connection:
                 return await connection.run_sync(work)
@@ -113,5 +140,5 @@ def _reachable(url: URL) -> Iterator[None]:
     try:
         yield
     except (OSError, SQLAlchemyError) as problem:
-        shown = url.set(query={}).render_as_string(hide_password=True)
-        raise StartupError(f"cannot use the database {shown}: {problem}") from problem
+        cause = getattr(problem, "orig", None) or problem
+        raise StartupError(f"cannot use the database {shown(url)}: {cause}") from problem

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, Table, func, select
 from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
 from graphmeter_collector.reports import NodeRow
 from graphmeter_collector.store import histogram
-from graphmeter_collector.store.facts import HOUR_NS
-from graphmeter_collector.store.tables import rollup_hour, span
+from graphmeter_collector.store.facts import DAY_NS, HOUR_NS
+from graphmeter_collector.store.tables import ledger, rollup_hour, span
 
 EXACT_RANGE_NS = 24 * HOUR_NS
 """Longest range answered from spans; beyond it percentiles carry the histogram's error and hours are whole."""
@@ -41,14 +41,14 @@ def _key(row: RowMapping) -> Key:
 
 
 async def _exact(source: Rows, since_ns: int, until_ns: int, graph: str, team: str) -> list[NodeRow]:
-    def within(kind: str) -> list[ColumnElement[bool]]:
+    def within(table: Table) -> list[ColumnElement[bool]]:
+        columns = table.c
         return [
-            span.c.kind == kind,
-            span.c.node != "",
-            span.c.start_ns >= since_ns,
-            span.c.start_ns < until_ns,
-            *([span.c.graph == graph] if graph else []),
-            *([span.c.team == team] if team else []),
+            columns.node != "",
+            columns.start_ns >= since_ns,
+            columns.start_ns < until_ns,
+            *([columns.graph == graph] if graph else []),
+            *([columns.team == team] if team else []),
         ]
 
     keys = [span.c[name] for name in _KEY]
@@ -61,7 +61,8 @@ async def _exact(source: Rows, since_ns: int, until_ns: int, graph: str, team: s
             func.row_number().over(partition_by=keys, order_by=span.c.duration_ns).label("rank"),
             func.count().over(partition_by=keys).label("of"),
         )
-        .where(*within(names.NODE))
+        # The days let Postgres leave all other partitions alone.
+        .where(span.c.kind == names.NODE, span.c.day.between(since_ns // DAY_NS, until_ns // DAY_NS), *within(span))
         .subquery()
     )
 
@@ -83,22 +84,30 @@ async def _exact(source: Rows, since_ns: int, until_ns: int, graph: str, team: s
             percentile(99),
         ).group_by(*columns)
     )
-    called = span.c.cache_hit.is_(False)
+    # Calls come from the ledger, where one that two instrumentations saw stands once.
+    caller = [ledger.c[name] for name in _KEY]
     calls = await source.rows(
         select(
-            *keys,
+            *caller,
             func.count().label("model_calls"),
-            func.coalesce(func.sum(span.c.input_tokens), 0).label("input_tokens"),
-            func.coalesce(func.sum(span.c.output_tokens), 0).label("output_tokens"),
-            func.coalesce(func.sum(span.c.cost_nano), 0).label("cost_nano"),
+            _sum_of(*(ledger.c[f"{bucket}_tokens"] for bucket in names.INPUT_TOKEN_TYPES)).label("input_tokens"),
+            _sum_of(*(ledger.c[f"{bucket}_tokens"] for bucket in names.OUTPUT_TOKEN_TYPES)).label("output_tokens"),
+            _sum_of(ledger.c.cost_nano).label("cost_nano"),
         )
-        .where(*within(names.MODEL), called)
-        .group_by(*keys)
+        .where(ledger.c.cache_hit.is_(False), *within(ledger))
+        .group_by(*caller)
     )
     return _join(
         {_key(row): {name: int(row[name]) for name in _ATTEMPTS} for row in attempts},
         {_key(row): {name: int(row[name]) for name in _CALLS} for row in calls},
     )
+
+
+def _sum_of(*columns: ColumnElement[int]) -> ColumnElement[int]:
+    total: ColumnElement[int] = func.sum(func.coalesce(columns[0], 0))
+    for column in columns[1:]:
+        total = total + func.sum(func.coalesce(column, 0))
+    return total
 
 
 _ATTEMPTS = ("runs", "attempts", "errors", "p50_ns", "p95_ns", "p99_ns")
@@ -127,8 +136,7 @@ async def _from_rollups(source: Rows, since_ns: int, until_ns: int, graph: str, 
             found = attempts.setdefault(key, dict.fromkeys(_ATTEMPTS, 0))
             found["attempts"] += row["count"]
             found["runs"] += row["count"] - row["retries"]
-            # An attempt is retried because it failed, so those that were not are the executions that failed.
-            found["errors"] += row["error"] - row["retries"]
+            found["errors"] += row["error"]
         else:
             made = calls.setdefault(key, dict.fromkeys(_CALLS, 0))
             made["model_calls"] += row["count"] - row["cache_hits"]

@@ -1,21 +1,24 @@
-"""The statements that both databases share, from the tables' own column names; `?` or `$1` and max or GREATEST differ."""
+"""Statements for both databases from the tables' own columns; what standard SQL does not spell is in `Dialect`.
+
+SQLite takes one row per statement, Postgres one array per column: one round trip for any number of rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, LargeBinary, SmallInteger, Table, Text
 
-from graphmeter_collector.store import facts, tables
+from graphmeter_collector.store import facts, runs, tables
 
 
 @dataclass(frozen=True)
 class Dialect:
     """How a database spells what standard SQL does not."""
 
-    parameter: Callable[[int], str]
-    """Placeholder of the n-th parameter, from 1."""
+    rows: Callable[[Table], str]
+    """What follows `INSERT INTO table (columns)`: the rows, as parameters in the order of the columns."""
     greatest: str
     least: str
     by_code_point: str
@@ -26,31 +29,54 @@ class Dialect:
     """An expression that turns such text into a value for the column."""
 
 
+def _one_row(table: Table) -> str:
+    return f"VALUES ({', '.join('?' for _ in table.columns)})"
+
+
+def _arrays(table: Table) -> str:
+    columns = list(table.columns)
+    chosen = ", ".join(f"{quoted(c.name)}::json" if isinstance(c.type, JSON) else quoted(c.name) for c in columns)
+    arrays = ", ".join(f"${n}::{array_type(column)}" for n, column in enumerate(columns, start=1))
+    names = ", ".join(quoted(column.name) for column in columns)
+    return f"SELECT {chosen} FROM unnest({arrays}) AS given({names})"  # noqa: S608 - names of our own tables
+
+
+SQLITE = Dialect(_one_row, "max", "min", "", lambda column: column, lambda text: text)
 POSTGRES = Dialect(
-    lambda n: f"${n}",
+    _arrays,
     "GREATEST",
     "LEAST",
     ' COLLATE "C"',
     lambda column: f"{column}::text",
     lambda text: f"({text})::json",
 )
-SQLITE = Dialect(lambda n: "?", "max", "min", "", lambda column: column, lambda text: text)
 
 
-def insert(table: Table, dialect: Dialect, *, ignore_conflicts: bool = False, columns: Sequence[str] = ()) -> str:
-    """INSERT of one row, parameters in the order of the table's columns (or of `columns`)."""
-    chosen = list(columns) or tables.column_names(table)
-    values = ", ".join(dialect.parameter(n) for n in range(1, len(chosen) + 1))
-    statement = f"INSERT INTO {table.name} ({', '.join(map(quoted, chosen))}) VALUES ({values})"  # noqa: S608
+def array_type(column: Column[object]) -> str:
+    """Postgres's name for an array of a column's values; JSON travels as text."""
+    for kind, name in (
+        (LargeBinary, "bytea"),
+        (JSON, "text"),
+        (Text, "text"),
+        (Boolean, "boolean"),
+        (BigInteger, "bigint"),
+        (SmallInteger, "smallint"),
+        (Integer, "integer"),
+    ):
+        if isinstance(column.type, kind):
+            return f"{name}[]"
+    raise TypeError(f"column {column} has a type that no statement carries yet: {column.type}")
+
+
+def insert(table: Table, dialect: Dialect, *, ignore_conflicts: bool = False) -> str:
+    """INSERT; rows that are there already are an error, or left alone."""
+    columns = ", ".join(map(quoted, tables.column_names(table)))
+    statement = f"INSERT INTO {table.name} ({columns}) {dialect.rows(table)}"
     return statement + (" ON CONFLICT DO NOTHING" if ignore_conflicts else "")
 
 
 def merge_run(dialect: Dialect) -> str:
     """Add to a run. Root fields come from the root; until it is seen, attribution is the greatest said."""
-    return _upsert(tables.run, dialect, _run_merges(dialect))
-
-
-def _run_merges(dialect: Dialect) -> dict[str, str]:
     text = dialect.by_code_point
 
     def rooted(column: str, otherwise: str) -> str:
@@ -63,10 +89,10 @@ def _run_merges(dialect: Dialect) -> dict[str, str]:
     greatest_tags = dialect.json_value(
         f"coalesce(nullif({dialect.greatest}({filled('run')}, {filled('excluded')}), ''), '{{}}')"
     )
-    return {
+    merges = {
         **{
             column: rooted(column, f"{dialect.greatest}(run.{column}{text}, excluded.{column}{text})")
-            for column in facts.ATTRIBUTION
+            for column in runs.ATTRIBUTION
         },
         "tags": rooted("tags", greatest_tags),
         # A sign of life does not bring a lost run back; its end does.
@@ -79,25 +105,23 @@ def _run_merges(dialect: Dialect) -> dict[str, str]:
         "duration_ns": "coalesce(run.duration_ns, excluded.duration_ns)",
         "last_seen_ns": f"{dialect.greatest}(run.last_seen_ns, excluded.last_seen_ns)",
         "steps": f"{dialect.greatest}(run.steps, excluded.steps)",
-        **{column: f"run.{column} + excluded.{column}" for column in facts.RUN_SUMS},
+        **{column: f"run.{column} + excluded.{column}" for column in runs.RUN_SUMS},
     }
+    return _upsert(tables.run, dialect, merges)
 
 
 def merge_run_node(dialect: Dialect) -> str:
     """Add to a node of a run."""
-    return _upsert(
-        tables.run_node,
-        dialect,
-        {
-            "first_ns": f"{dialect.least}(run_node.first_ns, excluded.first_ns)",
-            "last_ns": f"{dialect.greatest}(run_node.last_ns, excluded.last_ns)",
-            **{column: f"run_node.{column} + excluded.{column}" for column in facts.RUN_NODE_SUMS},
-        },
-    )
+    merges = {
+        "first_ns": f"{dialect.least}(run_node.first_ns, excluded.first_ns)",
+        "last_ns": f"{dialect.greatest}(run_node.last_ns, excluded.last_ns)",
+        **{column: f"run_node.{column} + excluded.{column}" for column in runs.RUN_NODE_SUMS},
+    }
+    return _upsert(tables.run_node, dialect, merges)
 
 
 def put_rollup(table: Table, dialect: Dialect) -> str:
-    """Write a rollup row whole: the caller has read it, in this transaction, under its lock."""
+    """Write a rollup row whole: the caller has read it in this transaction, and nobody else writes it."""
     return _upsert(table, dialect, {column: f"excluded.{quoted(column)}" for column in (*facts.ROLLUP_SUMS, "latency")})
 
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Table
 from sqlalchemy.engine import URL
 
 from graphmeter import names
-from graphmeter_collector.errors import StoreUnavailable
+from graphmeter_collector.errors import StartupError, StoreUnavailable
 from graphmeter_collector.records import RunTotals, SpanRecord, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
-from graphmeter_collector.store import facts, histogram, sql, tables
+from graphmeter_collector.store import facts, histogram, runs, sql, tables
 from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
-from graphmeter_collector.store.engine import sqlite_path
+from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
 from graphmeter_collector.store.lock import FileLock
+from graphmeter_collector.store.migrate import require_head
 from graphmeter_collector.store.read import SqlReader
 
 WRITER = 0
@@ -36,12 +36,19 @@ _LEDGER = sql.insert(tables.ledger, _D, ignore_conflicts=True)
 _OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
 _RUN = sql.merge_run(_D)
 _RUN_NODE = sql.merge_run_node(_D)
+_STORED = "SELECT 1 FROM span WHERE trace_id = ? AND span_id = ? AND day = ?"
+_NOT_BILLED_HERE = "UPDATE span SET cost_nano = 0 WHERE trace_id = ? AND span_id = ? AND day = ?"
 _PRAGMAS = (
     "journal_mode = WAL",
     # Every commit survives a power cut, not only a crash of ours: senders are told it is stored.
     "synchronous = FULL",
-    "busy_timeout = 10000",
+    f"busy_timeout = {BUSY_TIMEOUT_MS}",
     "cache_size = -65536",
+    # Checkpoints of 16 MB: fewer, larger writes into the database than the default's 4 MB.
+    "wal_autocheckpoint = 4000",
+)
+_ONE_WRITER = (
+    "one collector per SQLite file; stop that one, or give this one another --data-dir or a Postgres --database-url"
 )
 
 
@@ -50,7 +57,7 @@ class SqliteStore:
 
     def __init__(self, url: URL) -> None:
         self._path = sqlite_path(url)
-        self._lock = FileLock(self._path, "writer")
+        self._lock = FileLock(self._path, "writer", _ONE_WRITER)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._db: sqlite3.Connection | None = None
         self._job_locks: dict[str, asyncio.Lock] = {}
@@ -61,13 +68,21 @@ class SqliteStore:
         try:
             await self._call(self._connect)
         except BaseException:
-            self._lock.release()
+            await self.close()
             raise
 
     def _connect(self) -> None:
-        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        for pragma in _PRAGMAS:
-            self._db.execute(f"PRAGMA {pragma}")
+        try:
+            # mode=rw: a file that is not there has no schema either, and must not be made here.
+            self._db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+            for pragma in _PRAGMAS:
+                self._db.execute(f"PRAGMA {pragma}")
+            known = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+            at = self._db.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
+        except sqlite3.Error as problem:
+            hint = "" if self._path.exists() else ": run `graphmeter migrate` to make it"
+            raise StartupError(f"cannot use the database {self._path}: {problem}{hint}") from problem
+        require_head(at[0] if at else None, str(self._path))
 
     async def close(self) -> None:
         await self.reader.close()
@@ -82,16 +97,21 @@ class SqliteStore:
 
     async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
         async def attempt(part: Sequence[SpanRecord]) -> WriteResult:
-            return await self._transaction(lambda db: _write(db, part, destinations))
+            result, billed = await self._transaction(lambda db: _write(db, part, destinations))
+            for record in result.new:
+                if facts.key_of(record) in billed:
+                    facts.mark_duplicate(record)
+            return result
 
         return await write_what_can_be_written(records, attempt)
 
     async def mark_lost(self, silent_since_ns: int) -> list[LostRun]:
         statement = (
-            f"UPDATE run SET status = '{names.LOST}' WHERE status = '{names.RUNNING}' AND last_seen_ns < ? "  # noqa: S608
+            "UPDATE run SET status = ? WHERE status = ? AND last_seen_ns < ? "
             "RETURNING service, environment, graph, team, run_id"
         )
-        rows = await self._transaction(lambda db: db.execute(statement, (silent_since_ns,)).fetchall())
+        values = (names.LOST, names.RUNNING, silent_since_ns)
+        rows = await self._transaction(lambda db: db.execute(statement, values).fetchall())
         return [LostRun(*row) for row in rows]
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
@@ -133,54 +153,82 @@ class SqliteStore:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
-        except sqlite3.OperationalError as problem:
-            raise StoreUnavailable(f"SQLite file {self._path}: {problem}") from problem
-        except (sqlite3.DataError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as problem:
+        except (
+            sqlite3.DataError,
+            sqlite3.IntegrityError,
+            sqlite3.InterfaceError,
+            OverflowError,
+            UnicodeEncodeError,
+        ) as problem:
             raise SpanRefused(str(problem)) from problem
+        except sqlite3.Error as problem:
+            raise StoreUnavailable(f"SQLite file {self._path}: {problem}") from problem
         return answer
 
     async def _call(self, work: Callable[[], _Answer]) -> _Answer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _write(db: sqlite3.Connection, records: Sequence[SpanRecord], destinations: Sequence[str]) -> WriteResult:
-    given = facts.once(records)
-    new = [record for record in given if _insert(db, _SPAN, facts.span_row(record), tables.span)]
-    if new:
-        _write_bodies(db, new, destinations)
-        for record in new:
-            if record.kind == names.MODEL and not _insert(db, _LEDGER, facts.ledger_row(record), tables.ledger):
-                facts.mark_duplicate_call(record)
-        runs = facts.run_rows(new)
-        db.executemany(_RUN, map(_values(tables.run), runs))
-        db.executemany(_RUN_NODE, map(_values(tables.run_node), facts.run_node_rows(new)))
-        _write_rollups(db, new, tables.rollup_hour, facts.HOUR_NS)
-        _write_rollups(db, new, tables.rollup_day, facts.DAY_NS)
-    stored = {(record.trace_id, record.span_id, record.day) for record in new}
-    return WriteResult(
-        new=_in_order(records, stored),
-        duplicates=len(records) - len(new),
-        finished=[_totals(db, record) for record in new if record.kind == names.RUN],
-    )
+def _write(
+    db: sqlite3.Connection, records: Sequence[SpanRecord], destinations: Sequence[str]
+) -> tuple[WriteResult, set[facts.SpanKey]]:
+    """What was stored, and which new calls the ledger had already."""
+    new = _write_spans(db, facts.once(records))
+    billed = _write_ledger(db, [record for record in new if facts.is_call(record)])
+    db.executemany(_BODY, facts.body_rows(new))
+    db.executemany(_ENVELOPE, facts.envelope_rows(new))
+    db.executemany(_OUTBOX, facts.outbox_rows(new, destinations, time.time_ns()))
+    run_rows, node_rows = runs.changes(new, billed)
+    db.executemany(_RUN, run_rows)
+    db.executemany(_RUN_NODE, node_rows)
+    _write_rollups(db, tables.rollup_hour, facts.rollups(new, facts.HOUR_NS, billed))
+    _write_rollups(db, tables.rollup_day, facts.rollups(new, facts.DAY_NS, billed))
+    in_order = facts.in_order(records, new)
+    finished = [_totals(db, record) for record in in_order if record.kind == names.RUN and record.run_id]
+    return WriteResult(new=in_order, duplicates=len(records) - len(new), finished=finished), billed
 
 
-def _write_bodies(db: sqlite3.Connection, new: Sequence[SpanRecord], destinations: Sequence[str]) -> None:
-    envelopes = {record.envelope.id: record.envelope for record in new}
-    db.executemany(_ENVELOPE, [tuple(envelope) for envelope in envelopes.values()])
-    db.executemany(_BODY, [(r.trace_id, r.span_id, r.day, r.envelope.id, r.body) for r in new])
-    now = time.time_ns()
-    forwardable = [record for record in new if record.forwardable]
-    for destination in destinations:
-        db.executemany(_OUTBOX, [(destination, r.trace_id, r.span_id, r.day, now) for r in forwardable])
+def _write_spans(db: sqlite3.Connection, given: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """Store the spans that are not there yet; returns those."""
+    new = list(given)
+    if not _inserted_all(db, _SPAN, [facts.span_row(record) for record in given]):
+        # Nobody else writes in this transaction, so what is not there now is new.
+        new = [record for record in given if not db.execute(_STORED, facts.key_of(record)).fetchone()]
+        db.executemany(_SPAN, [facts.span_row(record) for record in new])
+    return new
 
 
-def _write_rollups(db: sqlite3.Connection, new: Sequence[SpanRecord], table: Table, period_ns: int) -> None:
+def _write_ledger(db: sqlite3.Connection, calls: Sequence[SpanRecord]) -> set[facts.SpanKey]:
+    """Bill the calls that are not billed yet; returns the others."""
+    rows = [facts.ledger_row(record) for record in calls]
+    if _inserted_all(db, _LEDGER, rows):
+        return set()
+    billed = {
+        facts.key_of(record) for record, row in zip(calls, rows, strict=True) if db.execute(_LEDGER, row).rowcount == 0
+    }
+    db.executemany(_NOT_BILLED_HERE, sorted(billed))
+    return billed
+
+
+def _inserted_all(db: sqlite3.Connection, statement: str, rows: Sequence[facts.Row]) -> bool:
+    """Insert all rows, or none when one of them was there already."""
+    db.execute("SAVEPOINT rows")
+    before = db.total_changes
+    db.executemany(statement, rows)
+    complete = db.total_changes - before == len(rows)
+    if not complete:
+        db.execute("ROLLBACK TO rows")
+    db.execute("RELEASE rows")
+    return complete
+
+
+def _write_rollups(db: sqlite3.Connection, table: Table, rollups: dict[facts.RollupKey, facts.Rollup]) -> None:
     period = table.columns[0].name
     columns = ", ".join(map(sql.quoted, (*facts.ROLLUP_SUMS, "latency")))
     where = " AND ".join(f"{column} = ?" for column in (period, *facts.ROLLUP_DIMENSIONS, "writer"))
     read = f"SELECT {columns} FROM {table.name} WHERE {where}"  # noqa: S608 - names of our own tables
     rows = []
-    for key, rollup in facts.rollups(new, period_ns).items():
+    for key, rollup in rollups.items():
         before = db.execute(read, (*key, WRITER)).fetchone()
         if before is not None:
             rollup.sums = [old + added for old, added in zip(before, rollup.sums, strict=False)]
@@ -189,28 +237,7 @@ def _write_rollups(db: sqlite3.Connection, new: Sequence[SpanRecord], table: Tab
     db.executemany(sql.put_rollup(table, _D), rows)
 
 
-def _insert(db: sqlite3.Connection, statement: str, row: tables.Row, table: Table) -> bool:
-    return db.execute(statement, _values(table)(row)).rowcount == 1
-
-
-def _values(table: Table) -> Callable[[tables.Row], tuple[Any, ...]]:
-    columns = tables.column_names(table)
-    return lambda row: tuple(row[column] for column in columns)
-
-
 def _totals(db: sqlite3.Connection, record: SpanRecord) -> RunTotals:
     query = "SELECT cost_nano, steps FROM run WHERE trace_id = ? AND run_id = ?"
     cost_nano, steps = db.execute(query, (record.trace_id, record.run_id)).fetchone()
     return RunTotals(record, cost_nano, steps)
-
-
-def _in_order(records: Sequence[SpanRecord], stored: set[tuple[bytes, bytes, int]]) -> list[SpanRecord]:
-    """The stored ones in the order given, each once."""
-    left = Counter(stored)
-    ordered = []
-    for record in records:
-        key = (record.trace_id, record.span_id, record.day)
-        if left[key]:
-            left[key] = 0
-            ordered.append(record)
-    return ordered

@@ -1,0 +1,183 @@
+"""New spans in, what they add to their runs out. `facts` for the two tables `run` and `run_node`.
+
+Any span of a run makes a stub of it. Until the root is seen, attribution is the greatest said by any span (a span knows
+less than the root at most, so the greatest is the only one said), and the start is the earliest; the root then settles both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from graphmeter import names
+from graphmeter_collector.records import SpanRecord
+from graphmeter_collector.store.facts import Row, SpanKey, key_of, tags_json
+
+ATTRIBUTION = ("service", "environment", "graph", "team", "tenant", "release", "thread_id", "user_id", "session_id")
+RUN_SUMS = (
+    "spans",
+    "node_attempts",
+    "node_errors",
+    "model_calls",
+    "tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_nano",
+    "unpriced_calls",
+)
+RUN_NODE_SUMS = ("attempts", "errors", "duration_ns", "model_calls", "input_tokens", "output_tokens", "cost_nano")
+
+
+@dataclass(slots=True)
+class Run:
+    """What one transaction adds to one run; fields are the columns of `run`, in their order."""
+
+    trace_id: bytes
+    run_id: str
+    service: str = ""
+    environment: str = ""
+    graph: str = ""
+    team: str = ""
+    tenant: str = ""
+    release: str = ""
+    thread_id: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    tags: str = "{}"
+    status: str = names.RUNNING
+    error_type: str = ""
+    status_message: str = ""
+    root_seen: bool = False
+    started_ns: int = 1 << 63
+    ended_ns: int | None = None
+    last_seen_ns: int = 0
+    duration_ns: int | None = None
+    steps: int = 0
+    """Highest LangGraph step of a node of the graph itself; a subgraph counts steps of its own."""
+    spans: int = 0
+    """Start records excluded."""
+    node_attempts: int = 0
+    node_errors: int = 0
+    """Attempts that failed, retried or not."""
+    model_calls: int = 0
+    """Answers from a cache, and calls that were billed under another span, excluded: here, in tokens and in cost."""
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano: int = 0
+    unpriced_calls: int = 0
+
+
+@dataclass(slots=True)
+class RunNode:
+    """What one transaction adds to one node of a run; fields are the columns of `run_node`, in their order."""
+
+    trace_id: bytes
+    run_id: str
+    node: str
+    first_ns: int = 1 << 63
+    last_ns: int = 0
+    attempts: int = 0
+    errors: int = 0
+    duration_ns: int = 0
+    model_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano: int = 0
+
+
+def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> tuple[list[Row], list[Row]]:
+    """Rows to merge into `run` and into `run_node`, each sorted by key.
+
+    `billed` are calls that the ledger had already: they bring a span, and neither tokens nor cost.
+    """
+    runs: dict[tuple[bytes, str], Run] = {}
+    nodes: dict[tuple[bytes, str, str], RunNode] = {}
+    for record in records:
+        if not record.run_id:
+            continue
+        run_key = (record.trace_id, record.run_id)
+        run = runs.get(run_key)
+        if run is None:
+            run = runs[run_key] = Run(*run_key)
+        counted = record.kind == names.MODEL and not record.cache_hit and key_of(record) not in billed
+        _add(run, record, counted=counted)
+        if record.node and (counted or record.kind == names.NODE):
+            node_key = (*run_key, record.node)
+            node = nodes.get(node_key)
+            if node is None:
+                node = nodes[node_key] = RunNode(*node_key)
+            _add_to_node(node, record)
+    return [_row(runs[key]) for key in sorted(runs)], [_row(nodes[key]) for key in sorted(nodes)]
+
+
+def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
+    end_ns = record.start_ns + record.duration_ns
+    run.last_seen_ns = max(run.last_seen_ns, end_ns)
+    if record.kind == names.RUN:
+        if not run.root_seen:
+            _settle(run, record, end_ns)
+    elif not run.root_seen:
+        for column in ATTRIBUTION:
+            said = getattr(record, column)
+            if said > getattr(run, column):
+                setattr(run, column, said)
+        run.tags = greatest_tags(run.tags, tags_json(record))
+        run.started_ns = min(run.started_ns, record.start_ns)
+    if record.kind == names.START:
+        return
+    run.spans += 1
+    if record.kind == names.NODE:
+        run.node_attempts += 1
+        run.node_errors += record.status == names.ERROR
+        if "." not in record.node:
+            run.steps = max(run.steps, record.step)
+    elif record.kind == names.TOOL:
+        run.tool_calls += 1
+    elif counted:
+        run.model_calls += 1
+        run.input_tokens += record.usage.total_input
+        run.output_tokens += record.usage.total_output
+        run.cost_nano += record.cost.total_nano if record.cost else 0
+        run.unpriced_calls += record.cost is None or record.cost.status == "unpriced"
+
+
+def _settle(run: Run, root: SpanRecord, end_ns: int) -> None:
+    for column in ATTRIBUTION:
+        setattr(run, column, getattr(root, column))
+    run.tags = tags_json(root)
+    run.status = root.status
+    run.error_type = root.error_type
+    run.status_message = root.status_message
+    run.root_seen = True
+    run.started_ns = root.start_ns
+    run.ended_ns = end_ns
+    run.duration_ns = root.duration_ns
+
+
+def greatest_tags(left: str, right: str) -> str:
+    """The greater of two JSON texts. No tags are the least, though `{}` sorts after every filled object."""
+    return max((left, right), key=lambda text: "" if text == "{}" else text)
+
+
+def _add_to_node(node: RunNode, record: SpanRecord) -> None:
+    node.first_ns = min(node.first_ns, record.start_ns)
+    node.last_ns = max(node.last_ns, record.start_ns + record.duration_ns)
+    if record.kind == names.NODE:
+        node.attempts += 1
+        node.errors += record.status == names.ERROR
+        node.duration_ns += record.duration_ns
+    else:
+        node.model_calls += 1
+        node.input_tokens += record.usage.total_input
+        node.output_tokens += record.usage.total_output
+        node.cost_nano += record.cost.total_nano if record.cost else 0
+
+
+def _row(change: Run | RunNode) -> tuple[Any, ...]:
+    return tuple([getattr(change, name) for name in (_RUN if isinstance(change, Run) else _RUN_NODE)])
+
+
+_RUN = tuple(each.name for each in fields(Run))
+_RUN_NODE = tuple(each.name for each in fields(RunNode))

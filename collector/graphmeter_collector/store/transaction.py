@@ -1,0 +1,159 @@
+"""New spans in, one Postgres transaction's statements out: the order of tables that every collector keeps to.
+
+Runs inside a transaction that the caller opened. `store_all` takes it that every span is new and lets COPY find out; then
+the caller rolls back and comes again with `store_new`, which asks row by row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Table
+
+from graphmeter_collector.records import RunTotals, SpanRecord
+from graphmeter_collector.store import facts, histogram, runs, sql, tables
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_D = sql.POSTGRES
+_BODY = sql.insert(tables.span_body, _D, ignore_conflicts=True)
+_ENVELOPE = sql.insert(tables.span_envelope, _D, ignore_conflicts=True)
+_LEDGER = sql.insert(tables.ledger, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
+_OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
+_RUN = sql.merge_run(_D) + " RETURNING trace_id, run_id, cost_nano, steps"
+_RUN_NODE = sql.merge_run_node(_D)
+_STAGE = "CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE span) ON COMMIT DELETE ROWS"
+_UNSTAGE = (
+    "INSERT INTO span SELECT * FROM incoming ORDER BY trace_id, span_id, day "
+    "ON CONFLICT DO NOTHING RETURNING trace_id, span_id, day"
+)
+_NOT_BILLED_HERE = (
+    "UPDATE span SET cost_nano = 0 FROM unnest($1::bytea[], $2::bytea[], $3::int[]) AS of(trace_id, span_id, day) "
+    "WHERE span.trace_id = of.trace_id AND span.span_id = of.span_id AND span.day = of.day"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of a run, after this transaction."""
+
+    cost_nano: int
+    steps: int
+
+    def of(self, root: SpanRecord) -> RunTotals:
+        """With the root that ended the run."""
+        return RunTotals(root, self.cost_nano, self.steps)
+
+
+@dataclass(slots=True)
+class Stored:
+    """What a transaction did."""
+
+    new: Sequence[SpanRecord] = ()
+    billed: set[facts.SpanKey] = field(default_factory=set)
+    """New spans whose call the ledger had already."""
+    totals: dict[tuple[bytes, str], Totals] = field(default_factory=dict)
+    """Of the runs it touched, by trace id and run id."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """Writes spans and all that follows from them."""
+
+    connection: asyncpg.Connection[asyncpg.Record]
+    writer: int
+    """Slot whose rollup rows nobody else writes."""
+    destinations: Sequence[str]
+    known_envelopes: Collection[bytes]
+
+    async def store_all(self, given: Sequence[SpanRecord]) -> Stored:
+        """Store spans of which none is stored yet.
+
+        Raises:
+            asyncpg.UniqueViolationError: one is, or a call of theirs is on the ledger already.
+        """
+        calls = [record for record in given if facts.is_call(record)]
+        await self._copy(tables.span, [facts.span_row(record) for record in given])
+        await self._copy(tables.ledger, [facts.ledger_row(record) for record in calls])
+        await self._copy(tables.span_body, facts.body_rows(given))
+        await self._copy(tables.outbox, facts.outbox_rows(given, self.destinations, time.time_ns()))
+        return await self._aggregate(Stored(given))
+
+    async def store_new(self, given: Sequence[SpanRecord]) -> Stored:
+        """Store those of the spans that are not stored yet."""
+        await self.connection.execute(_STAGE)
+        await self._copy(tables.span, [facts.span_row(record) for record in given], into="incoming")
+        inserted = {tuple(row) for row in await self.connection.fetch(_UNSTAGE)}
+        new = [record for record in given if facts.key_of(record) in inserted]
+        if not new:
+            return Stored()
+        billed = await self._bill([record for record in new if facts.is_call(record)])
+        await self._insert(_BODY, facts.body_rows(new))
+        await self._insert(_OUTBOX, facts.outbox_rows(new, self.destinations, time.time_ns()))
+        return await self._aggregate(Stored(new, billed))
+
+    async def _bill(self, calls: Sequence[SpanRecord]) -> set[facts.SpanKey]:
+        """Put calls on the ledger; returns those whose call is there already."""
+        rows = [facts.ledger_row(record) for record in calls]
+        inserted = {tuple(row) for row in await self._insert(_LEDGER, rows)}
+        billed = {facts.key_of(record) for record in calls if (record.trace_id, record.span_id) not in inserted}
+        await self._insert(_NOT_BILLED_HERE, sorted(billed))
+        return billed
+
+    async def _aggregate(self, stored: Stored) -> Stored:
+        run_rows, node_rows = runs.changes(stored.new, stored.billed)
+        stored.totals = {
+            (row["trace_id"], row["run_id"]): Totals(row["cost_nano"], row["steps"])
+            for row in await self._insert(_RUN, run_rows)
+        }
+        await self._insert(_RUN_NODE, node_rows)
+        await self._roll_up(tables.rollup_hour, facts.rollups(stored.new, facts.HOUR_NS, stored.billed))
+        await self._roll_up(tables.rollup_day, facts.rollups(stored.new, facts.DAY_NS, stored.billed))
+        # Last: other collectors that see the same envelope for the first time wait for this row until our commit.
+        await self._insert(_ENVELOPE, facts.envelope_rows(stored.new, self.known_envelopes))
+        return stored
+
+    async def _roll_up(self, table: Table, rollups: dict[facts.RollupKey, facts.Rollup]) -> None:
+        if not rollups:
+            return
+        columns = map(list, zip(*rollups, strict=True))
+        for row in await self.connection.fetch(_rollup_query(table), self.writer, *columns):
+            key, before = tuple(row)[: 1 + len(facts.ROLLUP_DIMENSIONS)], tuple(row)[1 + len(facts.ROLLUP_DIMENSIONS) :]
+            rollup = rollups[key]
+            rollup.sums = [old + added for old, added in zip(before, rollup.sums, strict=False)]
+            histogram.merge(rollup.latency, histogram.unpack(before[-1]))
+        rows = [(*key, self.writer, *each.sums, histogram.pack(each.latency)) for key, each in rollups.items()]
+        await self._insert(_put_rollup(table), rows)
+
+    async def _copy(self, table: Table, rows: Sequence[facts.Row], *, into: str = "") -> None:
+        if rows:
+            columns = tables.column_names(table)
+            await self.connection.copy_records_to_table(into or table.name, records=rows, columns=columns)
+
+    async def _insert(self, statement: str, rows: Sequence[facts.Row]) -> Sequence[asyncpg.Record]:
+        """Run a statement that takes rows as one array per column."""
+        return await self.connection.fetch(statement, *map(list, zip(*rows, strict=True))) if rows else ()
+
+
+@cache
+def _put_rollup(table: Table) -> str:
+    return sql.put_rollup(table, _D)
+
+
+@cache
+def _rollup_query(table: Table) -> str:
+    """Rows of this writer under the keys given as one array per column, locked until the transaction ends."""
+    key = (table.columns[0].name, *facts.ROLLUP_DIMENSIONS)
+    columns = ", ".join(f"r.{sql.quoted(column)}" for column in (*key, *facts.ROLLUP_SUMS, "latency"))
+    arrays = ", ".join(["$2::int[]", *(f"${n}::text[]" for n in range(3, 3 + len(facts.ROLLUP_DIMENSIONS)))])
+    named = ", ".join(map(sql.quoted, key))
+    same = " AND ".join(f"r.{sql.quoted(column)} = wanted.{sql.quoted(column)}" for column in key)
+    return (
+        f"SELECT {columns} FROM {table.name} r JOIN unnest({arrays}) AS wanted({named}) ON {same} "  # noqa: S608
+        "WHERE r.writer = $1 FOR UPDATE OF r"
+    )

@@ -139,7 +139,7 @@ def _flat_price(found: Any, price: str) -> _Flat | None:
     if isinstance(found.model.prices, list):  # prices that depend on the date or the hour
         return None
     rates = {key: rate for key, rate in vars(found.model_price).items() if rate is not None}
-    if not _FLAT_RATES >= rates.keys() - _RATES_OF_OTHER_UNITS or not {"input_mtok", "output_mtok"} <= rates.keys():
+    if not rates.keys() - _RATES_OF_OTHER_UNITS <= _FLAT_RATES or not {"input_mtok", "output_mtok"} <= rates.keys():
         return None
     if not all(isinstance(rate, Decimal) for rate in rates.values()):  # tiers
         return None

@@ -26,7 +26,7 @@ turns into a graph when it turns out to have nodes (see `graphmeter.langgraph`).
 Value = str | bool | int | float
 """What an attribute may hold."""
 
-_MOST_STRAYS: Final = 1000
+_MOST_STRAYS: Final = 10_000
 _STRAY_PATIENCE_NS: Final = 600 * 1_000_000_000
 """How long a model call may outlive its graph before it is given up: 10 minutes, beyond any provider's own timeout."""
 
@@ -179,7 +179,8 @@ class Run:
 RUNS: dict[UUID, Run] = {}
 """Every open run of the process."""
 _STRAYS: dict[UUID, Run] = {}
-"""Model calls whose graph has ended, oldest first: they may still answer, and then have to be billed."""
+"""Runs whose end nobody above them will report if it does not come, oldest first: calls outside of any chain, and model
+calls that outlive their graph. They may still answer, and then have to be billed; cancelled ones never do."""
 
 
 def now_ns(run: Run) -> int:
@@ -224,9 +225,12 @@ def begin(run: Run) -> None:
             run.parent_context = top.context
         run.context = run.tree.sink.open(run, run.kind)
         context.enter(run, here, span)
+    RUNS[run.run_id] = run
     if parent is not None:
         parent.open[run.run_id] = run
-    RUNS[run.run_id] = run
+    elif run.kind is not CHAIN and run.kind is not names.RUN:
+        _STRAYS[run.run_id] = run
+        _give_up_strays()
 
 
 def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None) -> None:
@@ -303,16 +307,19 @@ def _sweep(run: Run, *, keep_models: bool) -> None:
 
 
 def _give_up_strays() -> None:
-    """Close the oldest model calls that outlived their graphs, beyond number or patience."""
-    for run_id, run in _STRAYS.copy().items():
-        age_ns = now_ns(run) - run.started_ns
-        if len(_STRAYS) <= _MOST_STRAYS and age_ns <= _STRAY_PATIENCE_NS:
+    """Close the oldest strays, beyond number or patience."""
+    while True:
+        try:
+            run = next(iter(_STRAYS.values()))
+        except (StopIteration, RuntimeError):  # none, or another thread is at it
             return
-        finish(run_id, names.CANCELLED)
+        if len(_STRAYS) <= _MOST_STRAYS and now_ns(run) - run.started_ns <= _STRAY_PATIENCE_NS:
+            return
+        finish(run.run_id, names.CANCELLED)
 
 
 def give_up() -> None:
-    """Close every model call that outlived its graph: the process is about to end."""
+    """Close every stray: the process is about to end."""
     for run_id in _STRAYS.copy():
         finish(run_id, names.CANCELLED)
 

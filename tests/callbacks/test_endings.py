@@ -251,6 +251,26 @@ async def test_nothing_grows_when_calls_are_cancelled(spans: InMemorySpans) -> N
     }
 
 
+async def test_cancelled_calls_outside_of_graphs_are_given_up_in_time(
+    spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def once() -> None:
+        # LangChain reports no end of a call that is cancelled while it waits for the whole answer.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await FakeChat(delay_s=5).ainvoke("hi", config=config(spans))
+
+    monkeypatch.setattr(runs, "_MOST_STRAYS", 3)
+    for _ in range(5):
+        await once()
+    assert 3 == runs.open_runs()
+    assert ["cancelled"] * 2 == [span.status for span in spans.spans("model")]
+    monkeypatch.setattr(runs, "_STRAY_PATIENCE_NS", 5_000_000)
+    await FakeChat().ainvoke("hi", config=config(spans))
+    assert 0 == runs.open_runs()
+    assert ["cancelled"] * 5 + ["ok"] == sorted(span.status for span in spans.spans("model"))
+
+
 def test_the_recursion_limit_fails_the_run_not_its_nodes(spans: InMemorySpans) -> None:
     builder = StateGraph(State)
     builder.add_node("n", nothing)

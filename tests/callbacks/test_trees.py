@@ -14,14 +14,18 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send
 
 from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of, nothing
-from graphmeter import names
-from graphmeter.testing import InMemorySpans
+from graphmeter import langgraph, names
+from graphmeter.testing import InMemorySpans, RecordedSpan
 
 pytestmark = pytest.mark.usefixtures("no_faults")
 
 
 class Many(TypedDict):
     x: Annotated[list[int], operator.add]
+
+
+def spans_by_id(spans: InMemorySpans) -> dict[int | None, RecordedSpan]:
+    return {span.span_id: span for span in spans.spans()}
 
 
 def config(spans: InMemorySpans, **more: Any) -> Any:
@@ -286,6 +290,36 @@ def test_every_stream_mode_makes_the_same_tree(spans: InMemorySpans, mode: Any) 
     for _ in graph.stream({}, config=config(spans), stream_mode=mode):
         pass
     assert "run demo ok\n  node a ok\n  node ask ok\n    model gpt-4o-mini ok 10→5" == spans.tree()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_graph_that_does_not_introduce_itself_is_known_by_its_nodes(
+    spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    # LangGraph before 1.1 stamps nothing on a graph.
+    monkeypatch.setattr(langgraph, "is_graph", lambda metadata, parent: False)
+    builder = StateGraph(Many)
+    builder.add_node("a", lambda state: {"x": [1]})
+    builder.add_node("b", chain_of(("inner", lambda state: {}), name="sub"))
+    builder.add_edge(START, "a")
+    builder.add_edge(START, "b")
+    graph = builder.compile(name="demo")
+    said = {"graphmeter_team": "cx"}
+    if asynchronous:
+        await graph.ainvoke({"x": []}, config=config(spans, metadata=said))
+    else:
+        graph.invoke({"x": []}, config=config(spans, metadata=said))
+    assert "run demo ok" == spans.tree().splitlines()[0]
+    assert {
+        "node": {"run"},
+        "subgraph": {"node"},
+    } == {
+        kind: {spans_by_id(spans)[span.parent_id].kind for span in spans.spans(kind) if span.label != "inner"}
+        for kind in ("node", "subgraph")
+    }
+    assert 1 == len({span.attributes[names.RUN_ID] for span in spans.all()})
+    assert {"cx"} == {span.attributes[names.TEAM] for span in spans.all()}
+    assert ["node", "node", "node", "run", "start", "subgraph"] == sorted(span.kind for span in spans.all())
 
 
 def test_an_unnamed_graph_takes_the_name_of_the_service(spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch) -> None:

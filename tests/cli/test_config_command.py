@@ -107,7 +107,7 @@ def test_a_faulty_file_stops_whatever_reads_it(here: Path) -> None:
     assert not (here / "out").exists()
 
 
-@pytest.mark.parametrize(("command", "suffix"), [("dashboards", ".json"), ("rules", ".yaml")])
+@pytest.mark.parametrize(("command", "suffix"), [("dashboards", ".json"), ("rules", ".yml")])
 def test_build_writes_files_and_names_them(here: Path, command: str, suffix: str) -> None:
     result = run(command, "build", "--out", "out")
 

@@ -92,7 +92,7 @@ def where_next(console: Console, url: str) -> None:
   Prometheus   scrape_configs:
                  - job_name: graphmeter
                    static_configs: [{{targets: ["{host}"]}}]
-               graphmeter rules build --out rules    (rule_files: [rules/*.yaml])
+               graphmeter rules build --out rules    (rule_files: [rules/*.rules.yml])
   Grafana      graphmeter dashboards build --out dashboards    (import, or provision the folder)
 """,
         highlight=False,

@@ -6,7 +6,7 @@ Names in a report come from other people's programs: they are shown as plain tex
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -40,15 +40,16 @@ _MARKS = {
 }
 """Mark of a status, and the one for terminals without Unicode."""
 
+_NARROWEST = 140
+"""Columns that tables are laid out for at least: on a narrower terminal lines wrap, but no number loses its digits."""
 _PIPED_WIDTH = 200
 """Columns when the output is no terminal: a table in a file or a pipe is not cut to an imagined screen."""
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console on stdout (or stderr) as they are now; wide when nobody watches."""
-    file = sys.stderr if stderr else sys.stdout
-    width = None if file.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
-    return Console(file=file, width=width, highlight=False)
+def console() -> Console:
+    """A console on stdout as it is now; wide when nobody watches."""
+    columns = shutil.get_terminal_size((_PIPED_WIDTH, 0)).columns if sys.stdout.isatty() else _PIPED_WIDTH
+    return Console(file=sys.stdout, width=max(columns, _NARROWEST), highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -121,6 +122,7 @@ def node_table(rows: Sequence[NodeRow], title: str = "") -> Table:
     """Nodes with runs, errors, latency of attempts, tokens and spend; the service is shown where there are several."""
     several = len({(row.service, row.environment) for row in rows}) > 1
     places = usd_places(row.cost_nano for row in rows)
+    unasked = ("-", "-", "-", "-")  # a node that never calls a model
     columns = ("runs>", "errors>", "retries>", "p50>", "p95>", "p99>", "calls>", "tokens in>", "tokens out>", "USD>")
     result = table(*(("service",) if several else ()), "graph", "node", *columns, title=title)
     for row in sorted(rows, key=lambda row: (row.service, row.environment, row.graph, row.node)):
@@ -135,12 +137,13 @@ def node_table(rows: Sequence[NodeRow], title: str = "") -> Table:
             duration(row.p50_ns),
             duration(row.p95_ns),
             duration(row.p99_ns),
-            count(row.model_calls),
-            count(row.input_tokens),
-            count(row.output_tokens),
-            usd(row.cost_nano, places),
+            *((count(row.model_calls), *_spent(row, places)) if row.model_calls else unasked),
         )
     return result
+
+
+def _spent(row: NodeRow, places: int) -> tuple[str, str, str]:
+    return count(row.input_tokens), count(row.output_tokens), usd(row.cost_nano, places)
 
 
 def cost_table(rows: Sequence[CostRow], by: Sequence[str], title: str = "") -> Table:

@@ -81,20 +81,19 @@ def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> Non
 
 def where_next(console: Console, url: str) -> None:
     """Print how to go on: metrics, API, reports, and how to attach Jaeger, Prometheus and Grafana."""
-    host = url.partition("://")[2]
+    console.print("[bold]Where to look next[/bold]")
     console.print(
-        f"""[bold]Where to look next[/bold]
+        f"""\
   metrics      {url}/metrics
   API          {url}/docs
   reports      graphmeter runs --url {url}
                graphmeter trace RUN --url {url}
-  Jaeger       graphmeter demo --forward http://localhost:14318    (Jaeger's OTLP/HTTP port)
+  Jaeger       graphmeter demo --forward http://localhost:14318    (its OTLP/HTTP port)
   Prometheus   scrape_configs:
                  - job_name: graphmeter
-                   static_configs: [{{targets: ["{host}"]}}]
-               graphmeter rules build --out rules    (rule_files: [rules/*.rules.yml])
-  Grafana      graphmeter dashboards build --out dashboards    (import, or provision the folder)
-""",
-        highlight=False,
+                   static_configs: [{{targets: ["{url.partition("://")[2]}"]}}]
+               graphmeter rules build --out rules                  (rule_files: [rules/*.rules.yml])
+  Grafana      graphmeter dashboards build --out dashboards        (import them, or provision the folder)""",
+        markup=False,
         soft_wrap=True,
     )

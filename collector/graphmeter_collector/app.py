@@ -1,0 +1,262 @@
+"""The composition root: settings in, a running collector out. Everything is made here, started here and stopped here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from graphmeter import names
+from graphmeter_collector import logs, telemetry
+from graphmeter_collector.errors import CollectorError, Permanent, StartupError
+from graphmeter_collector.expose.api import api_router
+from graphmeter_collector.expose.counts import Counts
+from graphmeter_collector.expose.health import health_router
+from graphmeter_collector.expose.page import page_router
+from graphmeter_collector.expose.state import budgets_of
+from graphmeter_collector.forward.forwarder import Forwarder
+from graphmeter_collector.jobs import Jobs
+from graphmeter_collector.pipeline import Pipeline
+from graphmeter_collector.price.book import PriceBook
+from graphmeter_collector.receive.body import Limits
+from graphmeter_collector.receive.http import ingest_router
+from graphmeter_collector.receive.passing import Passing, Target
+from graphmeter_collector.records import WriteResult
+from graphmeter_collector.settings import Settings
+from graphmeter_collector.store import Store, open_store
+from graphmeter_collector.store.migrate import migrate
+from graphmeter_collector.tracing import trace_requests
+from graphmeter_config import Config, ConfigError, load
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_KNOWN_SERIES_NS = 30 * 86_400_000_000_000
+"""How far back combinations of dimensions are pre-created in the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A backend named by a flag."""
+
+    name: str
+    endpoint: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Collector:
+    """A collector that is running: its HTTP application, its store and its configuration. Made by `running`."""
+
+    def __init__(self, settings: Settings, config: Config, store: Store) -> None:
+        self.settings = settings
+        self.config = config
+        self.store = store
+        self.metrics = telemetry.Metrics(label_caps={**telemetry.LABEL_CAPS, **config.labels.caps})
+        self.counts = Counts(self.metrics, lambda record: budgets_of(self.config, record))
+        self.book = PriceBook()
+        self.destinations = _destinations(settings, config)
+        self.forwarders = [(each.name, Forwarder(store, each, self.metrics)) for each in self.destinations]
+        self.pipeline = Pipeline(
+            store,
+            self.book,
+            self.metrics,
+            observers=(self.counts.count, self._ring),
+            destinations=[each.name for each in self.destinations],
+            retention_days=settings.span_retention_days,
+            max_queue_spans=settings.max_queue_spans,
+            max_queue_bytes=settings.max_queue_bytes,
+        )
+        self.passing = Passing([Target(each.endpoint, each.headers) for each in self.destinations])
+        self.jobs = Jobs(store, self.metrics, self.counts, lambda: self.config)
+        self.app = self._application()
+
+    def reload(self) -> None:
+        """Load the configuration again; a bad file keeps the old one. Destinations change at the next start."""
+        try:
+            self.config = load(self.settings.config_path())
+        except ConfigError as error:
+            _log.error("config_rejected", error=str(error))
+            return
+        self._show_config()
+        _log.info("config_reloaded", hash=self.config.hash)
+
+    async def precreate(self) -> None:
+        """Show what the database knows before the first event of this process."""
+        self.counts.precreate(await self.store.reader.series(time.time_ns() - _KNOWN_SERIES_NS))
+        self._show_config()
+        self.metrics.set(names.COLLECTOR_BUILD, version("graphmeter"), value=1)
+        await self.jobs.refresh_gauges()
+
+    def _show_config(self) -> None:
+        self.metrics.replace(names.COLLECTOR_CONFIG, {(self.config.hash,): 1.0})
+
+    def _ring(self, result: WriteResult) -> None:
+        if result.new:
+            for _, forwarder in self.forwarders:
+                forwarder.notify()
+
+    def _render(self, accept: str) -> tuple[bytes, str]:
+        self.metrics.set(names.COLLECTOR_QUEUE, value=self.pipeline.queued_spans)
+        return self.metrics.render(accept)
+
+    def _application(self) -> FastAPI:
+        app = FastAPI(
+            title="Graphmeter collector",
+            version=version("graphmeter"),
+            summary="Latency, errors and spend of LangGraph applications.",
+        )
+        limits = Limits(
+            self.settings.max_body_bytes, self.settings.max_decompressed_bytes, self.settings.max_spans_per_request
+        )
+        app.include_router(ingest_router(self.pipeline.accept, limits, self.metrics, self.passing))
+        app.include_router(health_router(self._render, self.store.ping, lambda: self.pipeline.accepting))
+        app.include_router(api_router(self.store.reader, lambda: self.config))
+        app.include_router(page_router(self.store.reader))
+
+        @app.exception_handler(CollectorError)
+        async def say(_: Request, error: CollectorError) -> JSONResponse:
+            status = error.http_status if isinstance(error, Permanent) else 503
+            return JSONResponse({"detail": str(error)}, status)
+
+        return app
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Collector]:
+    """A collector from migration to drain; HTTP is the caller's.
+
+    Raises:
+        StartupError: it cannot start; the message says what to change.
+        ConfigError: graphmeter.yaml holds faults; all of them are named.
+    """
+    _check_exposure(settings)
+    config = load(settings.config_path())
+    await asyncio.to_thread(migrate, settings.database())
+    store = await open_store(settings.database())
+    try:
+        collector = Collector(settings, config, store)
+        with trace_requests(collector.app, collector.destinations):
+            await collector.precreate()
+            writing = asyncio.create_task(collector.pipeline.run())
+            working = asyncio.create_task(collector.jobs.run(collector.forwarders))
+            try:
+                yield collector
+            finally:
+                await collector.pipeline.drain(settings.drain_timeout_s)
+                await _end(working, writing)
+                await collector.passing.close()
+    finally:
+        await store.close()
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def serve(settings: Settings) -> None:
+    """Run a collector until SIGTERM or Ctrl-C; what was accepted by then is stored.
+
+    Raises:
+        StartupError, ConfigError: it cannot start.
+    """
+    logs.configure(settings.log_format, settings.log_level)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    began = time.monotonic()
+    listener = _listen(settings.host, settings.port)
+    with listener:
+        async with running(settings) as collector:
+            server = _Server(
+                uvicorn.Config(
+                    collector.app,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    timeout_graceful_shutdown=round(settings.drain_timeout_s),
+                )
+            )
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
+            port = listener.getsockname()[1]
+            _log.info(
+                "ready",
+                url=f"http://{_shown_host(settings.host)}:{port}",
+                database=settings.shown_database(),
+                forward=[each.name for each in collector.destinations],
+                config=collector.config.hash,
+                seconds=round(time.monotonic() - began, 3),
+            )
+            await server.serve(sockets=[listener])
+        _log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's own handling raises the signal again when HTTP has ended, which would end us before the drain."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # A second signal while draining changes nothing: draining has its own limit of time.
+                loop.add_signal_handler(number, lambda: None)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what listens there, or choose another --port"
+        ) from error
+    return listener
+
+
+def _check_exposure(settings: Settings) -> None:
+    if not settings.allow_anonymous and not _is_loopback(settings.host):
+        raise StartupError(
+            f"--host {settings.host} would let everybody who reaches this machine read and write without a key: "
+            "listen on 127.0.0.1, or say --allow-anonymous where something else guards the door"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _shown_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _destinations(settings: Settings, config: Config) -> Sequence[Destination]:
+    """Those of graphmeter.yaml, then those of the flags, named by host and port."""
+    known = [Destination(each.name, each.endpoint, dict(each.headers)) for each in config.forward.destinations]
+    return [*known, *(Destination(urlsplit(url).netloc.rpartition("@")[2], url) for url in settings.forward)]

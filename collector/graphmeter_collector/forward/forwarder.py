@@ -1,0 +1,208 @@
+"""One destination's worker: the outbox in, OTLP/HTTP requests out, rows deleted when the destination has answered.
+
+Memory holds one batch. What is not yet delivered waits in the database, however long the destination is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import aiohttp
+import structlog
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
+
+from graphmeter import names
+from graphmeter_collector.errors import CollectorError
+from graphmeter_collector.reports import OutboxItem
+from graphmeter_collector.telemetry import Metrics
+
+_log = structlog.stdlib.get_logger(__name__)
+
+BATCH_SPANS: Final = 512
+POLL_S: Final = 5.0
+"""How often the outbox is read without being told: what another collector committed has no bell here."""
+TIMEOUT_S: Final = 30.0
+FIRST_BACKOFF_S: Final = 0.5
+LONGEST_BACKOFF_S: Final = 60.0
+# https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
+RETRYABLE: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Target(Protocol):
+    """Where to send; `graphmeter_config.Destination` is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL; `/v1/traces` is added."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Outbox(Protocol):
+    """What the worker needs of the store."""
+
+    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]: ...
+
+    async def outbox_delete(self, destination: str, items: Sequence[OutboxItem]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination answered: it has the spans, except those it refused for good."""
+
+    refused: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The destination is away or busy: nothing is lost, try again."""
+
+    message: str
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TooMuch:
+    """The destination will not take a request of this size, or one of its spans: send it in halves."""
+
+    message: str
+
+
+Answer = Delivered | Later | TooMuch
+
+
+class Forwarder:
+    """Sends committed spans to one destination, oldest first. Run one per destination over all collectors."""
+
+    def __init__(self, outbox: Outbox, target: Target, metrics: Metrics) -> None:
+        self._outbox = outbox
+        self._target = target
+        self._metrics = metrics
+        self._url = f"{target.endpoint.rstrip('/')}/v1/traces"
+        self._bell = asyncio.Event()
+        self._backoff_s = 0.0
+        metrics.declare(names.COLLECTOR_FORWARDED, target.name)
+        metrics.declare(names.COLLECTOR_FORWARD_FAILED, target.name)
+        metrics.declare(names.COLLECTOR_FORWARD_DROPPED, target.name)
+
+    def notify(self) -> None:
+        """Something was committed."""
+        self._bell.set()
+
+    async def run(self, for_s: float = math.inf) -> None:
+        """Forward for so many seconds, or until cancelled; ends between two requests."""
+        until = time.monotonic() + for_s
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
+            while time.monotonic() < until:
+                try:
+                    sent = await self._round(session)
+                except CollectorError as error:  # the database is away
+                    _log.warning("outbox_unreadable", destination=self._target.name, error=str(error))
+                    sent = False
+                    self._grow_backoff()
+                if self._backoff_s:
+                    await asyncio.sleep(self._backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
+                elif not sent:
+                    await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self._bell.wait()
+        except TimeoutError:
+            pass
+        self._bell.clear()
+
+    async def _round(self, session: aiohttp.ClientSession) -> bool:
+        """Send one batch; whether there was one."""
+        items = await self._outbox.outbox_read(self._target.name, BATCH_SPANS)
+        if items:
+            await self._deliver(session, items)
+        return bool(items)
+
+    async def _deliver(self, session: aiohttp.ClientSession, items: Sequence[OutboxItem]) -> bool:
+        """Send the items, in halves where that is what it takes; False when the destination is away."""
+        answer = await self._send(session, items)
+        name = self._target.name
+        if isinstance(answer, Later):
+            self._metrics.inc(names.COLLECTOR_FORWARD_FAILED, name)
+            if not self._backoff_s:
+                _log.warning("forward_failed", destination=name, error=answer.message)
+            self._grow_backoff(answer.after_s)
+            return False
+        if isinstance(answer, TooMuch) and len(items) > 1:
+            middle = len(items) // 2
+            return await self._deliver(session, items[:middle]) and await self._deliver(session, items[middle:])
+        refused = len(items) if isinstance(answer, TooMuch) else answer.refused
+        if refused:
+            self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, name, by=refused)
+            _log.warning("forward_refused", destination=name, spans=refused, message=answer.message)
+        self._backoff_s = 0.0
+        await self._outbox.outbox_delete(name, items)
+        self._metrics.inc(names.COLLECTOR_FORWARDED, name, by=len(items) - refused)
+        return True
+
+    async def _send(self, session: aiohttp.ClientSession, items: Sequence[OutboxItem]) -> Answer:
+        headers = {
+            **self._target.headers,
+            "Content-Type": "application/x-protobuf",
+            "Content-Encoding": "gzip",
+        }
+        try:
+            async with session.post(self._url, data=gzip.compress(body_of(items), 1), headers=headers) as response:
+                return _answer(response.status, response.headers.get("Retry-After", ""), await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return Later(f"{self._url}: {error or type(error).__name__}")
+
+    def _grow_backoff(self, at_least_s: float = 0.0) -> None:
+        grown = min(max(self._backoff_s * 2, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
+        self._backoff_s = max(grown, min(at_least_s, LONGEST_BACKOFF_S))
+
+
+def body_of(items: Sequence[OutboxItem]) -> bytes:
+    """One OTLP request with each span's own bytes, under its own resource and scope."""
+    request = ExportTraceServiceRequest()
+    scopes: dict[bytes, ScopeSpans] = {}
+    for item in items:
+        scope = scopes.get(item.envelope_id)
+        if scope is None:
+            resource = request.resource_spans.add(schema_url=item.resource_schema_url)
+            resource.resource.ParseFromString(item.resource)
+            scope = scopes[item.envelope_id] = resource.scope_spans.add(schema_url=item.scope_schema_url)
+            scope.scope.ParseFromString(item.scope)
+        scope.spans.add().ParseFromString(item.body)
+    return request.SerializeToString()
+
+
+def _answer(status: int, retry_after: str, body: bytes) -> Answer:
+    if 200 <= status < 300:
+        try:
+            partial = ExportTraceServiceResponse.FromString(body).partial_success
+        except DecodeError:  # an answer in JSON or none at all; the status says it was accepted
+            return Delivered()
+        return Delivered(partial.rejected_spans, partial.error_message)
+    message = f"HTTP {status}: {body[:200].decode(errors='replace')}"
+    if status in RETRYABLE:
+        return Later(message, float(retry_after) if retry_after.isdigit() else 0.0)
+    if status in (401, 403, 404):
+        # Wrong key or wrong address: the spans are fine, the configuration is not. Keep them until it is mended.
+        return Later(message)
+    return TooMuch(message)

@@ -1,0 +1,105 @@
+"""What happens without a request: lost runs are found, gauges follow the database, the outbox is emptied.
+
+A job that fails is counted and logged, and runs again at its next time; none of them can end the collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from graphmeter import names
+from graphmeter_collector.errors import CollectorError
+from graphmeter_collector.expose import state
+from graphmeter_collector.expose.counts import Counts
+from graphmeter_collector.forward.forwarder import Forwarder
+from graphmeter_collector.store import Store
+from graphmeter_collector.telemetry import Metrics
+from graphmeter_config import Config
+
+_log = structlog.stdlib.get_logger(__name__)
+
+GAUGES_EVERY_S: Final = 10.0
+SWEEP_AT_MOST_EVERY_S: Final = 30.0
+SWEEP_AT_LEAST_EVERY_S: Final = 0.5
+FORWARD_TURN_S: Final = 60.0
+"""How long a collector forwards before it asks for the lock again: a lock whose session died is noticed by then."""
+_NS = 1_000_000_000
+_NANO = float(names.NANO_PER_USD)
+
+
+class Jobs:
+    """The jobs of one collector; `config` gives the configuration in force."""
+
+    def __init__(self, store: Store, metrics: Metrics, counts: Counts, config: Callable[[], Config]) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._counts = counts
+        self._config = config
+
+    async def run(self, forwarders: Sequence[tuple[str, Forwarder]]) -> None:
+        """Run every job until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._sweep_interval_s, "sweep", self.sweep))
+            group.create_task(self._every(lambda: GAUGES_EVERY_S, "gauges", self.refresh_gauges))
+            for name, forwarder in forwarders:
+                group.create_task(self._every(lambda: 1.0, f"forward:{name}", self._forwarding(name, forwarder)))
+
+    async def sweep(self) -> None:
+        """Give up on runs that have been silent for too long."""
+        async with self._store.job_lock("sweep") as ours:
+            if not ours:
+                return
+            lost = await self._store.mark_lost(time.time_ns() - round(self._config().runs.lost_after_s * _NS))
+        if lost:
+            self._counts.lost(lost)
+            _log.warning("runs_lost", runs=len(lost), first=lost[0].run_id)
+
+    async def refresh_gauges(self) -> None:
+        """Read from the database what no counter can know."""
+        metrics, config = self._metrics, self._config()
+        running = await self._store.runs_in_progress()
+        metrics.replace(names.RUNS_IN_PROGRESS, {key: float(count) for key, count in running.items()})
+        budgets = await state.budgets(self._store.reader, config)
+        by_key = {(row.budget, row.team): row for row in budgets}
+        metrics.replace(names.BUDGET_SPENT, {key: row.spent_nano / _NANO for key, row in by_key.items()})
+        metrics.replace(names.BUDGET_LIMIT, {key: row.limit_nano / _NANO for key, row in by_key.items()})
+        metrics.replace(names.BUDGET_START, {key: row.period_start_ns / _NS for key, row in by_key.items()})
+        metrics.replace(names.BUDGET_END, {key: row.period_end_ns / _NS for key, row in by_key.items()})
+        for budget, team in by_key:
+            metrics.declare(names.BUDGET_COST, budget, team)
+        slos = await state.slos(self._store.reader, config)
+        metrics.replace(
+            names.SLO_BUDGET_REMAINING,
+            {(row.slo, row.graph): left for row in slos if (left := row.budget_remaining_ratio) is not None},
+        )
+        depth = await self._store.outbox_depth()
+        metrics.replace(names.COLLECTOR_OUTBOX, {(name,): float(count) for name, count in depth.items()})
+
+    def _forwarding(self, name: str, forwarder: Forwarder) -> Callable[[], Awaitable[None]]:
+        async def forward() -> None:
+            async with self._store.job_lock(f"forward:{name}") as ours:
+                if ours:
+                    await forwarder.run(FORWARD_TURN_S)
+
+        return forward
+
+    def _sweep_interval_s(self) -> float:
+        half = self._config().runs.lost_after_s / 2
+        return min(max(half, SWEEP_AT_LEAST_EVERY_S), SWEEP_AT_MOST_EVERY_S)
+
+    async def _every(self, interval_s: Callable[[], float], name: str, job: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await job()
+            except CollectorError as error:
+                self._metrics.inc(names.COLLECTOR_JOB_FAILURES, name)
+                _log.warning("job_failed", job=name, error=str(error))
+            except Exception:  # noqa: BLE001 - logged with its traceback, counted, tried again
+                self._metrics.inc(names.COLLECTOR_JOB_FAILURES, name)
+                _log.exception("job_failed", job=name)
+            await asyncio.sleep(interval_s())

@@ -1,0 +1,49 @@
+"""The collector's own requests as spans, sent to the forward destinations and never to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from fastapi import FastAPI
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+EXCLUDED = "v1/traces,v1/logs,v1/metrics,metrics,health,ready"
+"""Paths that tell nothing about the collector's users: a span per received batch of spans would never end."""
+
+
+class Destination(Protocol):
+    """Where spans go."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+@contextmanager
+def trace_requests(app: FastAPI, destinations: Sequence[Destination]) -> Iterator[None]:
+    """Instrument the application until the block ends. Without destinations spans only name log lines."""
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "graphmeter-collector"}))
+    for destination in destinations:
+        exporter = OTLPSpanExporter(f"{destination.endpoint}/v1/traces", headers=dict(destination.headers))
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    FastAPIInstrumentor.instrument_app(
+        app,
+        tracer_provider=provider,
+        meter_provider=NoOpMeterProvider(),
+        excluded_urls=EXCLUDED,
+        exclude_spans=["send", "receive"],
+    )
+    try:
+        yield
+    finally:
+        FastAPIInstrumentor.uninstrument_app(app)
+        provider.shutdown()

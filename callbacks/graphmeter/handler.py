@@ -131,10 +131,12 @@ class GraphMeterCallbackHandler(_Base):
         said = metadata or _NO_METADATA
         parent = _parent(parent_run_id)
         label = name or (serialized or _NO_METADATA).get("name") or "chain"
-        if langgraph.is_node(said, tags, parent):
-            assert parent is not None
-            run = Run(names.NODE, label, run_id, parent, parent.tree, said[NS])
-            langgraph.become_node(run, said)
+        if parent is not None and langgraph.is_task(said, parent):
+            langgraph.ensure_graph(parent)
+            kind = CHAIN if langgraph.is_hidden(tags) else names.NODE
+            run = Run(kind, label, run_id, parent, parent.tree, said[NS])
+            if kind is names.NODE:
+                langgraph.become_node(run, said)
         elif langgraph.is_graph(said, parent):
             run = Run(names.RUN, label, run_id, parent, self._plant(run_id, parent, said, label), "")
         else:
@@ -358,6 +360,7 @@ class GraphMeterCallbackHandler(_Base):
                 around.flags,
                 around.state,
                 debug=around.debug,
+                unnamed=around.unnamed,
             )
         here, span = context.current()
         outer: SpanContext | None = context.application_span(span).get_span_context()
@@ -368,7 +371,9 @@ class GraphMeterCallbackHandler(_Base):
             trace_id = runs.trace_id_of(run_id)
             asked = _ask_sampler(trace_id, here)
             flags, state = asked if asked is not None else (context.SAMPLED, TraceState())
-        return Tree(key, named, shared, self._sink, trace_id, outer, flags, state, debug=self._debug)
+        return Tree(
+            key, named, shared, self._sink, trace_id, outer, flags, state, debug=self._debug, unnamed=self._graph
+        )
 
 
 # The application's sampler may be anybody's code.

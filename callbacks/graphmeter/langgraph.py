@@ -18,15 +18,19 @@ from graphmeter import names, runs
 from graphmeter.runs import CHAIN, Failure, Run
 
 try:
-    from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, ParentCommand
+    from langgraph import errors as _errors
 except ImportError:
-    _INTERRUPTS: tuple[type[BaseException], ...] = ()
-    _STOPS: tuple[type[BaseException], ...] = ()
-    _CONTROL: tuple[type[BaseException], ...] = ()
-else:
-    _INTERRUPTS = (GraphInterrupt,)
-    _STOPS = (GraphDrained,)
-    _CONTROL = (ParentCommand, GraphBubbleUp)
+    _errors = None  # type: ignore[assignment]
+
+
+def _named(*names_: str) -> tuple[type[BaseException], ...]:
+    # One by one: what this LangGraph does not have yet must not hide what it has.
+    return tuple(found for name in names_ if (found := getattr(_errors, name, None)) is not None)
+
+
+_INTERRUPTS = _named("GraphInterrupt")
+_STOPS = _named("GraphDrained")
+_CONTROL = _named("ParentCommand", "GraphBubbleUp")
 
 NS = "langgraph_checkpoint_ns"
 UNNAMED = "LangGraph"
@@ -44,10 +48,15 @@ _MOST_FRAMES = 24
 _promotion = threading.Lock()
 
 
-def is_node(metadata: Mapping[str, Any], tags: Sequence[str] | None, parent: Run | None) -> bool:
-    """Whether a chain that starts under `parent` is an attempt of a node."""
+def is_task(metadata: Mapping[str, Any], parent: Run | None) -> bool:
+    """Whether a chain that starts under `parent` is a task of a graph: a node, or one of LangGraph's own (hidden)."""
     ns = metadata.get(NS)
-    return ns is not None and parent is not None and ns != parent.ns and not (tags and _HIDDEN in tags)
+    return ns is not None and parent is not None and ns != parent.ns
+
+
+def is_hidden(tags: Sequence[str] | None) -> bool:
+    """Whether LangGraph asks tracers not to show a run."""
+    return bool(tags) and _HIDDEN in tags  # type: ignore[operator]
 
 
 def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
@@ -59,13 +68,10 @@ def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
 
 
 def become_node(run: Run, metadata: Mapping[str, Any]) -> None:
-    """Fill in what a node attempt has; its parent, if it was a mere chain so far, is thereby a graph."""
+    """Fill in what a node attempt has."""
     parent = run.parent
     if parent is None:
         return
-    if parent.kind is CHAIN:
-        _become_graph(parent)
-        run.tree = parent.tree
     name = str(metadata.get("langgraph_node") or run.name)
     run.name = name
     run.node = f"{parent.node}.{name}" if parent.node else name
@@ -79,7 +85,10 @@ def become_node(run: Run, metadata: Mapping[str, Any]) -> None:
         runs.succeed(parent, run)
 
 
-def _become_graph(chain: Run) -> None:
+def ensure_graph(chain: Run) -> None:
+    """`chain` has tasks; if it was a mere chain so far, it is thereby a graph."""
+    if chain.kind is not CHAIN:
+        return
     # Several nodes may start at once, each in its own thread; one of them makes the graph.
     with _promotion:
         if chain.kind is not CHAIN:
@@ -92,7 +101,7 @@ def _become_graph(chain: Run) -> None:
             kind = names.RUN
             chain.tree = runs.Tree(
                 str(chain.run_id),
-                "" if chain.name == UNNAMED else chain.name,
+                chain.tree.graph or ("" if chain.name == UNNAMED else chain.name) or chain.tree.unnamed,
                 chain.tree.shared,
                 chain.tree.sink,
                 chain.tree.trace_id,
@@ -100,6 +109,7 @@ def _become_graph(chain: Run) -> None:
                 chain.tree.flags,
                 chain.tree.state,
                 debug=chain.tree.debug,
+                unnamed=chain.tree.unnamed,
             )
         top = runs.anchor(chain.parent)
         chain.parent_context = chain.tree.outer if top is None else top.context

@@ -65,6 +65,7 @@ class Tree:
         "state",
         "steps",
         "trace_id",
+        "unnamed",
     )
 
     def __init__(
@@ -79,6 +80,7 @@ class Tree:
         state: TraceState,
         *,
         debug: bool = False,
+        unnamed: str = "",
     ) -> None:
         self.run_id = run_id
         self.graph = graph
@@ -93,6 +95,8 @@ class Tree:
         """The application's sampling decision, for its own spans inside ours."""
         self.state = state
         self.steps = 0
+        self.unnamed = unnamed
+        """What a graph inside is called that has no name of its own."""
         self.debug = debug
         self.finished: list[Run] = []
         """For `graphmeter.debug`, which prints them when the root has ended."""

@@ -69,6 +69,7 @@ class PostgresStore:
         self._url = url
         self._shown = shown(url)
         self._writing = asyncio.Lock()
+        self._closed = False
         self._connection: Connection | None = None
         self._writer = -1
         self._days: set[int] = set()
@@ -91,6 +92,7 @@ class PostgresStore:
             raise
 
     async def close(self) -> None:
+        self._closed = True
         async with self._writing:
             await self._disconnect()
         await self.reader.close()
@@ -166,6 +168,8 @@ class PostgresStore:
         return connection
 
     async def _new_connection(self) -> Connection:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         try:
             return await connect(self._url)
         except (*_AWAY, asyncpg.PostgresError, ValueError) as problem:

@@ -60,6 +60,7 @@ class SqliteStore:
         self._lock = FileLock(self._path, "writer", _ONE_WRITER)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._db: sqlite3.Connection | None = None
+        self._closed = False
         self._job_locks: dict[str, asyncio.Lock] = {}
         self.reader = SqlReader(url)
 
@@ -89,6 +90,7 @@ class SqliteStore:
         if self._db is not None:
             await self._call(self._db.close)
             self._db = None
+        self._closed = True
         self._thread.shutdown()
         self._lock.release()
 
@@ -143,7 +145,7 @@ class SqliteStore:
     def _run(self, work: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
         db = self._db
         if db is None:
-            raise StoreUnavailable("the database is closed")
+            raise StoreUnavailable("the store is not open")
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -166,6 +168,8 @@ class SqliteStore:
         return answer
 
     async def _call(self, work: Callable[[], _Answer]) -> _Answer:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 

@@ -1,0 +1,131 @@
+"""Order of arrival must not matter: any permutation, split and repetition of the same spans gives the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from collector.store.dump import Dump, dump, fresh, opened
+from graphmeter import names
+from graphmeter_collector.records import SpanRecord
+from graphmeter_collector.store import facts
+from graphmeter_collector.store.migrate import migrate
+from support import postgres
+from support.records import call, record, whole_run
+
+
+def unruly() -> list[SpanRecord]:
+    """A failed run whose spans know different things about it, one that never ends, calls of others, text of all kinds."""
+    first = whole_run(1)
+    # Attribution that sorts differently by language and by code point, and tags that differ from span to span.
+    for each, team, tags in zip(
+        first, ("Zebra", "apple", "", "ähre", "Apple"), ({}, {"a": "1"}, {"B": "ü"}, {}, {"b": "2"}), strict=False
+    ):
+        each.team, each.tags = team, tags
+    endless = whole_run(2, at_s=3_599, status=names.ERROR)[:-1]
+    for each, team in zip(endless, ("zebra", "Apple", "ähre", "", "_", "Zoo", "10", "9"), strict=True):
+        each.team, each.user_id, each.tags = team, team[::-1], {team: "x"} if team else {}
+    others: dict[str, Any] = {"run_id": "", "graph": "", "node": "", "of": 3}
+    return [
+        *first,
+        *endless,
+        *whole_run(4, at_s=86_399.5, status=names.CANCELLED),
+        call(1, **others),
+        record(2, kind=names.SPAN, **others),
+        call(33, cost=None, at_s=7_200, of=2),
+        record(34, kind=names.NODE, node="gate", status=names.INTERRUPTED, of=2, step=9, at_s=-40, s=90),
+        record(35, kind=names.SUBGRAPH, node="gate", of=2, step=70),
+        record(36, kind=names.NODE, node="gate.inner", of=2, step=70),
+    ]
+
+
+SPANS = unruly()
+assert len(SPANS) == len({facts.key_of(each) for each in SPANS})
+batches = st.tuples(
+    st.permutations(range(len(SPANS))),
+    st.lists(st.integers(0, len(SPANS) - 1), max_size=12),
+    st.lists(st.integers(1, 9), min_size=1, max_size=9),
+)
+
+
+def cut(order: Sequence[int], repeated: Sequence[int], sizes: Sequence[int]) -> Iterator[list[SpanRecord]]:
+    """The spans in an order, some of them again at the end, in batches of the sizes given, over and over."""
+    rest = [*order, *repeated]
+    while rest:
+        for size in sizes:
+            yield fresh(SPANS[index] for index in rest[:size])
+            rest = rest[size:]
+
+
+@cache
+def template() -> Path:
+    """A migrated SQLite file to copy from."""
+    path = Path(tempfile.mkdtemp()) / "template.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@cache
+def expected() -> Dump:
+    """What the tables hold after one batch in the order of sending."""
+
+    async def write_at_once(url: str) -> Dump:
+        async with opened(url) as store:
+            await store.write(fresh(SPANS))
+        return await dump(url)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = shutil.copy(template(), folder)
+        return asyncio.run(write_at_once(f"sqlite:///{path}"))
+
+
+async def write_in_pieces(url: str, pieces: Iterator[list[SpanRecord]]) -> Dump:
+    async with opened(url) as store:
+        ended = [totals for piece in pieces if piece for totals in (await store.write(piece)).finished]
+    assert 2 == len(ended)
+    return await dump(url)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches)
+def test_sqlite_is_the_same_after_any_order_of_arrival(how: tuple[list[int], list[int], list[int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = shutil.copy(template(), folder)
+        assert expected() == asyncio.run(write_in_pieces(f"sqlite:///{path}", cut(*how)))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches)
+def test_postgres_is_the_same_after_any_order_of_arrival(
+    postgres_url: str, how: tuple[list[int], list[int], list[int]]
+) -> None:
+    tables = ", ".join(expected())
+    postgres.execute(postgres_url, f"TRUNCATE {tables}")
+
+    assert expected() == asyncio.run(write_in_pieces(postgres_url, cut(*how)))
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_two_collectors_in_any_order_give_the_same_tables(seed: int, postgres_url: str) -> None:
+    luck = random.Random(seed)
+    indexes = list(range(len(SPANS)))
+
+    async def send() -> None:
+        mine = luck.sample(indexes, len(indexes))
+        async with opened(postgres_url) as store:
+            for piece in cut(mine, mine[:9], [luck.randint(1, 5)]):
+                await store.write(piece)
+
+    await asyncio.gather(send(), send())
+
+    assert await asyncio.to_thread(expected) == await dump(postgres_url)

@@ -48,7 +48,7 @@ class HttpReader:
             await self._session.close()
 
     async def runs(self, where: RunFilter) -> list[RunRow]:
-        asked = {name: getattr(where, name) for name in _names(RunFilter)}
+        asked = {name: value for name in _names(RunFilter) if (value := getattr(where, name))}
         return self._rows(RunRow, await self._get("/api/runs", asked))
 
     async def run(self, reference: str) -> RunRow | None:
@@ -59,18 +59,18 @@ class HttpReader:
         return self._rows(SpanRow, await self._get(f"/api/runs/{quote(trace_id, safe='')}/trace", missing=[]))
 
     async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]:
-        asked = {"since_ns": since_ns, "until_ns": until_ns, "graph": graph, "team": team}
+        asked = {**_range(since_ns, until_ns), "graph": graph, "team": team}
         return self._rows(NodeRow, await self._get("/api/nodes", asked))
 
     async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
-        asked = {"by": ",".join(by), "since_ns": since_ns, "until_ns": until_ns}
+        asked = {**_range(since_ns, until_ns), "by": ",".join(by)}
         return self._rows(CostRow, await self._get("/api/cost", asked))
 
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
-        return self._rows(RunCount, await self._get("/api/run_counts", {"since_ns": since_ns, "until_ns": until_ns}))
+        return self._rows(RunCount, await self._get("/api/run_counts", _range(since_ns, until_ns)))
 
     async def series(self, since_ns: int) -> list[Series]:
-        return self._rows(Series, await self._get("/api/series", {"since_ns": since_ns}))
+        return self._rows(Series, await self._get("/api/series", {"since_ns": max(since_ns, 1)}))
 
     async def budgets(self) -> list[BudgetRow]:
         """State of every budget now."""
@@ -83,13 +83,13 @@ class HttpReader:
     async def _get(self, path: str, asked: Mapping[str, object] | None = None, **missing: Any) -> Any:
         """The JSON at a path; the value of `missing=` where there is nothing."""
         assert self._session is not None  # used as a context manager
-        given = {name: str(value) for name, value in (asked or {}).items() if value not in ("", 0)}
+        given = {name: str(value) for name, value in (asked or {}).items()}
         try:
             async with self._session.get(self.url + path, params=given) as answer:
                 if answer.status == 404 and missing:
                     return missing["missing"]
                 if answer.status >= 400:
-                    raise click.ClickException(f"{self.url}{path} answers {answer.status}: {await _detail(answer)}")
+                    raise click.ClickException(f"{self.url} answers {answer.status}: {await _detail(answer)}")
                 return await answer.json()
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as problem:
             raise click.ClickException(
@@ -117,6 +117,11 @@ class HttpReader:
             raise click.ClickException(
                 f"{self.url} speaks another version: its {kind.__name__} does not fit this `graphmeter` ({problem})"
             ) from problem
+
+
+def _range(since_ns: int, until_ns: int) -> dict[str, object]:
+    # The API takes 0 for "not said", and then means a day.
+    return {"since_ns": max(since_ns, 1), "until_ns": max(until_ns, 1)}
 
 
 def _names(kind: type) -> list[str]:

@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from graphmeter import names
-from graphmeter_cli.units import NS_PER_S, count, duration, moment, percent, plural, usd, usd_places
+from graphmeter_cli.units import count, duration, moment, percent, plural, usd, usd_places
 from graphmeter_collector.reports import BudgetRow, CostRow, NodeRow, RunRow, SloRow
+from graphmeter_config.values import duration_text
 
 STYLES = {
     names.OK: "green",
@@ -214,7 +215,7 @@ def slo_table(rows: Sequence[SloRow], title: str = "") -> Table:
             plain(row.slo),
             plain(row.graph, empty="all"),
             f"{row.objective_percent} %",
-            duration(row.window_s * NS_PER_S),
+            duration_text(row.window_s),
             count(row.good),
             count(row.bad),
             percent(row.achieved_ratio, 2),

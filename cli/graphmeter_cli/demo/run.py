@@ -25,12 +25,13 @@ from graphmeter_cli.api import HttpReader
 from graphmeter_cli.demo import collector as own
 from graphmeter_cli.demo import summary, verify
 from graphmeter_cli.units import plural, usd
-from graphmeter_collector.reports import BudgetRow, RunRow, SloRow, SpanRow
 from graphmeter_examples.models import Models, ProviderUnavailable, choose_models
 from graphmeter_examples.tally import Tally
 from graphmeter_examples.workload import DEFAULT_TIME_SCALE, Workload, run_workload
 
+SERVICE = "graphmeter-demo"
 ENVIRONMENT = "demo"
+QUEUE_SPANS = 200_000  # the proof is of what was run, not of what a small queue could hold
 CONFIG = """\
 # What the demo's collector measures against: the example models fail on purpose, and cost next to nothing.
 version: 1
@@ -74,7 +75,8 @@ def demo(plan: Plan, console: Console) -> bool:
         models = choose_models(plan.model, seed=plan.seed, time_scale=DEFAULT_TIME_SCALE)
     except ProviderUnavailable as problem:
         raise click.ClickException(str(problem)) from problem
-    service = f"graphmeter-demo-{secrets.token_hex(4)}"
+    # Endless load is one service, however often it is restarted; a proof has to find its own runs.
+    service = SERVICE if plan.loop else f"{SERVICE}-{secrets.token_hex(4)}"
     with _collector(plan, console) as (url, collector):
         _configure_client(url, service)
         if plan.loop:
@@ -122,17 +124,31 @@ def _configure_client(url: str, service: str) -> None:
     for name in [name for name in os.environ if name.startswith(("GRAPHMETER_", "OTEL_"))]:
         del os.environ[name]
     os.environ["GRAPHMETER_ENDPOINT"] = url
+    os.environ["GRAPHMETER_QUEUE_SPANS"] = str(QUEUE_SPANS)
     os.environ["OTEL_SERVICE_NAME"] = service
     os.environ["OTEL_RESOURCE_ATTRIBUTES"] = f"deployment.environment.name={ENVIRONMENT}"
+    # A proxy knows nothing of our loopback.
+    os.environ["no_proxy"] = ",".join(
+        filter(None, [os.environ.get("no_proxy", os.environ.get("NO_PROXY")), "127.0.0.1"])
+    )
 
 
 def _measured(plan: Plan, models: Models, url: str, service: str, console: Console) -> bool:
-    """Run the workload once, compare, show."""
+    """Run the workload once, compare, show; True when everything is equal."""
     since_ns = time.time_ns()
     tally = _run(plan, models, console, prefix=f"{service}-")
     if not graphmeter.flush(FLUSH_WITHIN_S):
         raise click.ClickException(f"the collector at {url} did not take everything within {FLUSH_WITHIN_S:g} s")
-    return asyncio.run(_report(url, service, since_ns, tally, models, console))
+    measured = asyncio.run(_ask(url, service, since_ns, tally, exact=models.exact))
+    console.print()
+    summary.show(console, measured)
+    if (stats := graphmeter.stats()).dropped or stats.failed:
+        console.print(
+            f"The client dropped {plural(stats.dropped, 'span')} and failed to send {stats.failed}.", style="red"
+        )
+    console.print()
+    summary.where_next(console, url, while_it_runs=bool(plan.endpoint) or not plan.once)
+    return measured.equal
 
 
 def _run(plan: Plan, models: Models, console: Console, *, prefix: str) -> Tally:
@@ -153,23 +169,19 @@ def _run(plan: Plan, models: Models, console: Console, *, prefix: str) -> Tally:
         )
 
 
-async def _report(url: str, service: str, since_ns: int, tally: Tally, models: Models, console: Console) -> bool:
+async def _ask(url: str, service: str, since_ns: int, tally: Tally, *, exact: bool) -> summary.Measured:
+    """Everything there is to show about this demo, as the collector's API tells it."""
     async with HttpReader(url) as reader:
-        comparisons = await verify.until_equal(
-            reader, service, since_ns, tally, exact=models.exact, within_s=STORED_WITHIN_S
-        )
+        comparisons = await verify.until_equal(reader, service, since_ns, tally, exact=exact, within_s=STORED_WITHIN_S)
         stored = await verify.fetch(reader, service, since_ns)
-        slos: list[SloRow] = await reader.slos()
-        budgets: list[BudgetRow] = await reader.budgets()
-        trace: tuple[RunRow, list[SpanRow]] | None = None
-        if (run := summary.telling_run(stored.runs)) is not None:
-            trace = run, await reader.spans(run.trace_id)
-    console.print()
-    summary.show(console, stored, trace, slos, budgets)
-    summary.show_comparisons(console, comparisons)
-    console.print()
-    summary.where_next(console, url)
-    return all(comparison.equal for comparison in comparisons)
+        run = summary.telling_run(stored.runs)
+        return summary.Measured(
+            stored,
+            comparisons,
+            trace=None if run is None else (run, await reader.spans(run.trace_id)),
+            slos=await reader.slos(),
+            budgets=await reader.budgets(),
+        )
 
 
 def _endlessly(plan: Plan, console: Console) -> None:
@@ -180,6 +192,7 @@ def _endlessly(plan: Plan, console: Console) -> None:
         tally = run_workload(
             graphmeter.meter, workload=Workload(seed=seed, runs=plan.runs, prefix=f"{seed}-"), models=models
         )
+        graphmeter.flush(FLUSH_WITHIN_S)  # no faster than the collector takes it
         console.print(f"{plural(tally.runs.total(), 'run')}, {usd(tally.cost_nano.total())} (seed {seed})")
         seed += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -43,27 +44,39 @@ def telling_run(runs: Sequence[RunRow]) -> RunRow | None:
     return max(shown, key=lambda run: (run.node_errors > 0, run.tool_calls > 0, run.cost_nano), default=None)
 
 
-def show(
-    console: Console,
-    stored: Stored,
-    trace: tuple[RunRow, list[SpanRow]] | None,
-    slos: Sequence[SloRow],
-    budgets: Sequence[BudgetRow],
-) -> None:
-    """Print everything that was measured."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Everything the demo shows."""
+
+    stored: Stored
+    comparisons: list[Comparison]
+    trace: tuple[RunRow, list[SpanRow]] | None
+    slos: list[SloRow]
+    budgets: list[BudgetRow]
+
+    @property
+    def equal(self) -> bool:
+        """Whether what was stored is what was run."""
+        return all(comparison.equal for comparison in self.comparisons)
+
+
+def show(console: Console, measured: Measured) -> None:
+    """Print what was measured, and the proof."""
+    stored = measured.stored
     console.print(render.node_table(stored.nodes, "Nodes: latency of attempts, errors of executions"))
     console.print(render.cost_table(regroup(stored.cost, "model"), ["model"], "Spend per model"))
     console.print(render.cost_table(regroup(stored.cost, "team"), ["team"], "Spend per team"))
     for note in render.cost_notes(stored.cost):
         console.print(note)
-    if trace is not None:
+    if measured.trace is not None:
         console.print("[bold]One run as a tree[/bold]")
-        console.print(trace_tree(*trace, ascii_only=console.options.ascii_only))
+        console.print(trace_tree(*measured.trace, ascii_only=console.options.ascii_only))
         console.print()
-    if slos:
+    if slos := measured.slos:
         console.print(render.slo_table([row for row in slos if row.slo == slos[0].slo], "One SLO"))
-    if budgets:
+    if budgets := measured.budgets:
         console.print(render.budget_table([row for row in budgets if row.budget == budgets[0].budget], "One budget"))
+    show_comparisons(console, measured.comparisons)
 
 
 def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
@@ -79,9 +92,10 @@ def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> Non
             console.print(f"      {group}: run {count(was_run)}, stored {count(was_stored)}", style="red", markup=False)
 
 
-def where_next(console: Console, url: str) -> None:
+def where_next(console: Console, url: str, *, while_it_runs: bool) -> None:
     """Print how to go on: metrics, API, reports, and how to attach Jaeger, Prometheus and Grafana."""
-    console.print("[bold]Where to look next[/bold]")
+    condition = "" if while_it_runs else ", while `graphmeter demo` runs without --once"
+    console.print(f"[bold]Where to look next[/bold]{condition}")
     console.print(
         f"""\
   metrics      {url}/metrics

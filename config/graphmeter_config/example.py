@@ -63,8 +63,7 @@ retention:
 # Distinct values a metric label may take before further ones are counted as "other"; built-in caps otherwise.
 labels:
   caps: {}
-  # graph: 200
-  # model: 200
+  # caps: {graph: 200, model: 200}
 
 alerting:
   grafana_url: http://localhost:3000

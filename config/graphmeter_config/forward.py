@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from graphmeter_config.section import Section
 from graphmeter_config.values import Name, wrong
@@ -84,18 +84,22 @@ def _header_name(value: Any) -> str:
     return value
 
 
+def _shown(value: str) -> str:
+    return value.shown if isinstance(value, Secret) else HIDDEN
+
+
 _TEXT: Final = WithJsonSchema({"type": "string"})
+_HeaderName = Annotated[str, PlainValidator(_header_name), _TEXT]
+_HeaderValue = Annotated[str, PlainValidator(_header), PlainSerializer(_shown), _TEXT]
 
 
 class Destination(Section):
     """One OTLP/HTTP backend."""
 
     name: Name
-    endpoint: Annotated[str, PlainValidator(_endpoint), _TEXT]
+    endpoint: Annotated[str, PlainValidator(_endpoint), PlainSerializer(_shown), _TEXT]
     """Base URL; `/v1/traces` is added. `${VARIABLE}` is read from the environment."""
-    headers: dict[Annotated[str, PlainValidator(_header_name)], Annotated[str, PlainValidator(_header), _TEXT]] = Field(
-        default_factory=dict
-    )
+    headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict)
     """Sent with every request. `${VARIABLE}` is read from the environment."""
 
 

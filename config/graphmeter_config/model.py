@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from graphmeter import names
 from graphmeter_config.alerting import Alerting
 from graphmeter_config.budget import Budget
-from graphmeter_config.forward import Forward, Secret
+from graphmeter_config.forward import Forward
 from graphmeter_config.section import Section
 from graphmeter_config.slo import Slo
 from graphmeter_config.values import Seconds, wrong
@@ -100,24 +100,5 @@ class Config(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def shown(self) -> dict[str, Any]:
-        """The effective values as JSON-able data, safe to print: secrets as the file writes them, or hidden."""
-        shown: dict[str, Any] = _plain(self)
-        return shown
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Section():
-            fields = type(value).model_fields
-            return {field.alias or name: _plain(getattr(value, name)) for name, field in fields.items()}
-        case Secret():
-            return value.shown
-        case Decimal():
-            # 99, 99.0 and 99.00 are one objective and must give one hash.
-            return format(value.normalize(), "f")
-        case tuple():
-            return [_plain(item) for item in value]
-        case dict():
-            return {key: _plain(item) for key, item in sorted(value.items())}
-        case _:
-            return value
+        """The effective values as a file would write them, safe to print: secrets unexpanded, or hidden."""
+        return self.model_dump(mode="json", by_alias=True)

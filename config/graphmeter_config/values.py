@@ -10,7 +10,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from graphmeter import names
@@ -86,10 +86,15 @@ def _decimal(value: Any, remedy: str) -> Decimal:
     return number
 
 
+def decimal_text(value: Decimal) -> str:
+    """99.50 → `99.5`, 1E+2 → `100`."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def percent_text(value: Decimal) -> str:
     """99.50 → `99.5%`."""
-    text = format(value, "f")
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + "%"
+    return decimal_text(value) + "%"
 
 
 def _percent(value: Any) -> Decimal:
@@ -138,17 +143,43 @@ def _globs(value: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-_DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": r"^(\d+(ms|[smhdw]))+$", "examples": ["15m"]})
-_NUMBER_SCHEMA: Final = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+def _share_text(value: Decimal) -> str:
+    return percent_text(value * 100)
 
-Seconds = Annotated[float, BeforeValidator(_seconds), _DURATION_SCHEMA]
+
+_NUMBER: Final = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+
+# Serialized as files write them, and each value in one way only, so that a hash of them is a hash of the meaning.
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    PlainSerializer(duration_text),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(ms|[smhdw]))+$", "examples": ["15m"]}),
+]
 """A duration in seconds, written with its unit."""
-Percent = Annotated[Decimal, BeforeValidator(_percent), WithJsonSchema({**_NUMBER_SCHEMA, "examples": [99.5, "99.5%"]})]
+Percent = Annotated[
+    Decimal,
+    BeforeValidator(_percent),
+    PlainSerializer(percent_text),
+    WithJsonSchema({**_NUMBER, "examples": [99.5, "99.5%"]}),
+]
 """0 to 100, written with or without %."""
-Share = Annotated[Decimal, BeforeValidator(_share), WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$"})]
+Share = Annotated[
+    Decimal,
+    BeforeValidator(_share),
+    PlainSerializer(_share_text),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$", "examples": ["80%"]}),
+]
 """0 to 1 and beyond, written as percent: `80%` is Decimal("0.8")."""
-Usd = Annotated[Decimal, BeforeValidator(_usd), WithJsonSchema({**_NUMBER_SCHEMA, "examples": [250, "99.50"]})]
+Usd = Annotated[
+    Decimal,
+    BeforeValidator(_usd),
+    PlainSerializer(decimal_text),
+    WithJsonSchema({**_NUMBER, "examples": [250, "99.50"]}),
+]
+"""An amount of money, exact to the nano-USD."""
 Name = Annotated[str, AfterValidator(_name)]
+"""A name that can be a label, a file name and part of a URL."""
 Globs = Annotated[
     tuple[str, ...],
     BeforeValidator(_globs),

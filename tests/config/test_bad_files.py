@@ -1,0 +1,274 @@
+"""Bad graphmeter.yaml files: each fault is told with file, line, field, value and what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from graphmeter_config import ConfigError, Problem, load
+
+
+class Bad(NamedTuple):
+    """A file and the one fault it has."""
+
+    id: str
+    text: str
+    line: int
+    field: str
+    value: str
+    message: str
+    remedy: str
+
+
+SLO = "slos:\n  - name: a\n    objective: 99\n"
+BUDGET = "budgets:\n  - name: a\n    limit_usd: 10\n"
+JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
+
+TABLE = [
+    Bad("version", "version: 2\n", 1, "version", "2", "not a known value", "write 1"),
+    Bad("section", "slo: []\n", 1, "slo", "", "unknown key", "did you mean `slos`?"),
+    Bad("far from any key", "colour: red\n", 1, "colour", "", "unknown key", "known here: version, slos"),
+    Bad("key", SLO + "    objectve: 98\n", 4, "slos[0].objectve", "", "unknown key", "did you mean `objective`?"),
+    Bad("name of the code", SLO + "    window_s: 5\n", 4, "slos[0].window_s", "", "unknown key", "`window`?"),
+    Bad("missing", "slos:\n  - name: a\n", 2, "slos[0].objective", "", "is missing", "add `objective:`"),
+    Bad("objective 0", SLO.replace("99", "0"), 3, "slos[0].objective", "0", "asks for nothing", "99%"),
+    Bad("objective 100", SLO.replace("99", "100%"), 3, "slos[0].objective", "'100%'", "no error budget", "below 100"),
+    Bad("objective 1000", SLO.replace("99", "1000"), 3, "slos[0].objective", "1000", "no error budget", "below 100"),
+    Bad(
+        "ratio",
+        SLO.replace("99", "0.999"),
+        3,
+        "slos[0].objective",
+        "0.999",
+        "looks like a ratio",
+        "write a percentage: 99.9%",
+    ),
+    Bad("objective text", SLO.replace("99", "high"), 3, "slos[0].objective", "'high'", "not a number", "99.5%"),
+    Bad("objective nan", SLO.replace("99", ".nan"), 3, "slos[0].objective", "'.nan'", "not a number", "99.5%"),
+    Bad("objective true", SLO.replace("99", "yes"), 3, "slos[0].objective", "True", "not a number", "99.5%"),
+    Bad(
+        "unitless", SLO + "    window: 30\n", 4, "slos[0].window", "30", "without a unit", "write 30s, 30m, 30h or 30d"
+    ),
+    Bad("no duration", SLO + "    window: 1mo\n", 4, "slos[0].window", "'1mo'", "not a duration", "15m, 6h, 30d"),
+    Bad("short window", SLO + "    window: 1h\n", 4, "slos[0].window", "'1h'", "not between 1d and 365d", "30d"),
+    Bad("part of a day", SLO + "    window: 36h\n", 4, "slos[0].window", "'36h'", "whole number of days", "28d"),
+    Bad(
+        "indicator", SLO + "    indicator: speed\n", 4, "slos[0].indicator", "'speed'", "known value", "'availability'"
+    ),
+    Bad("min events", SLO + "    min_bad_events: 0\n", 4, "slos[0].min_bad_events", "0", "greater", "at least 1"),
+    Bad(
+        "selector",
+        SLO + "    select: {grph: x}\n",
+        4,
+        "slos[0].select.grph",
+        "",
+        "unknown key",
+        "did you mean `graph`?",
+    ),
+    Bad("glob", SLO + "    select: {graph: 5}\n", 4, "slos[0].select.graph", "5", "not text", '"support-*"'),
+    Bad("no globs", SLO + "    select: {graph: []}\n", 4, "slos[0].select.graph", "[]", "matches nothing", '"*"'),
+    Bad("name", SLO.replace("a\n", "A b\n"), 2, "slos[0].name", "'A b'", "not a name", "lower-case"),
+    Bad("number as name", SLO.replace("a\n", "5\n"), 2, "slos[0].name", "5", "valid string", "in quotes"),
+    Bad("no list", "slos: {name: a}\n", 1, "slos", "{'name': 'a'}", "valid tuple", "write a list"),
+    Bad("no mapping", "slos: [a]\n", 1, "slos[0]", "'a'", "valid dictionary", "write a mapping"),
+    Bad(
+        "same name",
+        SLO + "  - name: a\n    objective: 95\n",
+        4,
+        "slos[1].name",
+        "'a'",
+        "the name is taken",
+        "the first is in graphmeter.yaml:2",
+    ),
+    Bad("limit", BUDGET.replace("10", "-3"), 3, "budgets[0].limit_usd", "-3", "not above zero", "250 or 99.50"),
+    Bad("dust", BUDGET.replace("10", "0.0000000001"), 3, "budgets[0].limit_usd", "1E-10", "nano-USD", "nine decimals"),
+    Bad("riches", BUDGET.replace("10", "1e12"), 3, "budgets[0].limit_usd", "'1e12'", "billion", "250"),
+    Bad(
+        "period",
+        BUDGET + "    period: year\n",
+        4,
+        "budgets[0].period",
+        "'year'",
+        "known value",
+        "'month', 'week' or 'day'",
+    ),
+    Bad(
+        "zone",
+        BUDGET + "    timezone: Mars/X\n",
+        4,
+        "budgets[0].timezone",
+        "'Mars/X'",
+        "unknown time zone",
+        "Europe/Berlin",
+    ),
+    Bad(
+        "path as zone",
+        BUDGET + "    timezone: ../../etc\n",
+        4,
+        "budgets[0].timezone",
+        "'../../etc'",
+        "unknown time",
+        "UTC",
+    ),
+    Bad(
+        "ratio as share",
+        BUDGET + "    thresholds: [0.8]\n",
+        4,
+        "budgets[0].thresholds[0]",
+        "0.8",
+        "percentage",
+        "its sign: 80%",
+    ),
+    Bad(
+        "share 0", BUDGET + "    thresholds: [0%]\n", 4, "budgets[0].thresholds", "['0%']", "0% is not above 0%", "80%"
+    ),
+    Bad(
+        "same share",
+        BUDGET + "    thresholds: [80%, 80.0%]\n",
+        4,
+        "budgets[0].thresholds",
+        "[",
+        "threshold twice",
+        "once",
+    ),
+    Bad(
+        "no shares",
+        BUDGET + "    thresholds: []\n",
+        4,
+        "budgets[0].thresholds",
+        "[]",
+        "warns at nothing",
+        "[80%, 100%]",
+    ),
+    Bad(
+        "maybe", BUDGET + "    per_team: maybe\n", 4, "budgets[0].per_team", "'maybe'", "valid boolean", "true or false"
+    ),
+    Bad("lost", "runs:\n  lost_after: 0m\n", 2, "runs.lost_after", "'0m'", "out of range", "above zero"),
+    Bad("lost list", "runs:\n  lost_after: [1]\n", 2, "runs.lost_after", "[1]", "not a duration", "15m"),
+    Bad("label", "labels: {caps: {nod: 5}}\n", 1, "labels.caps", "{'nod': 5}", "no metric has a label 'nod'", "node"),
+    Bad("cap", "labels:\n  caps:\n    node: 0\n", 3, "labels.caps.node", "0", "greater", "at least 1"),
+    Bad(
+        "scheme",
+        JAEGER.replace("http:", "grpc:"),
+        4,
+        "forward.destinations[0].endpoint",
+        "'grpc://j:4318'",
+        "not an http",
+        "http://jaeger:4318",
+    ),
+    Bad(
+        "port",
+        JAEGER.replace("4318", "99999"),
+        4,
+        "forward.destinations[0].endpoint",
+        "'http://j:99999'",
+        "not an http",
+        "4318",
+    ),
+    Bad(
+        "header",
+        JAEGER + "      headers: {X Y: b}\n",
+        5,
+        "forward.destinations[0].headers.X Y",
+        "",
+        "name of an HTTP",
+        "X-Api-Key",
+    ),
+    Bad(
+        "variable here",
+        "alerting:\n  grafana_url: http://${HOST}\n",
+        2,
+        "alerting.grafana_url",
+        "'http://${HOST}'",
+        "not expanded",
+        "endpoint and headers",
+    ),
+    Bad(
+        "grafana",
+        "alerting: {grafana_url: nope}\n",
+        1,
+        "alerting.grafana_url",
+        "'nope'",
+        "not an http or https URL",
+        "http://localhost:3000",
+    ),
+    Bad("twice", "version: 1\nruns: {}\nruns: {}\n", 3, "runs", "", "written twice", "the first is in line 2"),
+    Bad("not text", "5: x\n", 1, "5", "", "a key that is not text", "quoted"),
+    Bad("list", "- a\n", 1, "", "", "is not a mapping", "`slos:`"),
+    Bad("syntax", "slos:\n  - name: [\n", 3, "", "", "is not YAML", "indentation"),
+    Bad("tag", "slos: !!python/object:os.system x\n", 1, "", "", "is not YAML", "indentation"),
+    Bad("itself", "slos: &a [*a]\n", 0, "", "", "contains itself", "UTF-8"),
+]
+
+
+@pytest.fixture
+def problems_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Every problem of a file of this text, which is called graphmeter.yaml."""
+    monkeypatch.chdir(tmp_path)
+
+    def load_it(text: str) -> tuple[Problem, ...]:
+        Path("graphmeter.yaml").write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            load(Path("graphmeter.yaml"))
+        return caught.value.problems
+
+    return load_it
+
+
+@pytest.mark.parametrize("bad", TABLE, ids=[bad.id for bad in TABLE])
+def test_a_fault_names_file_line_field_value_and_remedy(bad: Bad, problems_of) -> None:  # type: ignore[no-untyped-def]
+    (problem, *others) = problems_of(bad.text)
+    assert not others or bad.id == "variable here", others
+    assert ("graphmeter.yaml", bad.line, bad.field) == (problem.file, problem.line, problem.field)
+    assert bad.message in problem.message
+    assert bad.remedy in problem.remedy
+    if bad.value:
+        assert problem.value.startswith(bad.value)
+        assert f"{bad.field} is {bad.value}" in str(problem)
+    else:
+        assert problem.value == ""
+
+
+def test_every_fault_is_told_in_order_of_the_lines(problems_of) -> None:  # type: ignore[no-untyped-def]
+    text = "slos:\n  - name: a\n    objective: 100\n    window: 3\nbudgets:\n  - name: A\n    limit_usd: 0\nbogus: 1\n"
+    problems = problems_of(text)
+    assert [3, 4, 6, 7, 8] == [problem.line for problem in problems]
+    assert "\n".join(map(str, problems)) == str(ConfigError(problems))
+
+
+def test_a_message_reads_as_one_line(problems_of) -> None:  # type: ignore[no-untyped-def]
+    (problem,) = problems_of(SLO.replace("99", "0.99"))
+    expected = "graphmeter.yaml:3: slos[0].objective is 0.99: looks like a ratio (write a percentage: 99%)"
+    assert expected == str(problem)
+
+
+def test_a_long_value_is_shortened(problems_of) -> None:  # type: ignore[no-untyped-def]
+    (problem,) = problems_of(SLO.replace("99", "9" * 500 + "x"))
+    assert 60 == len(problem.value)
+
+
+def test_aliases_of_aliases_are_refused_before_they_unfold(problems_of) -> None:  # type: ignore[no-untyped-def]
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (problem,) = problems_of("\n".join(lines))
+    assert "too many values" in problem.message
+
+
+def test_a_file_that_does_not_exist_names_the_command_that_writes_one(tmp_path: Path) -> None:
+    path = tmp_path / "graphmeter.yaml"
+    with pytest.raises(ConfigError, match=f"does not exist .write it with: graphmeter init {path}"):
+        load(path)
+
+
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_a_file_that_is_not_text_is_said_to_be_so(tmp_path: Path) -> None:
+    path = tmp_path / "graphmeter.yaml"
+    path.write_bytes(b"slos: \xff\xfe")
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
+        load(path)

@@ -1,0 +1,55 @@
+"""The example that `graphmeter init` writes, and the JSON Schema: both say the same as the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from graphmeter_config import Config, annotated_example, json_schema, load
+
+
+def test_the_example_means_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "graphmeter.yaml"
+    path.write_text(annotated_example(), encoding="utf-8")
+    assert Config.default() == load(path)
+    assert Config.default().hash == load(path).hash
+
+
+def test_the_example_shows_every_section_and_every_setting() -> None:
+    text = annotated_example()
+    keys = [key for key in _keys(Config.default().shown()) if f"{key}:" not in text]
+    assert [] == keys
+
+
+def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAEGER_TOKEN", "t")
+    text = annotated_example().replace("destinations: []", "destinations:")
+    text = text.replace("    page: {}\n", "").replace("  caps: {}\n", "")
+    text = re.sub(r"^( +)# (?!Whom)", r"\1", text, flags=re.MULTILINE)
+    path = tmp_path / "graphmeter.yaml"
+    path.write_text(text, encoding="utf-8")
+    config = load(path)
+    assert "Bearer t" == config.forward.destinations[0].headers["Authorization"]
+    assert {"graph": 200, "model": 200} == config.labels.caps
+    assert "http://localhost:9999/page" == config.alerting.receivers.page.webhook
+
+
+def test_the_schema_accepts_the_example() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(yaml.safe_load(annotated_example()), json_schema())
+
+
+@pytest.mark.parametrize("text", ["slo: []", "slos: [{name: a}]", "runs: {lost_after: 30}", "version: 2"])
+def test_the_schema_refuses_what_the_loader_refuses(text: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(text), json_schema())
+
+
+def _keys(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return set(value) | {key for item in value.values() for key in _keys(item)}
+    return {key for item in value for key in _keys(item)} if isinstance(value, list) else set()

@@ -1,0 +1,109 @@
+"""Error budgets as exact fractions, and what a selector selects."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphmeter_config import Selector, Slo, slo_status
+
+
+def slo(objective: str = "99", **fields: Any) -> Slo:
+    return Slo(name="a", objective=Decimal(objective), **fields)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [("99", Fraction(1, 100)), ("99.9", Fraction(1, 1000)), ("99.95", Fraction(1, 2000)), ("50", Fraction(1, 2))],
+)
+def test_the_error_budget_is_exact(objective: str, expected: Fraction) -> None:
+    assert expected == slo(objective).error_budget
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "achieved", "remaining", "burn_rate", "met"),
+    [
+        (0, 0, None, None, None, True),
+        (100, 0, Fraction(1), Fraction(1), Fraction(0), True),
+        (199, 1, Fraction(199, 200), Fraction(1, 2), Fraction(1, 2), True),
+        (99, 1, Fraction(99, 100), Fraction(0), Fraction(1), True),
+        (98, 2, Fraction(98, 100), Fraction(-1), Fraction(2), False),
+        (0, 5, Fraction(0), Fraction(-99), Fraction(100), False),
+    ],
+)
+def test_status(
+    good: int, bad: int, achieved: Fraction | None, remaining: Fraction | None, burn_rate: Fraction | None, met: bool
+) -> None:
+    status = slo_status(slo(), good, bad)
+    assert (achieved, remaining) == (status.achieved, status.budget_remaining)
+    assert (burn_rate, met) == (status.burn_rate, status.met)
+    assert slo().status(good, bad) == status
+
+
+def test_negative_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be negative: good=-1, bad=0"):
+        slo().status(-1, 0)
+
+
+counts = st.integers(min_value=0, max_value=10**9)
+
+
+@given(counts, counts, counts)
+def test_another_bad_event_never_adds_budget(good: int, bad: int, more: int) -> None:
+    before, after = slo().status(good, bad).budget_remaining, slo().status(good, bad + more).budget_remaining
+    assert before is None or after is None or after <= before
+
+
+@given(counts, counts)
+def test_the_objective_is_met_exactly_when_budget_is_left(good: int, bad: int) -> None:
+    status = slo("99.9").status(good, bad)
+    assert status.met == (bad * 1000 <= good + bad)
+
+
+@pytest.mark.parametrize(
+    ("glob", "value", "expected"),
+    [
+        ("*", "", True),
+        ("*", "anything at all\n", True),
+        ("support", "support", True),
+        ("support", "support-eu", False),
+        ("support*", "support-eu", True),
+        ("*-eu", "support-eu", True),
+        ("v?", "v1", True),
+        ("v?", "v10", False),
+        ("a.c", "abc", False),
+        ("a[b]c", "a[b]c", True),
+        ("a|b", "b", False),
+        (["a", "b*"], "bc", True),
+        (["a", "b*"], "c", False),
+        ("Support", "support", False),
+        ("support", "", False),
+    ],
+)
+def test_globs(glob: str | list[str], value: str, expected: bool) -> None:
+    selector = Selector.model_validate({"graph": glob})
+    assert expected == selector.matches({"graph": value})
+
+
+def test_every_field_of_a_selector_has_to_match() -> None:
+    selector = Selector(graph=("support",), team=("cx", "sales"))
+    assert {"graph": ("support",), "team": ("cx", "sales")} == selector.restricting()
+    assert [True, False, False] == [
+        selector.matches({"graph": "support", "team": "sales", "service": "s"}),
+        selector.matches({"graph": "support", "team": "ops"}),
+        selector.matches({"graph": "support"}),
+    ]
+
+
+def test_a_loaded_value_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        slo().name = "b"  # type: ignore[misc]
+
+
+def test_code_may_use_the_names_with_units() -> None:
+    assert slo(window="7d") == slo(window_s=7 * 86_400)

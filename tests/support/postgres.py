@@ -50,12 +50,16 @@ class NoPostgres(Exception):
     """No server can be had; the message says how to get one."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """A running Postgres."""
 
     url: str
     """URL of a database to connect to for making others."""
+    stop: Callable[[], None] = lambda: None
+    """End a server of our own at once, sessions and all."""
+    restart: Callable[[], None] = lambda: None
+    """Start it again after `stop`."""
 
     def create(self, *, template: str = "template1") -> str:
         """A new database, as a URL."""
@@ -154,24 +158,44 @@ def start(binaries: Path) -> Iterator[Server]:
             _run(binaries, by_language, user, folder)
         except NoPostgres:  # older than 15, or built without ICU
             _run(binaries, [*initdb, "--locale=C.UTF-8", "--no-sync"], user, folder)
-        with _serving(binaries, data, user, folder) as port:
-            yield Server(f"postgresql://postgres@127.0.0.1:{port}/postgres")
+        process = _Process(binaries, data, user, folder)
+        process.start()
+        try:
+            yield Server(f"postgresql://postgres@127.0.0.1:{process.port}/postgres", process.stop, process.start)
+        finally:
+            process.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _serving(binaries: Path, data: Path, user: pwd.struct_passwd | None, folder: Path) -> Iterator[int]:
-    port = _free_port()
-    log = folder / "log"
-    settings = (f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *_SETTINGS)
-    arguments = [str(binaries / "postgres"), "-D", str(data), *(part for each in settings for part in ("-c", each))]
-    with log.open("wb") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, cwd=folder, **_as(user))
-    try:
-        _wait_until(lambda: _answers(port), process, log)
-        yield port
-    finally:
+class _Process:
+    """The server's process, which can go and come back on the same port."""
+
+    def __init__(self, binaries: Path, data: Path, user: pwd.struct_passwd | None, folder: Path) -> None:
+        self.port = _free_port()
+        settings = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *_SETTINGS)
+        self._arguments = [str(binaries / "postgres"), "-D", str(data), *(f"--{setting}" for setting in settings)]
+        self._user = user
+        self._folder = folder
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        log = self._folder / "log"
+        with log.open("ab") as output:
+            self._running = subprocess.Popen(
+                self._arguments, stdout=output, stderr=output, cwd=self._folder, **_as(self._user)
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _answers(self.port):
+            if self._running.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise NoPostgres(f"Postgres did not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        process, self._running = self._running, None
+        if process is None:
+            return
         # Fast shutdown: end sessions, write a checkpoint, exit.
         process.send_signal(signal.SIGINT)
         try:
@@ -179,14 +203,6 @@ def _serving(binaries: Path, data: Path, user: pwd.struct_passwd | None, folder:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
             process.wait(20)
-
-
-def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise NoPostgres(f"Postgres did not start: {log.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.05)
 
 
 def _answers(port: int) -> bool:

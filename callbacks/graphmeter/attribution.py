@@ -27,7 +27,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from graphmeter import guard, names
-from graphmeter.runs import Value
+from graphmeter.records import Value
 from graphmeter.settings import Settings
 
 GRAPH: Final = "graphmeter_graph"

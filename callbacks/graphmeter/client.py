@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from graphmeter import forks, guard, langgraph, names, runs
 from graphmeter.emit import Delivery, Pipeline
-from graphmeter.runs import Run
+from graphmeter.records import Run
 from graphmeter.settings import Settings
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusC
 from opentelemetry.util import types
 
 if TYPE_CHECKING:
-    from graphmeter.runs import Run
+    from graphmeter.records import Run
 
 _RUN_KEY = otel_context.create_key("graphmeter-run")
 # The key under which the API keeps the current span is private; an otherwise empty context shows it.

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Final
 
 from graphmeter import names
-from graphmeter.runs import CHAIN, Run
+from graphmeter.records import CHAIN, Run
 
 _MOST_RUNS: Final = 5000
 """A tree longer than this is cut: nobody reads it, and memory is bounded."""

@@ -21,7 +21,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own
 from opentelemetry.trace import SpanContext
 
 from graphmeter import guard, names
-from graphmeter.runs import Run, span_id_of
+from graphmeter.records import Run, span_id_of
 from graphmeter.settings import Settings
 
 if TYPE_CHECKING:

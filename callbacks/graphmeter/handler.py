@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from langchain_core.runnables.config import var_child_runnable_config
-from opentelemetry.trace import SpanContext, TraceState
+from opentelemetry.trace import SpanContext
 
-from graphmeter import attribution, client, context, guard, langgraph, models, names, runs
+from graphmeter import client, guard, langgraph, models, names, roots, runs
 from graphmeter.attribution import Attribution
 from graphmeter.langgraph import NS
-from graphmeter.runs import CHAIN, RUNS, Failure, Run, Sink, Tree
+from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
+from graphmeter.runs import RUNS
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler as _Base
@@ -90,16 +90,16 @@ class GraphMeterCallbackHandler(_Base):
             "exporter": exporter,
             "tracer_provider": tracer_provider,
         }
-        self._graph = graph
-        self._shared = said.over(settings).shared()
-        self._debug = settings.debug if debug is None else debug
-        self._sink: Sink
+        sink: Sink
         if tracer_provider is not None:
             from graphmeter.provider import ProviderSink
 
-            self._sink = ProviderSink(tracer_provider, client.finished, error_messages=settings.error_messages)
+            sink = ProviderSink(tracer_provider, client.finished, error_messages=settings.error_messages)
         else:
-            self._sink = client.pipeline(endpoint=endpoint, exporter=exporter)
+            sink = client.pipeline(endpoint=endpoint, exporter=exporter)
+        self._ground = roots.Ground(
+            sink, said.over(settings).shared(), graph, settings.debug if debug is None else debug
+        )
 
     # Graphs are copied, pickled and sent to workers with their config; locks and threads stay behind.
     def __copy__(self) -> GraphMeterCallbackHandler:
@@ -129,7 +129,7 @@ class GraphMeterCallbackHandler(_Base):
         if run_id in RUNS:  # the same run, through another handler or a merged config
             return
         said = metadata or _NO_METADATA
-        parent = _parent(parent_run_id)
+        parent = roots.parent_of(parent_run_id)
         label = name or (serialized or _NO_METADATA).get("name") or "chain"
         if parent is not None and langgraph.is_task(said, parent):
             langgraph.ensure_graph(parent)
@@ -138,9 +138,9 @@ class GraphMeterCallbackHandler(_Base):
             if kind is names.NODE:
                 langgraph.become_node(run, said)
         elif langgraph.is_graph(said, parent):
-            run = Run(names.RUN, label, run_id, parent, self._plant(run_id, parent, said, label), "")
+            run = Run(names.RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
         else:
-            tree = parent.tree if parent is not None else self._plant(run_id, None, said)
+            tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
             run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
         runs.begin(run)
 
@@ -203,13 +203,13 @@ class GraphMeterCallbackHandler(_Base):
             return
         # Providers open and close a stream with empty chunks; a tool call arrives without text.
         if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
-            run.first_ns = runs.now_ns(run)
+            run.first_ns = now_ns(run)
 
     @guard.guarded
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         run = RUNS.get(run_id)
         if run is not None and not run.first_ns and event.get("event") == "content-block-delta":
-            run.first_ns = runs.now_ns(run)
+            run.first_ns = now_ns(run)
 
     @guard.guarded
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
@@ -332,65 +332,13 @@ class GraphMeterCallbackHandler(_Base):
         if run_id in RUNS:
             return None
         said = metadata or _NO_METADATA
-        parent = _parent(parent_run_id)
+        parent = roots.parent_of(parent_run_id)
         if parent is not None:
             return Run(kind, name, run_id, parent, parent.tree, said.get(NS) or "")
-        run = Run(kind, name, run_id, None, self._plant(run_id, None, said), said.get(NS) or "")
+        run = Run(kind, name, run_id, None, roots.plant(self._ground, run_id, None, said), said.get(NS) or "")
         # A call whose graph is not measured, or has ended: LangGraph's metadata still names the node.
         run.node = str(said.get("langgraph_node") or "")
         return run
-
-    def _plant(self, run_id: UUID, parent: Run | None, metadata: Mapping[str, Any], graph: str = "") -> Tree:
-        """A tree for the root `run_id`: of a graph if `graph` names one, else of something outside of graphs."""
-        shared = attribution.read(metadata, self._shared)
-        name = metadata.get(attribution.GRAPH)
-        named = attribution.text(name, attribution.GRAPH) if name is not None else ""
-        if graph:
-            named = named or ("" if graph == langgraph.UNNAMED else graph) or self._graph
-        key = str(run_id) if graph else ""
-        if parent is not None:
-            around = parent.tree
-            return Tree(
-                key,
-                named,
-                shared,
-                around.sink,
-                around.trace_id,
-                around.outer,
-                around.flags,
-                around.state,
-                debug=around.debug,
-                unnamed=around.unnamed,
-            )
-        here, span = context.current()
-        outer: SpanContext | None = context.application_span(span).get_span_context()
-        if outer is not None and outer.is_valid:
-            trace_id, flags, state = outer.trace_id, outer.trace_flags, outer.trace_state
-        else:
-            outer = None
-            trace_id = runs.trace_id_of(run_id)
-            asked = _ask_sampler(trace_id, here)
-            flags, state = asked if asked is not None else (context.SAMPLED, TraceState())
-        return Tree(
-            key, named, shared, self._sink, trace_id, outer, flags, state, debug=self._debug, unnamed=self._graph
-        )
-
-
-# The application's sampler may be anybody's code.
-_ask_sampler = guard.guarded(context.sampling_of_application)
-
-
-def _parent(parent_run_id: UUID | None) -> Run | None:
-    """The open run that a new one belongs to, also when the application passed `callbacks=[…]` of its own in between."""
-    if parent_run_id is not None:
-        parent = RUNS.get(parent_run_id)
-        if parent is not None:
-            return parent
-    config = var_child_runnable_config.get()
-    if config is None:
-        return None
-    around = getattr(config.get("callbacks"), "parent_run_id", None)
-    return RUNS.get(around) if around is not None else None
 
 
 def _fail(run_id: UUID, error: BaseException) -> None:

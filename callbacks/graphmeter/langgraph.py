@@ -15,7 +15,7 @@ from traceback import StackSummary, walk_tb
 from typing import Any
 
 from graphmeter import names, runs
-from graphmeter.runs import CHAIN, Failure, Run
+from graphmeter.records import CHAIN, Failure, Run, Tree, anchor
 
 try:
     from langgraph import errors as _errors
@@ -99,7 +99,7 @@ def ensure_graph(chain: Run) -> None:
                 chain.name = chain.task.name
         else:
             kind = names.RUN
-            chain.tree = runs.Tree(
+            chain.tree = Tree(
                 str(chain.run_id),
                 chain.tree.graph or ("" if chain.name == UNNAMED else chain.name) or chain.tree.unnamed,
                 chain.tree.shared,
@@ -111,7 +111,7 @@ def ensure_graph(chain: Run) -> None:
                 debug=chain.tree.debug,
                 unnamed=chain.tree.unnamed,
             )
-        top = runs.anchor(chain.parent)
+        top = anchor(chain.parent)
         chain.parent_context = chain.tree.outer if top is None else top.context
         chain.context = chain.tree.sink.open(chain, kind)
         # Last: other threads read the kind without the lock.

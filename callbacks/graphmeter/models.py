@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from graphmeter import names
-from graphmeter.runs import Value
+from graphmeter.records import Value
 from graphmeter.usage import usage_of
 
 Facts = dict[str, Value | list[str]]

@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Tracer, TracerProvider
 
 from graphmeter import guard, names, spans
-from graphmeter.runs import Run, span_id_of
+from graphmeter.records import Run, span_id_of
 
 _KINDS = {names.MODEL: SpanKind.CLIENT}
 

@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from graphmeter import names
-from graphmeter.runs import Failure, Run, span_id_of
+from graphmeter.records import Failure, Run, span_id_of
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _OPERATIONS = {

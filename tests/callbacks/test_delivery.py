@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Sending:
 
         self.pipeline = Pipeline(chosen, connect, client.finished, lambda: None)
         self.handler = GraphMeterCallbackHandler(exporter=InMemorySpans())
-        self.handler._sink = self.pipeline
+        self.handler._ground = replace(self.handler._ground, sink=self.pipeline)
 
     def run(self, times: int = 1) -> None:
         graph = chain_of(("ask", asking(FakeChat())))

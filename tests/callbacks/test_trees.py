@@ -56,7 +56,7 @@ def test_identities_derive_from_the_langchain_run(spans: InMemorySpans) -> None:
     chain_of(("n", nothing)).invoke({}, config=config(spans, run_id=run_id))
     root = spans.one("run")
     assert (run_id.int >> 64) ^ (run_id.int & (1 << 64) - 1) == root.span_id
-    # The two variant bits carry two random ones: see runs.trace_id_of.
+    # The two variant bits carry two random ones: see records.trace_id_of.
     assert run_id.int ^ (1 << 62) == root.trace_id
     assert str(run_id) == root.attributes[names.RUN_ID]
 

@@ -1,0 +1,200 @@
+"""What the client knows of a run: `Run` for a LangChain run, `Tree` for what the runs of one graph share, and their ids.
+
+Mutable and slotted: they are made and filled on the hot path, and read once, in the exporter's thread.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns, time_ns
+from traceback import StackSummary
+from typing import Final, NamedTuple, Protocol
+from uuid import UUID
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
+
+from graphmeter import context, names
+
+CHAIN: Final = "chain"
+"""A runnable that is nothing of ours: router, prompt, parser, sequence, hidden run. No span; children skip over it. It
+turns into a graph when it turns out to have nodes (see `graphmeter.langgraph`)."""
+
+Value = str | bool | int | float
+"""What an attribute may hold."""
+
+
+class Failure(NamedTuple):
+    """What went wrong, without keeping the exception (and with it every frame's variables) alive."""
+
+    type: str
+    message: str
+    frames: StackSummary | None = None
+
+
+class Sink(Protocol):
+    """Where spans go: our own pipeline, or a tracer provider that the user chose."""
+
+    def open(self, run: Run, kind: str) -> SpanContext:
+        """Give `run` its identity; `kind` is what it is about to become."""
+
+    def close(self, run: Run) -> None:
+        """Take the finished `run`. Must not raise."""
+
+
+class Tree:
+    """What the runs of one graph run share. `run_id` is empty for runs outside any graph."""
+
+    __slots__ = (
+        "debug",
+        "finished",
+        "flags",
+        "graph",
+        "offset_ns",
+        "outer",
+        "run_id",
+        "shared",
+        "sink",
+        "state",
+        "steps",
+        "trace_id",
+        "unnamed",
+    )
+
+    def __init__(
+        self,
+        run_id: str,
+        graph: str,
+        shared: dict[str, Value],
+        sink: Sink,
+        trace_id: int,
+        outer: SpanContext | None,
+        flags: TraceFlags,
+        state: TraceState,
+        *,
+        debug: bool = False,
+        unnamed: str = "",
+    ) -> None:
+        self.run_id = run_id
+        self.graph = graph
+        """Empty: named after the service."""
+        self.shared = shared
+        """Attributes of every span of the run."""
+        self.sink = sink
+        self.trace_id = trace_id
+        self.outer = outer
+        """The application's span around the run."""
+        self.flags = flags
+        """The application's sampling decision, for its own spans inside ours."""
+        self.state = state
+        self.steps = 0
+        self.unnamed = unnamed
+        """What a graph inside is called that has no name of its own."""
+        self.debug = debug
+        self.finished: list[Run] = []
+        """For `graphmeter.debug`, which prints them when the root has ended."""
+        # One clock reading per tree: durations stay monotonic when the wall clock is set.
+        self.offset_ns = time_ns() - perf_counter_ns()
+
+
+class Run:
+    """One LangChain run that is or may become a span."""
+
+    __slots__ = (
+        "attempt",
+        "checkpoint_id",
+        "context",
+        "ended_ns",
+        "facts",
+        "failure",
+        "final",
+        "first_ns",
+        "held",
+        "inside",
+        "interrupted",
+        "kind",
+        "links",
+        "name",
+        "node",
+        "ns",
+        "open",
+        "outside",
+        "parent",
+        "parent_context",
+        "proxy",
+        "resumed_from",
+        "run_id",
+        "sdk_span",
+        "started_ns",
+        "status",
+        "step",
+        "task",
+        "tree",
+    )
+
+    context: SpanContext
+
+    def __init__(self, kind: str, name: str, run_id: UUID, parent: Run | None, tree: Tree, ns: str) -> None:
+        self.kind = kind
+        self.name = name
+        """Name of graph, node, model, tool or retriever."""
+        self.run_id = run_id
+        self.parent = parent
+        self.tree = tree
+        self.ns = ns
+        """LangGraph's checkpoint namespace; a change of it marks a node."""
+        self.node: str = "" if parent is None else parent.node
+        """Path of node names."""
+        self.task: Run | None = None if parent is None else parent.task
+        """The enclosing node attempt, itself for a node."""
+        self.step = 0
+        self.attempt = 1
+        self.final = True
+        self.interrupted = False
+        self.checkpoint_id = ""
+        self.resumed_from = ""
+        self.links: list[SpanContext] | None = None
+        self.facts: dict[str, Value | list[str]] | None = None
+        """Attributes of this run alone, beyond those made from the fields here."""
+        self.status = names.OK
+        self.failure: Failure | None = None
+        self.first_ns = 0
+        """When the first chunk of a streamed answer arrived."""
+        self.open: dict[UUID, Run] = {}
+        """Children that have not ended."""
+        self.held: dict[str, Run] = {}
+        """Failed attempts of nodes, by namespace, until it is known whether another attempt follows."""
+        self.parent_context: SpanContext | None = None
+        self.proxy: context.CurrentSpan | None = None
+        self.inside: Context | None = None
+        self.outside: Context | None = None
+        self.sdk_span: Span | None = None
+        self.started_ns = perf_counter_ns() + tree.offset_ns
+        self.ended_ns = 0
+
+
+def now_ns(run: Run) -> int:
+    """Now, on the clock of the tree of `run`."""
+    return perf_counter_ns() + run.tree.offset_ns
+
+
+def span_id_of(run_id: UUID) -> int:
+    """Our span id of a LangChain run: its two halves folded into one, never 0 (which is no span id)."""
+    number = run_id.int
+    return ((number >> 64) ^ (number & 0xFFFF_FFFF_FFFF_FFFF)) or 1
+
+
+def trace_id_of(run_id: UUID) -> int:
+    """Trace id of a run that no application span surrounds: the run id, with its variant bits stirred.
+
+    The two constant variant bits of a UUID are the highest of the low 64 bits, which is where ratio samplers look: kept as
+    they are, a 10 % sampler downstream would never sample, a 75 % one always. Two random bits are folded onto them.
+    """
+    number = run_id.int
+    return number ^ ((number & 3) << 62)
+
+
+def anchor(run: Run | None) -> Run | None:
+    """`run`, or its nearest ancestor that is a span."""
+    while run is not None and run.kind is CHAIN:
+        run = run.parent
+    return run

@@ -1,0 +1,92 @@
+"""Where a run belongs: below an open run, below the application's span, or at the top of a trace of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from langchain_core.runnables.config import var_child_runnable_config
+from opentelemetry.trace import SpanContext, TraceState
+
+from graphmeter import attribution, context, guard, langgraph
+from graphmeter.records import Run, Sink, Tree, Value, trace_id_of
+from graphmeter.runs import RUNS
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a handler gives to every tree that it plants."""
+
+    sink: Sink
+    shared: Mapping[str, Value]
+    """Attributes, under those that a run's metadata says."""
+    unnamed: str
+    """Name of graphs that have none."""
+    debug: bool
+
+
+def parent_of(parent_run_id: UUID | None) -> Run | None:
+    """The open run that a new one belongs to, also when the application passed `callbacks=[…]` of its own in between."""
+    if parent_run_id is not None:
+        parent = RUNS.get(parent_run_id)
+        if parent is not None:
+            return parent
+    config = var_child_runnable_config.get()
+    if config is None:
+        return None
+    around = getattr(config.get("callbacks"), "parent_run_id", None)
+    return RUNS.get(around) if around is not None else None
+
+
+def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[str, Any], graph: str = "") -> Tree:
+    """A tree for the root `run_id`: of a graph if `graph` names one, else of something outside of graphs.
+
+    `parent` is a run outside of graphs that the root is part of; they share the trace.
+    """
+    shared = attribution.read(metadata, ground.shared)
+    name = metadata.get(attribution.GRAPH)
+    named = attribution.text(name, attribution.GRAPH) if name is not None else ""
+    if graph:
+        named = named or ("" if graph == langgraph.UNNAMED else graph) or ground.unnamed
+    key = str(run_id) if graph else ""
+    if parent is not None:
+        around = parent.tree
+        return Tree(
+            key,
+            named,
+            shared,
+            around.sink,
+            around.trace_id,
+            around.outer,
+            around.flags,
+            around.state,
+            debug=around.debug,
+            unnamed=around.unnamed,
+        )
+    here, span = context.current()
+    outer: SpanContext | None = context.application_span(span).get_span_context()
+    if outer is not None and outer.is_valid:
+        trace_id, flags, state = outer.trace_id, outer.trace_flags, outer.trace_state
+    else:
+        outer = None
+        trace_id = trace_id_of(run_id)
+        asked = _ask_sampler(trace_id, here)
+        flags, state = asked if asked is not None else (context.SAMPLED, TraceState())
+    return Tree(
+        key,
+        named,
+        shared,
+        ground.sink,
+        trace_id,
+        outer,
+        flags,
+        state,
+        debug=ground.debug,
+        unnamed=ground.unnamed,
+    )
+
+
+# The application's sampler may be anybody's code.
+_ask_sampler = guard.guarded(context.sampling_of_application)

@@ -95,7 +95,17 @@ def collector(folder: Path, *arguments: str, database_url: str = "", port: int =
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"collector-{port}.log"
-    command = [sys.executable, "-m", "graphmeter_cli", "serve", "--port", str(port), "--data-dir", str(folder), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "graphmeter_cli",
+        "serve",
+        "--port",
+        str(port),
+        "--data-dir",
+        str(folder),
+        *arguments,
+    ]
     if database_url:
         command += ["--database-url", database_url]
     with log.open("ab") as output:

@@ -69,7 +69,7 @@ def recorder() -> Iterator[Recorder]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             """Quiet: the tests say what matters."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

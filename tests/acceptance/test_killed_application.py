@@ -1,0 +1,63 @@
+"""An application that dies in mid-run is seen: first as running, then as lost."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from acceptance.processes import collector, start_program, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import time
+from typing import TypedDict
+from langgraph.graph import END, START, StateGraph
+from graphmeter import meter
+
+class State(TypedDict):
+    text: str
+
+def quick(state):
+    return {"text": "on my way"}
+
+def endless(state):
+    time.sleep(600)
+
+graph = StateGraph(State)
+graph.add_node("quick", quick)
+graph.add_node("endless", endless)
+graph.add_edge(START, "quick")
+graph.add_edge("quick", "endless")
+graph.add_edge("endless", END)
+meter(graph.compile(), name="doomed", team="cx").invoke({"text": ""})
+"""
+
+
+def test_a_run_whose_process_is_killed_is_running_and_then_lost(tmp_path: Path) -> None:
+    (tmp_path / "graphmeter.yaml").write_text("version: 1\nruns:\n  lost_after: 4s\n")
+    with collector(tmp_path, "--config", str(tmp_path / "graphmeter.yaml")) as running:
+        application = start_program(tmp_path, PROGRAM, GRAPHMETER_ENDPOINT=running.url, OTEL_SERVICE_NAME="shop")
+        until("the start record", lambda: running.get("/api/runs?status=running"))
+        application.send_signal(signal.SIGKILL)
+        application.wait()
+
+        [seen] = running.get("/api/runs")
+        assert ("doomed", "cx", "running", None) == (seen["graph"], seen["team"], seen["status"], seen["ended_ns"])
+
+        until("the run to be lost", lambda: running.get("/api/runs?status=lost"))
+        lost = 'graphmeter_runs_total{environment="",graph="doomed",service="shop",status="lost",team="cx"}'
+        until("the lost run to be counted", lambda: value(running.text("/metrics"), lost) == 1.0)
+
+
+def value(exposition: str, series: str) -> float | None:
+    """Value of one series, whatever the order of its labels."""
+    name, _, labels = series.rstrip("}").partition("{")
+    wanted = set(labels.split(","))
+    for line in exposition.splitlines():
+        if line.startswith(name + "{"):
+            found, _, number = line.rpartition(" ")
+            if set(found.rstrip("}").partition("{")[2].split(",")) == wanted:
+                return float(number)
+    return None

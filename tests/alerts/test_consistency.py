@@ -1,0 +1,152 @@
+"""Rules, runbooks and the wire contract agree: names exist, labels exist, every alert has its page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+
+from graphmeter import names
+from graphmeter_alerts import ALERTS
+
+Rules = list[dict[str, Any]]
+
+OWN = {metric.name for metric in names.METRICS} | {
+    metric.name + suffix
+    for metric in names.METRICS
+    if metric.type == "histogram"
+    for suffix in ("_bucket", "_count", "_sum")
+}
+"""Every series a collector exposes."""
+OF_PROMETHEUS = {"up", "ALERTS"}
+
+
+def alerts(rules: Rules) -> Rules:
+    return [rule for rule in rules if "alert" in rule]
+
+
+def used_metrics(expr: str) -> set[str]:
+    """Metric names of an expression, as the parser prints them."""
+    text = str(promql_parser.parse(expr))
+    without_strings = re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)
+    found = set(re.findall(r"[a-z_]+:[a-zA-Z0-9_:]+|graphmeter_\w+|\bup\b|\bALERTS\b", without_strings))
+    return {name.rstrip(":") for name in found}
+
+
+def grouped_by(expr: str) -> set[str]:
+    return {label.strip() for labels in re.findall(r"\bby \(([^)]*)\)", expr) for label in labels.split(",")}
+
+
+def output_labels(rules: Rules, rule: dict[str, Any]) -> set[str]:
+    """Labels of what an expression gives; of `and` and `unless` the left side decides."""
+    left = re.split(r"\n\s*(?:and|unless)\n", rule["expr"])[0]
+    records = {other["record"]: other for other in rules if "record" in other}
+    labels = grouped_by(left)
+    for name in used_metrics(left):
+        if name in records:
+            labels |= output_labels(rules, records[name]) | set(records[name].get("labels", {}))
+        elif name == "up" and not labels:
+            labels |= {"job", "instance"}
+    return labels
+
+
+def test_every_expression_is_promql(rules: Rules) -> None:
+    for rule in rules:
+        promql_parser.parse(rule["expr"])
+
+
+def test_every_metric_is_of_the_contract_or_recorded_by_an_earlier_rule(rules: Rules) -> None:
+    known = OWN | OF_PROMETHEUS
+    for rule in rules:
+        assert used_metrics(rule["expr"]) or rule["expr"].startswith("vector("), rule["expr"]
+        assert set() == used_metrics(rule["expr"]) - known
+        known |= {rule.get("record", "")}
+
+
+def test_no_two_rules_record_the_same_series(rules: Rules) -> None:
+    recorded = [(rule["record"], tuple(rule.get("labels", {}).items())) for rule in rules if "record" in rule]
+    assert len(recorded) == len(set(recorded))
+
+
+def test_every_label_in_an_annotation_comes_out_of_the_expression(rules: Rules) -> None:
+    for rule in alerts(rules):
+        used = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+        assert set() == used - output_labels(rules, rule), rule["alert"]
+
+
+def test_grouping_labels_are_labels_of_the_metrics_they_group(rules: Rules) -> None:
+    labels = {metric.name: set(metric.labels) for metric in names.METRICS}
+    for rule in rules:
+        grouping = grouped_by(rule["expr"])
+        for name in used_metrics(rule["expr"]) & set(labels):
+            assert set() == grouping - labels[name], rule["expr"]
+
+
+def test_labels_of_alerts_never_change_while_they_fire(rules: Rules) -> None:
+    assert [] == [rule["alert"] for rule in alerts(rules) if "{{" in "".join(rule["labels"].values())]
+
+
+@pytest.mark.parametrize("kind", ["summary", "description", "runbook_url", "dashboard_url"])
+def test_every_alert_has_its_annotations(rules: Rules, kind: str) -> None:
+    assert [] == [rule["alert"] for rule in alerts(rules) if not rule["annotations"].get(kind)]
+
+
+def test_every_alert_has_its_labels(rules: Rules) -> None:
+    for rule in alerts(rules):
+        assert rule["labels"]["severity"] in ("page", "ticket", "info")
+        assert "graphmeter" == rule["labels"]["product"]
+
+
+def test_the_defaults_hold_every_alert_there_is(rules: Rules) -> None:
+    assert set(ALERTS) == {rule["alert"] for rule in alerts(rules)}
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert(runbooks: Path) -> None:
+    assert {f"{name}.md" for name in ALERTS} == {path.name for path in runbooks.iterdir()}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_a_runbook_says_what_it_means_and_what_to_do(alert: str, runbooks: Path) -> None:
+    text = (runbooks / f"{alert}.md").read_text(encoding="utf-8")
+    expected = [
+        alert,
+        "What it means",
+        "What users feel",
+        "Look",
+        "Likely causes",
+        "Now",
+        "Soon",
+        "Later",
+    ]
+    assert expected == re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_queries_of_a_runbook_parse_and_name_what_exists(alert: str, runbooks: Path, rules: Rules) -> None:
+    known = OWN | OF_PROMETHEUS | {rule["record"] for rule in rules if "record" in rule}
+    text = (runbooks / f"{alert}.md").read_text(encoding="utf-8")
+    queries = _queries(text)
+    assert queries
+    for query in queries:
+        assert set() == used_metrics(query) - known, query
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_metrics_that_a_runbook_mentions_exist(alert: str, runbooks: Path) -> None:
+    text = (runbooks / f"{alert}.md").read_text(encoding="utf-8")
+    assert set() == set(re.findall(r"\bgraphmeter_[a-z_]+", text)) - OWN
+
+
+def _queries(markdown: str) -> list[str]:
+    """PromQL of the fenced blocks; a query begins at the start of a line, and its further lines are indented."""
+    queries: list[str] = []
+    for block in re.findall(r"```promql\n(.*?)```", markdown, flags=re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith(" "):
+                queries[-1] += "\n" + line
+            elif line and not line.startswith("#"):
+                queries.append(line)
+    return queries

@@ -1,0 +1,171 @@
+"""promtool and Prometheus accept the rules, their unit tests pass, and fail for every change that matters."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from graphmeter_alerts import write
+from graphmeter_config import Budget, Config, Selector, Slo
+from support import promtool
+
+
+def check(out: Path) -> None:
+    """All that promtool has to say about a folder of generated files."""
+    rules, tests = sorted(out.glob("*.rules.yml")), sorted(out.glob("*.test.yml"))
+    checked = promtool.check_rules(*rules)
+    assert checked.ok, checked.output
+    tested = promtool.test_rules(*tests)
+    assert tested.ok, tested.output
+    assert len(tests) == tested.output.count("SUCCESS")
+
+
+def test_rules_of_the_defaults_are_accepted_and_pass_their_tests(built: Path) -> None:
+    check(built)
+
+
+def slo(name: str, objective: str, window: str, **fields: object) -> Slo:
+    return Slo.model_validate({"name": name, "objective": objective, "window": window, **fields})
+
+
+SLOS = [
+    slo("week", "95", "7d"),
+    slo("lenient", "80", "30d", min_bad_events=1),
+    slo("strict", "99.99", "90d", min_bad_events=20),
+    slo("day", "99.5", "1d", min_bad_events=2),
+    slo("hopeless", "2", "28d"),
+    slo(
+        "selected",
+        "99.9",
+        "28d",
+        select={"graph": ['support "eu" \\', "a.b|c*"], "team": "c?", "environment": "prod", "service": ["a", "b"]},
+    ),
+]
+
+
+@pytest.mark.parametrize("one", SLOS, ids=[one.name for one in SLOS])
+def test_rules_of_other_slos_are_accepted_and_pass_their_tests(one: Slo, tmp_path: Path) -> None:
+    write(Config(slos=(one,), budgets=()), tmp_path)
+    check(tmp_path)
+
+
+def test_rules_of_other_budgets_are_accepted_and_pass_their_tests(tmp_path: Path) -> None:
+    budgets = (
+        Budget.model_validate({"name": "all", "limit_usd": "0.01", "period": "day", "thresholds": ["150%"]}),
+        Budget.model_validate(
+            {
+                "name": "cx",
+                "limit_usd": "12345.67",
+                "period": "week",
+                "per_team": True,
+                "thresholds": ["33.3%", "50%", "80%", "100%", "120%"],
+            }
+        ),
+        Budget(name="selected", limit_usd=Decimal(5), match=Selector(team=("a",))),
+    )
+    write(Config(slos=(), budgets=budgets), tmp_path)
+    check(tmp_path)
+
+
+SLO = "slo-runs-availability"
+BUDGETS = "budgets"
+HEALTH = "health"
+_SLO_LABEL = '{slo="runs-availability"}'
+
+
+class Mutant(NamedTuple):
+    """A rule changed for the worse."""
+
+    id: str
+    file: str
+    old: str
+    new: str
+    case: str
+    """Part of the name of the unit test that has to notice."""
+
+
+MUTANTS = [
+    Mutant(
+        "a tier never fires",
+        SLO,
+        f"ratio_rate1h{_SLO_LABEL} > 0.144",
+        f"ratio_rate1h{_SLO_LABEL} > 1",
+        "page-fast fires",
+    ),
+    Mutant("a tier fires too early", SLO, "> 0.06\n", "> 0.006\n", "ticket-fast fires"),
+    Mutant(
+        "the short window is ignored",
+        SLO,
+        'slo:sli_error:ratio_rate6h{slo="runs-availability"} > 0.01',
+        'slo:sli_error:ratio_rate6h{slo="runs-availability"} >= 0',
+        "ticket-slow fires",
+    ),
+    Mutant("no gate for few runs", SLO, ">= 5", ">= 4", "too few"),
+    Mutant("lost runs are forgotten", SLO, "error|lost", "error", "page-slow fires"),
+    Mutant("interrupted runs count", SLO, "ok|error|lost", "ok|error|lost|interrupted", "neither good nor bad"),
+    Mutant("a longer wait", SLO, "for: 3h", "for: 5h", "ticket-slow fires"),
+    Mutant("no end", SLO, "keep_firing_for: 1h", "keep_firing_for: 9h", "ticket-slow fires"),
+    Mutant("another severity", SLO, "severity: page", "severity: ticket", "page-slow fires"),
+    Mutant("a label the expression lacks", SLO, "$labels.graph", "$labels.node", "page-slow fires"),
+    Mutant("another sentence", SLO, "Look first", "Look last", "page-slow fires"),
+    Mutant("a ratio of nothing", SLO, " > 0)", ")", "no NaN"),
+    Mutant("too slow a burn alerts", SLO, "> 0.01\n", "> 0.008\n", "too slowly"),
+    Mutant("a budget never spent", SLO, "<= 0\n", "<= -1000\n", "is spent"),
+    Mutant("a budget always spent", SLO, "<= 0\n", "<= 1\n", "is spent"),
+    Mutant("missing metrics unseen", SLO, "[1d]) > 0", "[1d]) > 1e9", "are gone"),
+    Mutant(
+        "quiet taken for missing",
+        SLO,
+        'slo:events:increase5m{slo="runs-availability"}\n        for',
+        'slo:events:increase5m{slo="runs-availability"} > 0\n        for',
+        "went quiet",
+    ),
+    Mutant(
+        "collectors added up",
+        BUDGETS,
+        "max by (budget, team) (graphmeter_budget_spent",
+        "sum by (budget, team) (graphmeter_budget_spent",
+        "80%",
+    ),
+    Mutant("a warning too late", BUDGETS, ">= 0.8", ">= 0.81", "80%"),
+    Mutant("thresholds that overlap", BUDGETS, " < 1\n", "\n", "100%"),
+    Mutant("exhausted only beyond", BUDGETS, ">= 1\n", "> 1\n", "100%"),
+    Mutant("a watchdog asleep", HEALTH, "vector(1)", "vector(1) > 1", "watchdog"),
+    Mutant("one down is all down", HEALTH, "max by (job)", "min by (job)", "one of two"),
+    Mutant("no target unseen", HEALTH, 'absent(up{job="graphmeter"}) - 1', "vector(1)", "without targets"),
+    Mutant("other jobs are ours", HEALTH, 'expr: up{job="graphmeter"} == 0', "expr: up == 0", "another job"),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.id for mutant in MUTANTS])
+def test_a_change_of_a_rule_fails_a_unit_test(mutant: Mutant, built: Path) -> None:
+    rules, tests = built / f"{mutant.file}.rules.yml", built / f"{mutant.file}.test.yml"
+    text = rules.read_text(encoding="utf-8")
+    assert mutant.old in text
+    rules.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    loaded = yaml.safe_load(tests.read_text(encoding="utf-8"))
+    loaded["tests"] = [case for case in loaded["tests"] if mutant.case in case["name"]]
+    assert 1 == len(loaded["tests"])
+    tests.write_text(yaml.safe_dump(loaded), encoding="utf-8")
+    accepted, tested = promtool.check_rules(rules), promtool.test_rules(tests)
+    # Still a rule file that promtool takes: it is the unit test that fails.
+    assert accepted.ok, accepted.output
+    assert not tested.ok
+    assert "FAILED" in tested.output
+
+
+def test_prometheus_loads_the_rules(built: Path, tmp_path: Path) -> None:
+    with promtool.running_prometheus(tmp_path, rule_files=sorted(built.glob("*.rules.yml"))) as prometheus:
+        groups = prometheus.get("rules")["groups"]
+    expected = {
+        "graphmeter-slo-runs-availability-slices",
+        "graphmeter-slo-runs-availability",
+        "graphmeter-budgets",
+        "graphmeter-health",
+    }
+    assert expected == {group["name"] for group in groups}
+    assert [] == [rule["lastError"] for group in groups for rule in group["rules"] if rule.get("lastError")]

@@ -149,15 +149,25 @@ def _version(metrics: _Metrics) -> Check:
 
 
 def _forwarding(metrics: _Metrics) -> Check:
-    waiting = {labels["destination"]: value for labels, value in metrics.get(names.COLLECTOR_OUTBOX.name, [])}
-    if not waiting:
+    """Where spans go next. A destination that has refused everything so far is a fault, a backlog alone is not."""
+    sent, failed, waiting = (
+        {labels["destination"]: int(value) for labels, value in metrics.get(metric.name, [])}
+        for metric in (names.COLLECTOR_FORWARDED, names.COLLECTOR_FORWARD_FAILED, names.COLLECTOR_OUTBOX)
+    )
+    if not sent:
         return Check(
             "forward",
             ok=True,
             found="no destination; `graphmeter serve --forward URL` sends traces on to Jaeger or others",
         )
-    said = "; ".join(f"{name}: {count(int(spans))} spans waiting" for name, spans in sorted(waiting.items()))
-    return Check("forward", ok=True, found=f"{plural(len(waiting), 'destination')}: {said}")
+    dead = [name for name in sorted(sent) if failed.get(name) and not sent[name]]
+    found = "; ".join(
+        f"{name}: {plural(sent[name], 'span')} sent, {count(waiting.get(name, 0))} waiting, "
+        f"{plural(failed.get(name, 0), 'failure')}"
+        for name in sorted(sent)
+    )
+    remedy = f"{', '.join(dead)} takes nothing: does it run, and is it the base URL of an OTLP/HTTP receiver?"
+    return Check("forward", ok=not dead, found=found, remedy=remedy if dead else "")
 
 
 async def _there_and_back(url: str) -> Check:

@@ -51,14 +51,13 @@ def _run_graph(url: str, run_id: UUID) -> None:
     class State(TypedDict):
         healthy: bool
 
-    # The client reads its settings from the environment when the first run starts.
-    os.environ["GRAPHMETER_ENDPOINT"] = url
-    os.environ["OTEL_SERVICE_NAME"] = SERVICE
+    os.environ["OTEL_SERVICE_NAME"] = SERVICE  # the client reads it when it first sends
     builder = StateGraph(State)
     builder.add_node(NODE, lambda state: {"healthy": True})
     builder.add_edge(START, NODE)
     builder.add_edge(NODE, END)
-    graph = graphmeter.meter(builder.compile(), name=GRAPH)
+    handler = graphmeter.GraphMeterCallbackHandler(endpoint=url)
+    graph = graphmeter.meter(builder.compile(), name=GRAPH, handler=handler)
     graph.invoke({"healthy": False}, {"run_id": run_id})
     if not graphmeter.flush(TIMEOUT_S) or (stats := graphmeter.stats()).failed or stats.dropped:
         raise NotSent(f"the client could not deliver its spans within {TIMEOUT_S:g} s")

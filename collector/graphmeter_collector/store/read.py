@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ from graphmeter_collector.reports import (
     SpanRow,
 )
 from graphmeter_collector.store import nodes
-from graphmeter_collector.store.engine import parse, read_engine
+from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.tables import ledger, outbox, rollup_hour, run, span, span_body, span_envelope
 
@@ -207,14 +208,16 @@ async def open_reader(database_url: str) -> AsyncIterator[SqlReader]:
     Raises:
         StartupError: the database has no schema yet, or cannot be reached.
     """
-    reader = SqlReader(parse(database_url))
+    url = parse(database_url)
+    remedy = "run `graphmeter serve` or `graphmeter migrate` on it first, or name another with --database-url"
+    if is_sqlite(url) and not os.access(sqlite_path(url), os.R_OK):
+        raise StartupError(f"cannot read the database {sqlite_path(url)}: {remedy}")
+    reader = SqlReader(url)
     try:
         try:
             await reader.rows(select(literal(1)).select_from(run).limit(1))
         except StoreUnavailable as problem:
-            raise StartupError(
-                f"{problem}; run `graphmeter serve` or `graphmeter migrate` on it first, or name another with --database-url"
-            ) from problem
+            raise StartupError(f"{problem}; {remedy}") from problem
         yield reader
     finally:
         await reader.close()

@@ -23,6 +23,7 @@ from graphmeter_config.values import duration_text
 _BURN: Final = (BURN_FAST, BURN_SLOW)
 _BAD_FOR_S: Final = 4 * HOUR
 """Longer than any alert waits."""
+_HARDLY: Final = 1e-5
 _ALL_CLEAR_S: Final = _BAD_FOR_S + 6 * HOUR + HOUR + 3 * SLICE_S
 """After the bad time: the longest short window, the longest keep_firing_for, and a few evaluations."""
 
@@ -67,14 +68,16 @@ def _per_minute(slo: Slo, ratio: Fraction) -> tuple[float, float]:
 
 
 def _rounded(ratio: Fraction) -> Fraction:
-    """Few digits, so that the text of a ratio does not depend on how a float rounds."""
-    return Fraction(f"{float(ratio):.6g}")
+    """As many digits as alerts show, so that their text does not depend on how a float rounds."""
+    return Fraction(f"{float(ratio):.4g}")
 
 
-def _firing(config: Config, slo: Slo, ratio: Fraction, alert: str) -> tuple[Firing, ...]:
-    """What a steady error ratio makes fire, once everybody has waited long enough."""
-    crossed = [tier for tier in slo_rules.burn_plan(slo).tiers if tier.crossed(ratio, ratio)]
-    return tuple(_burn(config, slo, tier, ratio) for tier in crossed if slo_rules.burn_alert(tier) == alert)
+def _firing(config: Config, slo: Slo, ratio: Fraction, alert: str, over_s: int = 0) -> tuple[Firing, ...]:
+    """What a steady error ratio makes fire once everybody has waited long enough, or still so long after its end."""
+    tiers = [tier for tier in slo_rules.burn_plan(slo).tiers if slo_rules.burn_alert(tier) == alert]
+    return tuple(
+        _burn(config, slo, tier, ratio) for tier in tiers if tier.crossed(ratio, ratio) and tier.short_s > over_s
+    )
 
 
 def _burn(config: Config, slo: Slo, tier: Tier, ratio: Fraction) -> Firing:
@@ -91,16 +94,20 @@ def _burns(config: Config, slo: Slo, tier: Tier) -> Case:
     good, bad = _per_minute(slo, ratio)
     before, after = _BAD_FOR_S // MINUTE, _ALL_CLEAR_S // MINUTE
     failed = f"{wording.percentage(ratio)} bad runs"
+    # Afterwards hardly anything runs: long windows stay as bad as they were, so it is the short one that resolves.
+    good_after = good * _HARDLY
+    over_s = tier.short_s + slo_rules.keep_firing_for_s(tier) + SLICE_S
     return Case(
         f"{tier.name} fires at {failed}, with what is slower and without what is faster; then it resolves",
         {
-            _runs(slo, names.OK): growing((good, after)),
+            _runs(slo, names.OK): growing((good, before), (good_after, after - before)),
             # Two kinds of bad: both have to count.
             _runs(slo, names.ERROR): growing((bad / 2, before), (0, after - before)),
             _runs(slo, names.LOST): growing((bad / 2, before), (0, after - before)),
         },
         (
             *(Check(_BAD_FOR_S - SLICE_S, name, _firing(config, slo, ratio, name)) for name in _BURN),
+            Check(_BAD_FOR_S + over_s, own := slo_rules.burn_alert(tier), _firing(config, slo, ratio, own, over_s)),
             *no_alert(_ALL_CLEAR_S, _BURN),
         ),
     )

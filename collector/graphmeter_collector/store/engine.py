@@ -19,6 +19,7 @@ CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
 BUSY_TIMEOUT_MS = 10_000
 
+_AIOSQLITE = "sqlite+aiosqlite"
 _WRITE = "write postgresql://user@host/name or sqlite:///path"
 _SCHEMES = {
     "sqlite": "sqlite",
@@ -69,11 +70,12 @@ async def connect(url: URL) -> asyncpg.Connection[asyncpg.Record]:
 
 
 def read_engine(url: URL) -> AsyncEngine:
-    """An engine for questions. On a file its connections cannot write, nor make a file that is not there."""
+    """An engine for questions: its connections cannot write, nor make a file that is not there."""
     if not is_sqlite(url):
-        return _postgres_engine(url)
+        return _postgres_engine(url, read_only=True)
     path = quote(str(sqlite_path(url).absolute()))
-    return _sqlite_engine(f"sqlite+aiosqlite:///file:{path}?mode=ro&uri=true")
+    # Put together, not parsed: parsing would decode the path.
+    return _sqlite_engine(URL.create(_AIOSQLITE, database=f"file:{path}", query={"mode": "ro", "uri": "true"}))
 
 
 def schema_engine(url: URL) -> AsyncEngine:
@@ -81,19 +83,25 @@ def schema_engine(url: URL) -> AsyncEngine:
     if not is_sqlite(url):
         return _postgres_engine(url)
     sqlite_path(url).parent.mkdir(parents=True, exist_ok=True)
-    engine = _sqlite_engine(f"sqlite+aiosqlite:///{sqlite_path(url)}")
+    engine = _sqlite_engine(URL.create(_AIOSQLITE, database=str(sqlite_path(url))))
     # Python's driver begins no transaction for CREATE TABLE by itself, and half a migration must not stay.
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
 
 
-def _postgres_engine(url: URL) -> AsyncEngine:
+def _postgres_engine(url: URL, *, read_only: bool = False) -> AsyncEngine:
+    async def connected() -> asyncpg.Connection[asyncpg.Record]:
+        connection = await connect(url)
+        if read_only:
+            await connection.execute("SET default_transaction_read_only = on")
+        return connection
+
     return create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: connect(url), pool_size=POOL_SIZE, pool_pre_ping=True
+        "postgresql+asyncpg://", async_creator=connected, pool_size=POOL_SIZE, pool_pre_ping=True
     )
 
 
-def _sqlite_engine(url: str) -> AsyncEngine:
+def _sqlite_engine(url: URL) -> AsyncEngine:
     engine = create_async_engine(url, connect_args={"isolation_level": None})
     event.listen(engine.sync_engine, "connect", _wait_for_the_writer)
     return engine

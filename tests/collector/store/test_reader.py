@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from collector.store.dump import fresh, opened
 from graphmeter import names
-from graphmeter_collector.errors import BadRequest, StartupError
+from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailable
 from graphmeter_collector.records import Cost, SpanRecord
 from graphmeter_collector.reports import COST_DIMENSIONS, NodeRow, Reader, RunCount, RunFilter
-from graphmeter_collector.store import Store, histogram
+from graphmeter_collector.store import Store, histogram, tables
 from graphmeter_collector.store.read import open_reader
 from support.records import SECOND, T0_NS, call, priced, record, span_id, trace, whole_run
 
@@ -394,6 +395,9 @@ async def test_a_reader_needs_no_writer_lock_and_cannot_write(store: Store, data
     async with open_reader(database_url) as reader:
         seen: Reader = reader
         assert 1 == len(await seen.runs(RunFilter()))
+        with pytest.raises(StoreUnavailable, match=r"read.?only"):
+            await reader.rows(delete(tables.run))  # type: ignore[arg-type]  # what it must refuse
+    assert 1 == len(await store.reader.runs(RunFilter()))
 
 
 async def test_a_reader_on_nothing_says_how_to_get_something(empty_database_url: str) -> None:

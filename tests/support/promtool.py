@@ -1,4 +1,8 @@
-"""The real promtool, amtool and Prometheus: found on PATH or in .tools, else the test fails and says how to get them."""
+"""The real promtool, amtool and Prometheus: found on PATH or in .tools.
+
+Where one cannot be had (no Debian packages, no installation) a test that needs it is skipped with a visible reason; in CI
+it fails.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 _TOOLS = Path(__file__).resolve().parents[2] / ".tools" / "usr" / "bin"
 _TIMEOUT_S = 120
@@ -38,14 +44,17 @@ def find(tool: str) -> str:
     """Path of promtool, amtool, prometheus or prometheus-alertmanager.
 
     Raises:
-        ToolMissing: it is neither on PATH nor in .tools.
+        ToolMissing: it is neither on PATH nor in .tools, and this is CI; elsewhere the test is skipped.
     """
     path = shutil.which(tool, path=os.pathsep.join((os.environ.get("PATH", os.defpath), str(_TOOLS))))
     if path is None:
-        raise ToolMissing(
+        reason = (
             f"{tool} is not installed: run `make tools`, or `apt-get install prometheus prometheus-alertmanager`, "
             "or put the release binaries of Prometheus and Alertmanager on PATH"
         )
+        if os.environ.get("CI"):
+            raise ToolMissing(reason)
+        pytest.skip(reason)
     return path
 
 

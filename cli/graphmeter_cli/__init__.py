@@ -25,9 +25,19 @@ def main() -> None:
 
         graphmeter(prog_name="graphmeter")
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.startswith("graphmeter"):
+        module = _module(missing)
+        if not module or module.startswith("graphmeter"):
             raise  # a broken install, not a missing extra
-        sys.exit(_how_to_install(missing.name, sys.argv[1:]))
+        sys.exit(_how_to_install(module, sys.argv[1:]))
+
+
+def _module(missing: BaseException | None) -> str:
+    """The module that was not found, also where a package of ours has said so in words of its own."""
+    while isinstance(missing, ModuleNotFoundError):
+        if missing.name:
+            return missing.name
+        missing = missing.__cause__
+    return ""
 
 
 def _how_to_install(module: str, arguments: list[str]) -> str:

@@ -43,7 +43,7 @@ def section(name: str) -> str:
     return rest.partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("path", commands(), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
 def test_every_command_has_help_with_examples(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(graphmeter, [*path, "--help"])
 
@@ -55,7 +55,7 @@ def test_every_command_has_help_with_examples(path: tuple[str, ...]) -> None:
     )
 
 
-@pytest.mark.parametrize("path", commands(), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
 def test_every_option_has_help_and_is_documented(path: tuple[str, ...]) -> None:
     documented = section(path[0])
 

@@ -1,6 +1,6 @@
 """Values as people type them on the command line: money, durations, moments, months, and where to read from.
 
-Each type turns text into the integers of `reports` (nano-USD, ns) or fails with one sentence (exit code 2).
+Each function turns text into the integers of `reports` (nano-USD, ns) or fails with one sentence (exit code 2).
 """
 
 from __future__ import annotations
@@ -19,82 +19,61 @@ from click.core import ParameterSource
 
 from graphmeter import names
 from graphmeter_cli.units import NS_PER_S
+from graphmeter_collector.reports import COST_DIMENSIONS
 from graphmeter_config.values import duration_ms
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class Usd(click.ParamType[int]):
+def usd(text: str) -> int:
     """`0.05` or `$0.05` → nano-USD."""
-
-    name = "usd"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            amount = Decimal(str(value).removeprefix("$"))
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or amount < 0:
-            self.fail(f"{value!r} is not an amount in USD: write 0.05", param, ctx)
-        return int(amount * names.NANO_PER_USD)
+    try:
+        amount = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise click.BadParameter(f"{text!r} is not an amount in USD: write 0.05")
+    return int(amount * names.NANO_PER_USD)
 
 
-class Duration(click.ParamType[int]):
-    """`2s`, `500ms`, `24h`, `30d` → ns."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        parsed = _duration_ns(str(value))
-        if parsed is None:
-            self.fail(f"{value!r} is not a duration: write 500ms, 2s, 15m, 24h or 30d", param, ctx)
-        return parsed
-
-
-class Since(click.ParamType[int]):
-    """`24h` (ago), `2026-11-01` or `2026-11-01T12:00` (UTC unless it names an offset) → ns since the epoch."""
-
-    name = "since"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        ago = _duration_ns(str(value))
-        if ago is not None:
-            return max(time.time_ns() - ago, 0)
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is neither a duration nor a date: write 24h, 7d or 2026-11-01", param, ctx)
-        return max(_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC)), 0)
-
-
-class Month(click.ParamType[tuple[int, int]]):
-    """`2026-11` → that month in UTC as [since, until) in ns."""
-
-    name = "month"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            first = datetime.strptime(str(value), "%Y-%m").replace(tzinfo=UTC)
-            following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
-        except ValueError:
-            self.fail(f"{value!r} is not a month: write 2026-11", param, ctx)
-        return max(_ns(first), 0), max(_ns(following), 0)
-
-
-def _duration_ns(text: str) -> int | None:
-    """As graphmeter.yaml writes durations; None for anything else."""
+def duration(text: str) -> int:
+    """`500ms`, `2s`, `24h`, `30d`, as graphmeter.yaml writes durations → ns."""
     try:
         return duration_ms(text.strip()) * 1_000_000
     except ValueError:
-        return None
+        raise click.BadParameter(f"{text!r} is not a duration: write 500ms, 2s, 15m, 24h or 30d") from None
+
+
+def since(text: str) -> int:
+    """`24h` (ago), `2026-11-01` or `2026-11-01T12:00` (UTC unless it names an offset) → ns since the epoch."""
+    try:
+        return max(time.time_ns() - duration(text), 0)
+    except click.BadParameter:
+        pass  # a date, then
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a duration nor a date: write 24h, 7d or 2026-11-01") from None
+    return max(_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC)), 0)
+
+
+def month(text: str) -> tuple[int, int]:
+    """`2026-11` → that month in UTC as [since, until) in ns."""
+    try:
+        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+        following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a month: write 2026-11") from None
+    return max(_ns(first), 0), max(_ns(following), 0)
+
+
+def dimensions(text: str) -> tuple[str, ...]:
+    """`graph,node` → ("graph", "node"), each one of `COST_DIMENSIONS`."""
+    wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for dimension in wanted:
+        if dimension not in COST_DIMENSIONS:
+            raise click.BadParameter(f"cannot group by {dimension!r}: choose of {', '.join(COST_DIMENSIONS)}")
+    return wanted
 
 
 def _ns(moment: datetime) -> int:

@@ -41,15 +41,14 @@ _MARKS = {
 }
 """Mark of a status, and the one for terminals without Unicode."""
 
-_NARROWEST = 140
-"""Columns that tables are laid out for at least: on a narrower terminal lines wrap, but no number loses its digits."""
-_PIPED_WIDTH = 200
-"""Columns when the output is no terminal: a table in a file or a pipe is not cut to an imagined screen."""
+_NARROWEST = 200
+"""Columns that tables are laid out for at least: on a narrower terminal, in a file or a pipe, long lines wrap or run on, but
+no number loses its digits and no id is torn apart."""
 
 
 def console() -> Console:
-    """A console on stdout as it is now; wide when nobody watches."""
-    columns = shutil.get_terminal_size((_PIPED_WIDTH, 0)).columns if sys.stdout.isatty() else _PIPED_WIDTH
+    """A console on stdout as it is now."""
+    columns = shutil.get_terminal_size().columns
     return Console(file=sys.stdout, width=max(columns, _NARROWEST), highlight=False)
 
 

@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import click
 
-from graphmeter_cli import reading, render
-from graphmeter_cli.options import Month, Since, Source, reads_reports
+from graphmeter_cli import options, reading, render
+from graphmeter_cli.options import Source, reads_reports
 from graphmeter_collector.reports import COST_DIMENSIONS
 
 _DEFAULT_SINCE = "30d"
 
 
-class Dimensions(click.ParamType[tuple[str, ...]]):
-    """`graph,node` → ("graph", "node"), each one of `COST_DIMENSIONS`."""
-
-    name = "dimensions"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        wanted = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
-        for dimension in wanted:
-            if dimension not in COST_DIMENSIONS:
-                self.fail(f"cannot group by {dimension!r}: choose of {', '.join(COST_DIMENSIONS)}", param, ctx)
-        return wanted
-
-
 @click.command("cost", short_help="Show spend by team, model, graph, node …")
 @click.option(
     "--by",
-    type=Dimensions(),
+    type=options.dimensions,
     default="team",
     show_default=True,
     metavar="DIMENSIONS",
     help=f"Group by one or more, with commas: {', '.join(COST_DIMENSIONS)}.",
 )
 @click.option(
-    "--since", type=Since(), metavar="WHEN", help=f"Since: 24h (ago), 2026-11-01. UTC.  [default: {_DEFAULT_SINCE}]"
+    "--since",
+    type=options.since,
+    metavar="WHEN",
+    help=f"Since: 24h (ago), 2026-11-01. UTC.  [default: {_DEFAULT_SINCE}]",
 )
-@click.option("--month", type=Month(), metavar="YYYY-MM", help="One calendar month (UTC) instead of --since: 2026-11.")
+@click.option(
+    "--month", type=options.month, metavar="YYYY-MM", help="One calendar month (UTC) instead of --since: 2026-11."
+)
 @reads_reports
 def command(
     *, by: tuple[str, ...], since: int | None, month: tuple[int, int] | None, source: Source, as_json: bool
@@ -62,7 +51,7 @@ def command(
     if month is not None:
         start, end = month
     else:
-        start = since if since is not None else Since().convert(_DEFAULT_SINCE, None, None)
+        start = options.since(_DEFAULT_SINCE) if since is None else since
         end = time.time_ns()
     rows = reading.ask(source, lambda reader: reader.cost(by, start, end))
     if as_json:

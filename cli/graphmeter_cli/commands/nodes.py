@@ -6,8 +6,8 @@ import time
 
 import click
 
-from graphmeter_cli import reading, render
-from graphmeter_cli.options import Since, Source, reads_reports
+from graphmeter_cli import options, reading, render
+from graphmeter_cli.options import Source, reads_reports
 
 
 @click.command("nodes", short_help="Show latency, errors and spend per node.")
@@ -15,7 +15,7 @@ from graphmeter_cli.options import Since, Source, reads_reports
 @click.option("--team", default="", help="Only work done for this team.")
 @click.option(
     "--since",
-    type=Since(),
+    type=options.since,
     default="24h",
     show_default=True,
     metavar="WHEN",

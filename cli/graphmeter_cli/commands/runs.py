@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from graphmeter import names
-from graphmeter_cli import reading, render
-from graphmeter_cli.options import Duration, Since, Source, Usd, reads_reports
+from graphmeter_cli import options, reading, render
+from graphmeter_cli.options import Source, reads_reports
 from graphmeter_collector.reports import RunFilter
 
 
@@ -14,9 +14,14 @@ from graphmeter_collector.reports import RunFilter
 @click.option("--graph", default="", help="Only runs of this graph.")
 @click.option("--status", type=click.Choice(names.RUN_STATUSES), help="Only runs with this status.")
 @click.option("--team", default="", help="Only runs of this team.")
-@click.option("--min-cost", type=Usd(), default=0, metavar="USD", help="Only runs that cost at least this much: 0.05.")
-@click.option("--min-duration", type=Duration(), default=0, metavar="DURATION", help="Only runs this long: 2s, 5m.")
-@click.option("--since", type=Since(), default=0, metavar="WHEN", help="Started since: 24h (ago), 2026-11-01. UTC.")
+@click.option("--min-cost", type=options.usd, metavar="USD", help="Only runs that cost at least this much: 0.05.")
+@click.option("--min-duration", type=options.duration, metavar="DURATION", help="Only runs this long: 2s, 5m.")
+@click.option(
+    "--since",
+    type=options.since,
+    metavar="WHEN",
+    help="Started since: 24h (ago), 2026-11-01. UTC.",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Newest runs to list.")
 @reads_reports
 def command(
@@ -24,9 +29,9 @@ def command(
     graph: str,
     status: str | None,
     team: str,
-    min_cost: int,
-    min_duration: int,
-    since: int,
+    min_cost: int | None,
+    min_duration: int | None,
+    since: int | None,
     limit: int,
     source: Source,
     as_json: bool,
@@ -43,9 +48,9 @@ def command(
         graph=graph,
         status=status or "",
         team=team,
-        min_cost_nano=min_cost,
-        min_duration_ns=min_duration,
-        since_ns=since,
+        min_cost_nano=min_cost or 0,
+        min_duration_ns=min_duration or 0,
+        since_ns=since or 0,
         limit=limit,
     )
     rows = reading.ask(source, lambda reader: reader.runs(where))

@@ -77,8 +77,9 @@ class _Family:
 class Metrics:
     """Counters, histograms and gauges of `families`, safe to move from any thread.
 
-    Labels are given in the order of `Metric.labels`. A wrong number of them is a ValueError, an unknown metric a
-    KeyError: both are faults of the caller, not of the data.
+    Labels are given in the order of `Metric.labels`. A wrong number of them is a ValueError, and so is a counter that
+    would go down (`increase()` would take it for a restart and count all of it again); an unknown metric is a KeyError.
+    All are faults of the caller, not of the data.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class Metrics:
 
     def inc(self, metric: Metric, *labels: str, by: float = 1.0, trace_id: str = "") -> None:
         """Add to a counter. `trace_id` (hex) becomes its exemplar."""
+        if not by >= 0:
+            raise ValueError(f"{metric.name} cannot go down: {by}")
         with self._lock:
             family = self._families[metric.name]
             child = family.by_given.get(labels) or self._child(family, labels)
@@ -116,7 +119,7 @@ class Metrics:
         """Set a gauge."""
         with self._lock:
             family = self._families[metric.name]
-            child = family.by_given.get(labels) or self._child(family, labels)
+            child = family.by_given.get(labels) or self._child(family, labels, count_overflow=False)
             child.value = value
 
     def replace(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
@@ -126,7 +129,8 @@ class Metrics:
             family.by_given.clear()
             family.by_shown.clear()
             for labels, value in values.items():
-                self._child(family, labels).value += value
+                # Read again every few seconds, a gauge is no event that could be lost in `other`.
+                self._child(family, labels, count_overflow=False).value += value
 
     def declare(self, metric: Metric, *labels: str) -> None:
         """Make a counter or histogram child known, so that it is exposed at 0 before its first event."""
@@ -146,7 +150,11 @@ class Metrics:
 
     def render(self, accept_header: str) -> tuple[bytes, str]:
         """The exposition and its content type: OpenMetrics (with exemplars) or Prometheus text, as asked for."""
-        encode, content_type = choose_encoder(accept_header)
+        try:
+            encode, content_type = choose_encoder(accept_header)
+        except (TypeError, ValueError):  # the library compares versions that are none
+            accept_header = ""
+            encode, content_type = choose_encoder(accept_header)
         return encode(_Snapshot(self._collect(scrape=_is_scrape(accept_header)))), content_type
 
     def _child(self, family: _Family, given: _Labels, *, count_overflow: bool = True) -> _Child:

@@ -27,9 +27,10 @@ _EXCEPTION_TYPE: Final = {"exception.type": label}
 
 
 class Window(NamedTuple):
-    """Starts that are accepted, ns since the epoch, both ends included.
+    """Times that are accepted, ns since the epoch, both ends included: no start before it, no end after it.
 
-    Bounded so that a span lies in a partition that still exists: only then can a second delivery be seen as such.
+    Bounded so that a span lies in a partition that still exists: only then can a second delivery be seen as such. And a
+    span is sent when it has ended: one end in a far future would outweigh every real duration in the sums.
     """
 
     oldest_ns: int
@@ -103,8 +104,8 @@ def _fault(span: Span, window: Window) -> Rejection | None:
         return _reject("ends_before_start", span, f"ends {start - end} ns before it starts: check the sender's clock")
     if start < window.oldest_ns:
         return _reject("too_old", span, "started before the retention of spans: it would be deleted at once")
-    if start > window.newest_ns:
-        return _reject("in_the_future", span, "starts more than a day from now: check the sender's clock")
+    if end > window.newest_ns:
+        return _reject("in_the_future", span, "ends more than a day from now: check the sender's clock")
     return None
 
 
@@ -144,9 +145,8 @@ def _envelope(resource_spans: ResourceSpans, scope_spans: ScopeSpans) -> Envelop
 
 def envelope(resource: Resource, scope: InstrumentationScope, resource_schema: str, scope_schema: str) -> Envelope:
     """Resource and scope as bytes, named by their content."""
-    repairs: Repairs = (
-        Counter()
-    )  # a schema URL is passed on, never shown or grouped by: cutting one is not worth a metric
+    # A schema URL is passed on, never shown or grouped by: cutting one is not worth a metric.
+    repairs: Repairs = Counter()
     parts = (
         resource.SerializeToString(deterministic=True),
         scope.SerializeToString(deterministic=True),

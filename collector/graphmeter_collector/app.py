@@ -74,7 +74,7 @@ class Collector:
             self.metrics,
             observers=(self.counts.count, self._ring),
             destinations=[each.name for each in self.destinations],
-            retention_days=settings.span_retention_days,
+            retention_days=config.retention.spans_days,
             max_queue_spans=settings.max_queue_spans,
             max_queue_bytes=settings.max_queue_bytes,
         )

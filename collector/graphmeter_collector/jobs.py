@@ -24,11 +24,13 @@ from graphmeter_config import Config
 _log = structlog.stdlib.get_logger(__name__)
 
 GAUGES_EVERY_S: Final = 10.0
+RETENTION_EVERY_S: Final = 3600.0
 SWEEP_AT_MOST_EVERY_S: Final = 30.0
 SWEEP_AT_LEAST_EVERY_S: Final = 0.5
 FORWARD_TURN_S: Final = 60.0
 """How long a collector forwards before it asks for the lock again: a lock whose session died is noticed by then."""
 _NS = 1_000_000_000
+DAY_NS = 86_400 * _NS
 _NANO = float(names.NANO_PER_USD)
 
 
@@ -46,6 +48,7 @@ class Jobs:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every(self._sweep_interval_s, "sweep", self.sweep))
             group.create_task(self._every(lambda: GAUGES_EVERY_S, "gauges", self.refresh_gauges))
+            group.create_task(self._every(lambda: RETENTION_EVERY_S, "retention", self.retain))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", self._forwarding(name, forwarder)))
 
@@ -58,6 +61,17 @@ class Jobs:
         if lost:
             self._counts.lost(lost)
             _log.warning("runs_lost", runs=len(lost), first=lost[0].run_id)
+
+    async def retain(self) -> None:
+        """Delete what is older than the configuration keeps."""
+        async with self._store.job_lock("retention") as ours:
+            if not ours:
+                return
+            kept, today = self._config().retention, time.time_ns() // DAY_NS
+            # A day longer than is accepted, so that whatever is accepted can still be seen as a duplicate.
+            gone = await self._store.retain(today - kept.spans_days - 1, today - kept.bodies_days)
+        if any(gone.values()):
+            _log.info("retention_applied", **gone)
 
     async def refresh_gauges(self) -> None:
         """Read from the database what no counter can know."""

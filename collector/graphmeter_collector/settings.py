@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 MIB = 1024 * 1024
@@ -26,7 +26,9 @@ def default_data_dir() -> Path:
 
 def default_database_url(data_dir: Path) -> str:
     """The SQLAlchemy URL of the embedded database in `data_dir`."""
-    return f"sqlite:///{data_dir.expanduser().resolve() / 'graphmeter.db'}"
+    path = data_dir.expanduser().resolve() / "graphmeter.db"
+    # Not an f-string: a path may hold characters that mean something in a URL.
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 class Settings(BaseSettings):
@@ -60,8 +62,6 @@ class Settings(BaseSettings):
     """Spans that may wait for a commit before senders are told to come back later."""
     max_queue_bytes: int = Field(128 * MIB, gt=0)
     """Bytes of spans that may wait for a commit."""
-    span_retention_days: int = Field(30, gt=0)
-    """Spans that started earlier than this (and a day) are refused."""
     drain_timeout_s: float = Field(20.0, gt=0)
     """How long a stopping collector finishes what it has accepted."""
 

@@ -57,8 +57,8 @@ forward:
   #     Authorization: Bearer ${JAEGER_TOKEN}
 
 retention:
-  spans: 30d                  # facts of spans; older ones are refused
-  bodies: 7d                  # the spans themselves, for trace views and forwarding
+  spans: 30d                  # facts of spans; older ones are refused. Runs, ledger and rollups are kept
+  bodies: 7d                  # the spans themselves, until they are forwarded
 
 # Distinct values a metric label may take before further ones are counted as "other"; built-in caps otherwise.
 labels:

@@ -33,13 +33,29 @@ class Runs(Section):
     """
 
 
-class Retention(Section):
-    """How long things are kept."""
+def _whole_days(value: float) -> float:
+    if value < DAY or value % DAY:
+        raise wrong("not a whole number of days", "write 7d or 30d")
+    return value
 
-    spans_s: Seconds = Field(30 * DAY, alias="spans")
+
+class Retention(Section):
+    """How long things are kept; runs, ledger and rollups outlive them."""
+
+    spans_s: Annotated[Seconds, AfterValidator(_whole_days)] = Field(30 * DAY, alias="spans")
     """Facts of spans. Spans that started earlier are refused."""
-    bodies_s: Seconds = Field(7 * DAY, alias="bodies")
-    """The spans' own bytes, which trace views and forwarding read."""
+    bodies_s: Annotated[Seconds, AfterValidator(_whole_days)] = Field(7 * DAY, alias="bodies")
+    """The spans' own bytes, which forwarding reads."""
+
+    @property
+    def spans_days(self) -> int:
+        """Days that facts of spans are kept."""
+        return round(self.spans_s / DAY)
+
+    @property
+    def bodies_days(self) -> int:
+        """Days that the spans' own bytes are kept, never longer than their facts."""
+        return min(round(self.bodies_s / DAY), self.spans_days)
 
 
 def _caps(value: dict[str, int]) -> dict[str, int]:

@@ -38,6 +38,14 @@ class Store(Protocol):
         """Running runs by (service, environment, graph, team)."""
         ...
 
+    async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
+        """Delete spans and span bodies of earlier days (days since the epoch); runs, ledger and rollups stay.
+
+        Returns what went, by table: rows on SQLite, whole days on Postgres; for `outbox` rows on both (their spans can no
+        longer be forwarded).
+        """
+        ...
+
     def job_lock(self, name: str) -> AbstractAsyncContextManager[bool]:
         """True for at most one collector at a time; the others get False at once."""
         ...

@@ -117,6 +117,21 @@ class PostgresStore:
         async with self._aside() as run:
             return [LostRun(*row) for row in await run(lambda connection: connection.fetch(statement, *values))]
 
+    async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
+        async with self._aside() as run:
+            dropped = {
+                "span": await run(lambda connection: partitions.drop_before(connection, "span", spans_from_day)),
+                "span_body": await run(
+                    lambda connection: partitions.drop_before(connection, "span_body", bodies_from_day)
+                ),
+            }
+            statement = "WITH gone AS (DELETE FROM outbox WHERE day < $1 RETURNING 1) SELECT count(*) FROM gone"
+            unsent = await run(lambda connection: connection.fetchval(statement, bodies_from_day))
+        for days in dropped.values():
+            # Made again should such a day still turn up.
+            self._days -= days
+        return {**{table: len(days) for table, days in dropped.items()}, "outbox": int(unsent)}
+
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_in_progress()
 

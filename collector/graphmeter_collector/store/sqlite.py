@@ -26,6 +26,8 @@ from graphmeter_collector.store.read import SqlReader
 
 WRITER = 0
 """There is one writer, so one slot."""
+DELETED_AT_ONCE = 2_000
+"""Rows per transaction of retention: some 10 ms, which is how long a write may have to wait for it."""
 
 _Answer = TypeVar("_Answer")
 _D = sql.SQLITE
@@ -115,6 +117,24 @@ class SqliteStore:
         values = (names.LOST, names.RUNNING, silent_since_ns)
         rows = await self._transaction(lambda db: db.execute(statement, values).fetchall())
         return [LostRun(*row) for row in rows]
+
+    async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
+        return {
+            "span": await self._delete_before("span", "start_ns", spans_from_day * facts.DAY_NS),
+            "span_body": await self._delete_before("span_body", "day", bodies_from_day),
+            "outbox": await self._delete_before("outbox", "day", bodies_from_day),
+        }
+
+    async def _delete_before(self, table: str, column: str, limit: int) -> int:
+        """Delete in chunks, so that no write waits long."""
+        statement = (
+            f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 - names of our own tables
+            f"(SELECT rowid FROM {table} WHERE {column} < ? LIMIT {DELETED_AT_ONCE})"
+        )
+        deleted = 0
+        while gone := await self._transaction(lambda db: db.execute(statement, (limit,)).rowcount):
+            deleted += gone
+        return deleted
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_in_progress()

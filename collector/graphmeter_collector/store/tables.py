@@ -80,6 +80,7 @@ span_body = Table(
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("envelope_id", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Index(None, "day", postgresql_using="brin"),
 )
 
 # OTLP resource and scope shared by many spans, addressed by content.
@@ -119,6 +120,7 @@ run = Table(
         "cost_nano",
     ),
     *_big("unpriced_calls"),
+    Index(None, "run_id"),
     Index(None, "started_ns"),
     Index(None, "graph", "started_ns"),
     Index(None, "status", "last_seen_ns"),

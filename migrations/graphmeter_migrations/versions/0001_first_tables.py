@@ -84,6 +84,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("trace_id", "span_id", "day", name="pk_span_body"),
         **BY_DAY,
     )
+    op.create_index("ix_span_body_day", "span_body", ["day"], postgresql_using="brin")
     op.create_table(
         "span_envelope",
         *_id("envelope_id", "resource", "scope"),
@@ -107,6 +108,7 @@ def upgrade() -> None:
         *_big("input_tokens", "output_tokens", "cost_nano", "unpriced_calls"),
         sa.PrimaryKeyConstraint("trace_id", "run_id", name="pk_run"),
     )
+    op.create_index("ix_run_run_id", "run", ["run_id"])
     op.create_index("ix_run_started_ns", "run", ["started_ns"])
     op.create_index("ix_run_graph_started_ns", "run", ["graph", "started_ns"])
     op.create_index("ix_run_status_last_seen_ns", "run", ["status", "last_seen_ns"])

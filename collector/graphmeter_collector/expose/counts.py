@@ -1,9 +1,15 @@
 """What a commit stored, counted: WriteResult in, Prometheus counters and histograms out.
 
 Called after the commit and only with spans that were new in it, so a span is counted at most once over all collectors.
+As in the database, of other instrumentations' spans only model calls count: they have no run whose nodes, tools and
+errors could be reported.
 
-A run counts as started when its start record is stored, and, should that never come (an older client, a lost request),
-not at all: each span is counted by itself, and a root that guessed would count twice whenever the start record is late.
+A run counts as started when its start record is stored, whether its root was there before or not; should the record
+never come (an older client, a lost request), not at all. Each span is counted by itself, and a root that guessed would
+count twice whenever the start record is late. So `runs_started_total` may miss runs, and never counts one twice.
+
+A run given up as lost that ends after all is in `runs_total` under both statuses, for counters cannot go back; the
+database has its one true status.
 """
 
 from __future__ import annotations
@@ -40,14 +46,13 @@ class Counts:
         """Count what one transaction stored."""
         for record in result.new:
             count = _BY_KIND.get(record.kind)
-            if count is not None:
+            if count is not None and (record.run_id or record.kind == names.MODEL):
                 count(self, record)
         for totals in result.finished:
             self._run(totals)
 
     def precreate(self, series: Sequence[Series]) -> None:
         """Make known combinations visible at 0, so that their first event of this process is an increase."""
-        declare = self._metrics.declare
         for known in series:
             base = (known.service, known.environment, known.graph, known.team)
             call = (*base, known.node, known.provider, known.model)
@@ -59,13 +64,15 @@ class Counts:
                 case names.MODEL:
                     self._declare_call(call)
                 case names.TOOL:
-                    for status in (names.OK, names.ERROR):
-                        declare(names.TOOL_CALLS, *base, known.node, known.model, status)
+                    self._declare_tool(base, known.node, known.model)
 
     def lost(self, runs: Iterable[LostRun]) -> None:
         """Count runs that the sweep gave up on."""
         for run in runs:
-            self._metrics.inc(names.RUNS, run.service, run.environment, run.graph, run.team, names.LOST)
+            base = (run.service, run.environment, run.graph, run.team)
+            # The run may have started at a collector that is no more.
+            self._declare_run(base)
+            self._metrics.inc(names.RUNS, *base, names.LOST)
 
     def _start(self, record: SpanRecord) -> None:
         base = _base(record)
@@ -80,8 +87,7 @@ class Counts:
         metrics.observe(names.RUN_DURATION, *base, value=record.duration_ns / _S, trace_id=trace)
         metrics.observe(names.RUN_COST, *base, value=totals.cost_nano / _NANO, trace_id=trace)
         metrics.observe(names.RUN_STEPS, *base, value=totals.steps)
-        if record.status == names.ERROR:
-            metrics.inc(names.ERRORS, *base, "", record.error_type)
+        self._error(base, record)
 
     def _node(self, record: SpanRecord) -> None:
         metrics, base, status = self._metrics, _base(record), record.status
@@ -97,6 +103,7 @@ class Counts:
 
     def _tool(self, record: SpanRecord) -> None:
         base = _base(record)
+        self._declare_tool(base, record.node, record.tool)
         self._metrics.inc(names.TOOL_CALLS, *base, record.node, record.tool, record.status)
         self._error(base, record)
 
@@ -142,7 +149,7 @@ class Counts:
         if self._first(names.RUN, *base):
             for status in _RUN_ENDS:
                 self._metrics.declare(names.RUNS, *base, status)
-            for family in (names.RUNS_STARTED, names.RUN_DURATION, names.RUN_COST):
+            for family in (names.RUNS_STARTED, names.RUN_DURATION, names.RUN_COST, names.RUN_STEPS):
                 self._metrics.declare(family, *base)
 
     def _declare_node(self, base: tuple[str, ...], node: str) -> None:
@@ -158,6 +165,11 @@ class Counts:
                 self._metrics.declare(names.LLM_CALLS, *call, status)
             for family in (names.COST, names.LLM_DURATION):
                 self._metrics.declare(family, *call)
+
+    def _declare_tool(self, base: tuple[str, ...], node: str, tool: str) -> None:
+        if self._first(names.TOOL, *base, node, tool):
+            for status in (names.OK, names.ERROR):
+                self._metrics.declare(names.TOOL_CALLS, *base, node, tool, status)
 
     def _first(self, *key: str) -> bool:
         """Whether this combination is met for the first time; forgets everything when there are too many to remember."""

@@ -12,6 +12,7 @@ import base64
 import binascii
 import functools
 import json
+import re
 from collections import Counter
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
@@ -27,6 +28,7 @@ _MAX_DEPTH: Final = 80
 """Nested messages; protobuf itself refuses to read more than 100."""
 _MAX_PATH: Final = 300
 _HEX_FIELDS: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _FLOATS: Final = frozenset({FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT})
 
 
@@ -54,7 +56,7 @@ def message_from_json(body: bytes, message: _MessageT, repairs: Counter[str]) ->
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}", reason="bad_json") from error
     try:
-        _fill(message, document, _MAX_DEPTH)
+        _fill(message, document, _MAX_DEPTH, repairs)
     except _WrongValue as wrong:
         path = "".join(reversed(wrong.path)).lstrip(".") or "the body"
         if len(path) > _MAX_PATH:
@@ -63,7 +65,7 @@ def message_from_json(body: bytes, message: _MessageT, repairs: Counter[str]) ->
     return message
 
 
-def _fill(message: Message, document: Any, depth: int) -> None:
+def _fill(message: Message, document: Any, depth: int, repairs: Counter[str]) -> None:
     if not isinstance(document, dict):
         _wrong("an object", document)
     if depth == 0:
@@ -75,27 +77,27 @@ def _fill(message: Message, document: Any, depth: int) -> None:
             continue
         try:
             if field.is_repeated:
-                _extend(getattr(message, field.name), field, value, depth)
+                _extend(getattr(message, field.name), field, value, depth, repairs)
             elif field.message_type is not None:
                 child = getattr(message, field.name)
                 child.SetInParent()
-                _fill(child, value, depth - 1)
+                _fill(child, value, depth - 1, repairs)
             else:
-                setattr(message, field.name, _scalar(field, value))
+                setattr(message, field.name, _scalar(field, value, repairs))
         except _WrongValue as wrong:
             wrong.path.append(f".{key}")
             raise
 
 
-def _extend(target: Any, field: FieldDescriptor, values: Any, depth: int) -> None:
+def _extend(target: Any, field: FieldDescriptor, values: Any, depth: int, repairs: Counter[str]) -> None:
     if not isinstance(values, list):
         _wrong("an array", values)
     for index, value in enumerate(values):
         try:
             if field.message_type is not None:
-                _fill(target.add(), value, depth - 1)
+                _fill(target.add(), value, depth - 1, repairs)
             else:
-                target.append(_scalar(field, value))
+                target.append(_scalar(field, value, repairs))
         except _WrongValue as wrong:
             wrong.path.append(f"[{index}]")
             raise
@@ -109,12 +111,12 @@ def _fields(descriptor: Descriptor) -> MappingProxyType[str, FieldDescriptor]:
     return MappingProxyType(fields)
 
 
-def _scalar(field: FieldDescriptor, value: Any) -> Any:
+def _scalar(field: FieldDescriptor, value: Any, repairs: Counter[str]) -> Any:
     kind = field.type
     if kind == FieldDescriptor.TYPE_STRING:
         if not isinstance(value, str):
             _wrong("a string", value)
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()  # JSON may hold half a surrogate
+        return value if value.isascii() else _without_surrogates(value, repairs)
     if kind == FieldDescriptor.TYPE_BYTES:
         return _bytes(field, value)
     if kind == FieldDescriptor.TYPE_BOOL:
@@ -129,6 +131,16 @@ def _scalar(field: FieldDescriptor, value: Any) -> Any:
             raise _WrongValue(f"{value[:80]!r} is none of {', '.join(field.enum_type.values_by_name)}")
         return member.number
     return _integer(field, value)
+
+
+def _without_surrogates(text: str, repairs: Counter[str]) -> str:
+    r"""JSON may escape half a character, `\ud83e`, which UTF-8 cannot write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        repairs["bad_utf8"] += 1
+        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text
 
 
 def _integer(field: FieldDescriptor, value: Any) -> int:
@@ -185,5 +197,7 @@ def _bytes(field: FieldDescriptor, value: Any) -> bytes:
 
 
 def _wrong(expected: str, value: Any) -> NoReturn:
-    shown = {dict: "an object", list: "an array", bool: str(value).lower()}.get(type(value)) or repr(value)[:80]
+    shown = {dict: "an object", list: "an array", bool: str(value).lower(), type(None): "null"}.get(
+        type(value)
+    ) or repr(value)[:80]
     raise _WrongValue(f"expected {expected}, got {shown}")

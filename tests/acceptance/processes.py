@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,16 +63,27 @@ class Collector:
             body: bytes = answer.read()
             return body.decode()
 
-    def post(self, body: bytes, content_type: str = "application/x-protobuf") -> tuple[int, bytes]:
+    def post(self, body: bytes, content_type: str = "application/x-protobuf", encoding: str = "") -> tuple[int, bytes]:
         """Send one OTLP trace request; returns status and body, whatever the status."""
-        request = urllib.request.Request(
-            self.url + "/v1/traces", data=body, headers={"Content-Type": content_type}, method="POST"
-        )
+        headers = {"Content-Type": content_type, **({"Content-Encoding": encoding} if encoding else {})}
+        request = urllib.request.Request(self.url + "/v1/traces", data=body, headers=headers, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return int(answer.status), answer.read()
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read()
+
+    def metric(self, sample: str, **labels: str) -> float:
+        """Sum of the samples of that name (`graphmeter_runs_total`) that have these labels; 0 when there is none.
+
+        Read as a person would, not as a scraper: it eats no zero that Prometheus was to see.
+        """
+        return sum(
+            found.value
+            for family in text_string_to_metric_families(self.text("/metrics"))
+            for found in family.samples
+            if found.name == sample and labels.items() <= found.labels.items()
+        )
 
     def ready(self) -> bool:
         try:

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
+from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -26,6 +27,7 @@ from graphmeter.emit import Refused, Unreachable
 # https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _LONGEST_WAIT_S = 60.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class HttpDelivery:
@@ -35,6 +37,9 @@ class HttpDelivery:
         self.resource = resource
         self.where = destination.url
         self._timeout_s = timeout_s
+        # A proxy knows nothing of this machine's loopback, and NO_PROXY seldom names it.
+        direct = [urllib.request.ProxyHandler({})] if urlsplit(self.where).hostname in _LOOPBACK else []
+        self._opener = urllib.request.build_opener(*direct)
         self._headers = {
             **destination.headers,
             "content-type": "application/x-protobuf",
@@ -50,7 +55,7 @@ class HttpDelivery:
             self.where, gzip.compress(body, compresslevel=1), self._headers, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310 - as above
+            with self._opener.open(request, timeout=self._timeout_s) as response:
                 return unencodable + _refused(response.read())
         except urllib.error.HTTPError as error:
             with error:

@@ -226,12 +226,11 @@ def slo_table(rows: Sequence[SloRow], title: str = "") -> Table:
 def budget_table(rows: Sequence[BudgetRow], title: str = "") -> Table:
     """Budgets, what was spent of them in their current period, and the thresholds crossed."""
     places = usd_places([amount for row in rows for amount in (row.limit_nano, row.spent_nano)])
-    per_team = {row.budget for row in rows if row.team}
     result = table("budget", "team", "limit>", "spent>", "used>", "crossed", "until (UTC)!", title=title)
     for row in rows:
         result.add_row(
             plain(row.budget),
-            plain(row.team, empty=names.UNATTRIBUTED if row.budget in per_team else "all"),
+            plain(row.team, empty=names.UNATTRIBUTED if row.per_team else "all"),
             usd(row.limit_nano, places),
             usd(row.spent_nano, places),
             Text(percent(row.used_ratio), "red" if row.crossed else "green"),

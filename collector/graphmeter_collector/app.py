@@ -67,19 +67,20 @@ class Collector:
         self.counts = Counts(self.metrics, lambda record: budgets_of(self.config, record))
         self.book = PriceBook()
         self.destinations = _destinations(settings, config)
+        names_of_destinations = [each.name for each in self.destinations]
         self.forwarders = [(each.name, Forwarder(store, each, self.metrics)) for each in self.destinations]
         self.pipeline = Pipeline(
             store,
             self.book,
             self.metrics,
             observers=(self.counts.count, self._ring),
-            destinations=[each.name for each in self.destinations],
+            destinations=names_of_destinations,
             retention_days=config.retention.spans_days,
             max_queue_spans=settings.max_queue_spans,
             max_queue_bytes=settings.max_queue_bytes,
         )
         self.passing = Passing([Target(each.endpoint, each.headers) for each in self.destinations])
-        self.jobs = Jobs(store, self.metrics, self.counts, lambda: self.config)
+        self.jobs = Jobs(store, self.metrics, self.counts, lambda: self.config, names_of_destinations)
         self.app = self._application()
 
     def reload(self) -> None:

@@ -37,11 +37,19 @@ _NANO = float(names.NANO_PER_USD)
 class Jobs:
     """The jobs of one collector; `config` gives the configuration in force."""
 
-    def __init__(self, store: Store, metrics: Metrics, counts: Counts, config: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        metrics: Metrics,
+        counts: Counts,
+        config: Callable[[], Config],
+        destinations: Sequence[str] = (),
+    ) -> None:
         self._store = store
         self._metrics = metrics
         self._counts = counts
         self._config = config
+        self._destinations = tuple(destinations)
 
     async def run(self, forwarders: Sequence[tuple[str, Forwarder]]) -> None:
         """Run every job until cancelled."""
@@ -91,7 +99,8 @@ class Jobs:
             names.SLO_BUDGET_REMAINING,
             {(row.slo, row.graph): left for row in slos if (left := row.budget_remaining_ratio) is not None},
         )
-        depth = await self._store.outbox_depth()
+        # Those of destinations that are gone stay visible: their rows wait, too.
+        depth = dict.fromkeys(self._destinations, 0) | await self._store.outbox_depth()
         metrics.replace(names.COLLECTOR_OUTBOX, {(name,): float(count) for name, count in depth.items()})
 
     def _forwarding(self, name: str, forwarder: Forwarder) -> Callable[[], Awaitable[None]]:

@@ -199,6 +199,8 @@ class BudgetRow:
     period_start_ns: int
     period_end_ns: int
     used_ratio: float
+    per_team: bool
+    """Whether each team has the limit for itself; `team` is then empty for spend that names none, else always."""
     crossed: tuple[str, ...] = ()
     """Thresholds reached, as written in the configuration: `80%`."""
 

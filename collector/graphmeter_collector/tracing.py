@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -17,6 +18,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 EXCLUDED = "v1/traces,v1/logs,v1/metrics,metrics,health,ready"
 """Paths that tell nothing about the collector's users: a span per received batch of spans would never end."""
 
+END_WITHIN_S = 1.0
+"""How long the last spans may take."""
+
 
 class Destination(Protocol):
     """Where spans go."""
@@ -31,7 +35,7 @@ class Destination(Protocol):
 @contextmanager
 def trace_requests(app: FastAPI, destinations: Sequence[Destination]) -> Iterator[None]:
     """Instrument the application until the block ends. Without destinations spans only name log lines."""
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "graphmeter-collector"}))
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "graphmeter-collector"}), shutdown_on_exit=False)
     for destination in destinations:
         exporter = OTLPSpanExporter(f"{destination.endpoint}/v1/traces", headers=dict(destination.headers))
         provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -46,4 +50,7 @@ def trace_requests(app: FastAPI, destinations: Sequence[Destination]) -> Iterato
         yield
     finally:
         FastAPIInstrumentor.uninstrument_app(app)
-        provider.shutdown()
+        # Aside, and not for long: exporters retry, and a destination that is away must not hold up the end.
+        ending = threading.Thread(target=provider.shutdown, name="end-tracing", daemon=True)
+        ending.start()
+        ending.join(END_WITHIN_S)

@@ -137,12 +137,15 @@ def run_workload(
     runner = _Runner(attach, chosen)
     jobs = list(plan.jobs())
     progress = _Progress(len(jobs), on_progress)
+    stopped = threading.Event()
 
     async def run_async(todo: list[Job]) -> None:
         gate = asyncio.Semaphore(workers)
 
         async def one(job: Job) -> None:
             async with gate:
+                if stopped.is_set():
+                    return
                 await runner.run_async(job)
             progress.step()
 
@@ -158,8 +161,14 @@ def run_workload(
         # A thread of its own: the caller may sit in an event loop already.
         pending = [pool.submit(asyncio.run, run_async([job for job in jobs if job.asynchronous]))]
         pending += [pool.submit(one, job) for job in jobs if not job.asynchronous]
-        for done in as_completed(pending):
-            done.result()
+        try:
+            for done in as_completed(pending):
+                done.result()
+        except BaseException:
+            # Ctrl-C, or a fault: what runs now may end, what waits must not begin.
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return chosen.tally
 
 

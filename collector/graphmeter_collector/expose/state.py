@@ -41,6 +41,7 @@ async def _budget(reader: Reader, budget: Budget, now_ns: int) -> list[BudgetRow
             period_start_ns=start,
             period_end_ns=end,
             used_ratio=budget.used(nano),
+            per_team=budget.per_team,
             crossed=budget.crossed(nano),
         )
         for team, nano in sorted(spent.items())

@@ -97,6 +97,17 @@ def test_spans_arrive_as_otlp(receiver: Receiver, sending: Callable[..., Sending
     assert (4, 0, 0, 0) == one.pipeline.counts()
 
 
+def test_a_proxy_does_not_get_what_is_meant_for_this_machine(
+    receiver: Receiver, sending: Callable[..., Sending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    one = sending(receiver.url)
+    one.run()
+
+    assert one.pipeline.flush(5)
+    assert ["model", "node", "run", "start"] == receiver.kinds()
+
+
 def test_the_start_of_a_run_is_known_before_its_end(receiver: Receiver, sending: Callable[..., Sending]) -> None:
     one = sending(receiver.url)
     seen: list[list[str]] = []

@@ -1,6 +1,7 @@
 """One destination's worker: the outbox in, OTLP/HTTP requests out, rows deleted when the destination has answered.
 
-Memory holds one batch. What is not yet delivered waits in the database, however long the destination is away.
+Memory holds one batch. What is not yet delivered waits in the database, however long the destination is away. A span is
+delivered at least once: a collector that ends between an answer and the delete sends that batch again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 import aiohttp
@@ -21,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
 from graphmeter import names
 from graphmeter_collector.errors import CollectorError
@@ -36,8 +39,9 @@ POLL_S: Final = 5.0
 TIMEOUT_S: Final = 30.0
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_BACKOFF_S: Final = 60.0
-# https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
-RETRYABLE: Final = frozenset({408, 429, 500, 502, 503, 504})
+CONTENT_FAULTS: Final = frozenset({400, 413, 422})
+"""Answers that blame what was sent. Only these lose spans; OTLP would have us drop on most others too, but a wrong
+address, a missing key or a broken backend says nothing about the spans, and the outbox can wait until it is mended."""
 
 
 class Target(Protocol):
@@ -119,7 +123,8 @@ class Forwarder:
                     sent = False
                     self._grow_backoff()
                 if self._backoff_s:
-                    await asyncio.sleep(self._backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
+                    # Never earlier than a destination asked for.
+                    await asyncio.sleep(self._backoff_s * random.uniform(1.0, 1.25))  # noqa: S311 - jitter, no secret
                 elif not sent:
                     await self._wait()
 
@@ -151,12 +156,15 @@ class Forwarder:
         if isinstance(answer, TooMuch) and len(items) > 1:
             middle = len(items) // 2
             return await self._deliver(session, items[:middle]) and await self._deliver(session, items[middle:])
-        refused = len(items) if isinstance(answer, TooMuch) else answer.refused
+        # What a destination says it refused is not ours to trust: more than it was sent would turn a counter back.
+        refused = len(items) if isinstance(answer, TooMuch) else min(max(answer.refused, 0), len(items))
+        await self._outbox.outbox_delete(name, items)
+        if self._backoff_s:
+            _log.info("forward_resumed", destination=name)
+        self._backoff_s = 0.0
         if refused:
             self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, name, by=refused)
             _log.warning("forward_refused", destination=name, spans=refused, message=answer.message)
-        self._backoff_s = 0.0
-        await self._outbox.outbox_delete(name, items)
         self._metrics.inc(names.COLLECTOR_FORWARDED, name, by=len(items) - refused)
         return True
 
@@ -167,8 +175,11 @@ class Forwarder:
             "Content-Encoding": "gzip",
         }
         try:
-            async with session.post(self._url, data=gzip.compress(body_of(items), 1), headers=headers) as response:
-                return _answer(response.status, response.headers.get("Retry-After", ""), await response.read())
+            # A POST that follows a redirect becomes a GET, whose 200 would pass for a delivery.
+            async with session.post(
+                self._url, data=gzip.compress(body_of(items), 1), headers=headers, allow_redirects=False
+            ) as response:
+                return _answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Later(f"{self._url}: {error or type(error).__name__}")
 
@@ -178,31 +189,66 @@ class Forwarder:
 
 
 def body_of(items: Sequence[OutboxItem]) -> bytes:
-    """One OTLP request with each span's own bytes, under its own resource and scope."""
-    request = ExportTraceServiceRequest()
-    scopes: dict[bytes, ScopeSpans] = {}
+    """One OTLP request with each span's own bytes, under its own resource and scope.
+
+    Put together on the wire, not from messages: what was received leaves as it came, fields that this version does not
+    know and their order included, and nothing stored can fail to parse.
+    """
+    resources: dict[tuple[bytes, str], dict[tuple[bytes, str], list[bytes]]] = {}
     for item in items:
-        scope = scopes.get(item.envelope_id)
-        if scope is None:
-            resource = request.resource_spans.add(schema_url=item.resource_schema_url)
-            resource.resource.ParseFromString(item.resource)
-            scope = scopes[item.envelope_id] = resource.scope_spans.add(schema_url=item.scope_schema_url)
-            scope.scope.ParseFromString(item.scope)
-        scope.spans.add().ParseFromString(item.body)
-    return request.SerializeToString()
+        scopes = resources.setdefault((item.resource, item.resource_schema_url), {})
+        scopes.setdefault((item.scope, item.scope_schema_url), []).append(item.body)
+    request = bytearray()
+    for (resource, resource_url), scopes in resources.items():
+        resource_spans = bytearray()
+        _put(resource_spans, ResourceSpans.RESOURCE_FIELD_NUMBER, resource)
+        for (scope, scope_url), spans in scopes.items():
+            scope_spans = bytearray()
+            _put(scope_spans, ScopeSpans.SCOPE_FIELD_NUMBER, scope)
+            for span in spans:
+                _put(scope_spans, ScopeSpans.SPANS_FIELD_NUMBER, span)
+            if scope_url:
+                _put(scope_spans, ScopeSpans.SCHEMA_URL_FIELD_NUMBER, scope_url.encode())
+            _put(resource_spans, ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, scope_spans)
+        if resource_url:
+            _put(resource_spans, ResourceSpans.SCHEMA_URL_FIELD_NUMBER, resource_url.encode())
+        _put(request, ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, resource_spans)
+    return bytes(request)
 
 
-def _answer(status: int, retry_after: str, body: bytes) -> Answer:
+def _put(into: bytearray, field: int, value: bytes | bytearray) -> None:
+    """Append a length-delimited field: https://protobuf.dev/programming-guides/encoding/"""
+    into.append(field << 3 | 2)
+    length = len(value)
+    while length > 0x7F:
+        into.append(length & 0x7F | 0x80)
+        length >>= 7
+    into.append(length)
+    into += value
+
+
+def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     if 200 <= status < 300:
+        if headers.get("Content-Type", "").startswith("text/html"):
+            # The port of a user interface answers everything with its page: Jaeger's 16686 for 4318.
+            return Later(f"HTTP {status} with a web page: this is no OTLP endpoint")
         try:
             partial = ExportTraceServiceResponse.FromString(body).partial_success
         except DecodeError:  # an answer in JSON or none at all; the status says it was accepted
             return Delivered()
         return Delivered(partial.rejected_spans, partial.error_message)
-    message = f"HTTP {status}: {body[:200].decode(errors='replace')}"
-    if status in RETRYABLE:
-        return Later(message, float(retry_after) if retry_after.isdigit() else 0.0)
-    if status in (401, 403, 404):
-        # Wrong key or wrong address: the spans are fine, the configuration is not. Keep them until it is mended.
-        return Later(message)
-    return TooMuch(message)
+    message = f"HTTP {status}: {headers.get('Location', '') or body[:200].decode(errors='replace')}"
+    if status in CONTENT_FAULTS:
+        return TooMuch(message)
+    return Later(message, _seconds(headers.get("Retry-After", "")))
+
+
+def _seconds(retry_after: str) -> float:
+    """A Retry-After header as seconds from now; 0 for one that says nothing."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        when = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return 0.0
+    return max((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)

@@ -86,10 +86,7 @@ class Collector:
         )
 
     def ready(self) -> bool:
-        try:
-            return bool(self.text("/ready"))
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return False
+        return _answers(self.url + "/ready")
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """End the process and return its exit code."""
@@ -138,6 +135,37 @@ def collector(folder: Path, *arguments: str, database_url: str = "", port: int =
 def _start(command: list[str], output: IO[bytes], folder: Path, **environment: str) -> subprocess.Popen[bytes]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("GRAPHMETER_", "OTEL_"))}
     return subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=clean | environment)
+
+
+@contextmanager
+def serving(folder: Path, command: list[str], path: str, **environment: str) -> Iterator[str]:
+    """Run a web server, which gets `--port`, until the block ends; its URL, once `path` is answered there."""
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", folder / "server.log"
+    with log.open("ab") as output:
+        process = _start([*command, "--port", str(port)], output, folder, **environment)
+    try:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not _answers(url + path):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not become ready; its log:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
 
 
 def start_program(folder: Path, source: str, **environment: str) -> subprocess.Popen[bytes]:

@@ -53,8 +53,8 @@ class Recorder:
 
 
 @contextmanager
-def recorder() -> Iterator[Recorder]:
-    """Listen on a free port until the block ends."""
+def recorder(port: int = 0) -> Iterator[Recorder]:
+    """Listen on a port, any free one by default, until the block ends."""
     record = Recorder()
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,7 +72,7 @@ def recorder() -> Iterator[Recorder]:
         def log_message(self, *args: object) -> None:
             """Quiet: the tests say what matters."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     record.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

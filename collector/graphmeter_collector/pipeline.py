@@ -74,7 +74,8 @@ class Pipeline:
         self._metrics = metrics
         self._observers = tuple(observers)
         self._destinations = tuple(destinations)
-        self._retention_days = retention_days
+        self.retention_days = retention_days
+        """Spans that started earlier, and a day, are refused. May change while running."""
         self._max_queue_spans = max_queue_spans
         self._max_queue_bytes = max_queue_bytes
         self._queue: deque[_Waiting] = deque()
@@ -100,7 +101,7 @@ class Pipeline:
         Raises:
             Transient: nothing is promised about its spans; the sender should send them again.
         """
-        decoded = decode_request(request, Window.around(time.time_ns(), self._retention_days))
+        decoded = decode_request(request, Window.around(time.time_ns(), self.retention_days))
         for record in decoded.records:
             self._book.price(record)
         refused_by_store = await self._commit(decoded.records) if decoded.records else []

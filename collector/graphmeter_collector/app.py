@@ -12,22 +12,23 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from graphmeter import names
 from graphmeter_collector import logs, telemetry
-from graphmeter_collector.errors import CollectorError, Permanent, StartupError
-from graphmeter_collector.expose.api import api_router
+from graphmeter_collector.errors import CollectorError, Permanent, StartupError, Transient
+from graphmeter_collector.expose.api import api_router, sentence
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
 from graphmeter_collector.expose.state import budgets_of
-from graphmeter_collector.forward.forwarder import Forwarder
 from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price.book import PriceBook
@@ -40,6 +41,9 @@ from graphmeter_collector.store import Store, open_store
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.tracing import trace_requests
 from graphmeter_config import Config, ConfigError, load
+
+if TYPE_CHECKING:
+    from graphmeter_collector.forward.forwarder import Forwarder
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -68,7 +72,7 @@ class Collector:
         self.book = PriceBook()
         self.destinations = _destinations(settings, config)
         names_of_destinations = [each.name for each in self.destinations]
-        self.forwarders = [(each.name, Forwarder(store, each, self.metrics)) for each in self.destinations]
+        self.forwarders = [(each.name, self._forwarder(each)) for each in self.destinations]
         self.pipeline = Pipeline(
             store,
             self.book,
@@ -83,13 +87,23 @@ class Collector:
         self.jobs = Jobs(store, self.metrics, self.counts, lambda: self.config, names_of_destinations)
         self.app = self._application()
 
+    def _forwarder(self, destination: Destination) -> Forwarder:
+        # Its HTTP client is a tenth of the time to get ready, and most collectors on a laptop forward nothing.
+        from graphmeter_collector.forward.forwarder import Forwarder
+
+        return Forwarder(self.store, destination, self.metrics)
+
     def reload(self) -> None:
-        """Load the configuration again; a bad file keeps the old one. Destinations change at the next start."""
+        """Load the configuration again; a bad file keeps the old one. Destinations and caps change at the next start."""
+        before = self.config
         try:
             self.config = load(self.settings.config_path())
         except ConfigError as error:
             _log.error("config_rejected", error=str(error))
             return
+        self.pipeline.retention_days = self.config.retention.spans_days
+        if (before.forward, before.labels) != (self.config.forward, self.config.labels):
+            _log.warning("restart_needed", why="forward and labels are read at the start")
         self._show_config()
         _log.info("config_reloaded", hash=self.config.hash)
 
@@ -129,7 +143,12 @@ class Collector:
         @app.exception_handler(CollectorError)
         async def say(_: Request, error: CollectorError) -> JSONResponse:
             status = error.http_status if isinstance(error, Permanent) else 503
-            return JSONResponse({"detail": str(error)}, status)
+            headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Transient) else None
+            return JSONResponse({"detail": str(error)}, status, headers)
+
+        @app.exception_handler(RequestValidationError)
+        async def explain(_: Request, error: RequestValidationError) -> JSONResponse:
+            return JSONResponse({"detail": sentence(error)}, 422)
 
         return app
 
@@ -142,7 +161,6 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         StartupError: it cannot start; the message says what to change.
         ConfigError: graphmeter.yaml holds faults; all of them are named.
     """
-    _check_exposure(settings)
     config = load(settings.config_path())
     await asyncio.to_thread(migrate, settings.database())
     store = await open_store(settings.database())
@@ -182,6 +200,7 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     began = time.monotonic()
+    _check_exposure(settings)
     listener = _listen(settings.host, settings.port)
     with listener:
         async with running(settings) as collector:
@@ -191,7 +210,7 @@ async def _serve(settings: Settings) -> None:
                     log_config=None,
                     access_log=False,
                     lifespan="off",
-                    timeout_graceful_shutdown=round(settings.drain_timeout_s),
+                    timeout_graceful_shutdown=max(round(settings.drain_timeout_s), 1),
                 )
             )
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
@@ -258,6 +277,18 @@ def _shown_host(host: str) -> str:
 
 
 def _destinations(settings: Settings, config: Config) -> Sequence[Destination]:
-    """Those of graphmeter.yaml, then those of the flags, named by host and port."""
-    known = [Destination(each.name, each.endpoint, dict(each.headers)) for each in config.forward.destinations]
-    return [*known, *(Destination(urlsplit(url).netloc.rpartition("@")[2], url) for url in settings.forward)]
+    """Those of graphmeter.yaml, then those of the flags, named by host, port and path.
+
+    Raises:
+        StartupError: two have one name; the outbox tells them apart by it.
+    """
+    known = {
+        each.name: Destination(each.name, each.endpoint, dict(each.headers)) for each in config.forward.destinations
+    }
+    for url in dict.fromkeys(settings.forward):
+        parts = urlsplit(url)
+        name = parts.netloc.rpartition("@")[2] + parts.path
+        if name in known:
+            raise StartupError(f"two forward destinations are named {name!r}: drop the --forward, or rename the other")
+        known[name] = Destination(name, url)
+    return list(known.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -16,10 +16,12 @@ from graphmeter import names
 from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.expose import state
 from graphmeter_collector.expose.counts import Counts
-from graphmeter_collector.forward.forwarder import Forwarder
 from graphmeter_collector.store import Store
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
+
+if TYPE_CHECKING:
+    from graphmeter_collector.forward.forwarder import Forwarder
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -76,8 +77,9 @@ class Settings(BaseSettings):
     @classmethod
     def _are_urls(cls, value: list[str]) -> list[str]:
         for url in value:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is not an OTLP/HTTP URL: write http://host:4318")
+            if not _is_http_url(url):
+                shown = repr(url) if "@" not in url else "one of them"  # what comes before an @ may be a password
+                raise ValueError(f"{shown} is not an OTLP/HTTP URL: write http://host:4318")
         return [url.rstrip("/") for url in value]
 
     @field_validator("database_url")
@@ -88,9 +90,9 @@ class Settings(BaseSettings):
             return value
         try:
             backend = make_url(value).get_backend_name()
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             backend = ""
-        if backend not in ("sqlite", "postgresql"):
+        if backend not in ("sqlite", "postgres", "postgresql"):
             raise ValueError(
                 "not a database URL this collector knows: write postgresql://user@host/name or sqlite:///path"
             )
@@ -110,3 +112,11 @@ class Settings(BaseSettings):
         if self.config:
             return Path(self.config).expanduser()
         return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False

@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from fastapi import FastAPI
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-EXCLUDED = "v1/traces,v1/logs,v1/metrics,metrics,health,ready"
-"""Paths that tell nothing about the collector's users: a span per received batch of spans would never end."""
+EXCLUDED = "^[a-z]+://[^/]*/(v1/(traces|logs|metrics)|metrics|health|ready)/?$"
+"""URLs that tell nothing about the collector's users: a span per received batch of spans would never end."""
 
 END_WITHIN_S = 1.0
 """How long the last spans may take."""
@@ -37,6 +36,9 @@ def trace_requests(app: FastAPI, destinations: Sequence[Destination]) -> Iterato
     """Instrument the application until the block ends. Without destinations spans only name log lines."""
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "graphmeter-collector"}), shutdown_on_exit=False)
     for destination in destinations:
+        # Imported where it is used: without destinations, starting need not wait for an HTTP client.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         exporter = OTLPSpanExporter(f"{destination.endpoint}/v1/traces", headers=dict(destination.headers))
         provider.add_span_processor(BatchSpanProcessor(exporter))
     FastAPIInstrumentor.instrument_app(

@@ -33,11 +33,12 @@ def page_router(reader: Reader) -> APIRouter:
     @router.get("/", response_class=HTMLResponse)
     async def index(request: Request) -> HTMLResponse:
         base = str(request.base_url).rstrip("/")
+        status = 200
         try:
             body = _table(await reader.runs(RunFilter(limit=SHOWN_RUNS)), base)
         except CollectorError as error:
-            body = f"<p class=error>{escape(str(error))}</p>"
-        return HTMLResponse(_page(body))
+            status, body = 503, f"<p class=error>{escape(str(error))}</p>"
+        return HTMLResponse(_page(body), status)
 
     return router
 

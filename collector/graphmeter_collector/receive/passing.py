@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import aiohttp
 import structlog
 
 from graphmeter_collector.errors import Transient
 
+if TYPE_CHECKING:
+    import aiohttp
+
 _log = structlog.stdlib.get_logger(__name__)
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+_TIMEOUT_S: Final = 10.0
 _HEADERS: Final = ("content-type", "content-encoding")
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
@@ -58,8 +60,11 @@ class Passing:
             await self._session.close()
 
     async def _post(self, target: Target, signal: str, body: bytes, headers: Mapping[str, str]) -> str:
+        # Imported here: where nothing is passed on, starting need not wait for an HTTP client.
+        import aiohttp
+
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
         url = f"{target.endpoint.rstrip('/')}/v1/{signal}"
         try:
             async with self._session.post(url, data=body, headers={**target.headers, **headers}) as answer:

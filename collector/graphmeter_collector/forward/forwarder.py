@@ -123,7 +123,7 @@ class Forwarder:
                     sent = False
                     self._grow_backoff()
                 if self._backoff_s:
-                    # Never earlier than a destination asked for.
+                    # Never earlier than a destination asked for, unless it asked for more than LONGEST_BACKOFF_S.
                     await asyncio.sleep(self._backoff_s * random.uniform(1.0, 1.25))  # noqa: S311 - jitter, no secret
                 elif not sent:
                     await self._wait()
@@ -174,11 +174,11 @@ class Forwarder:
             "Content-Type": "application/x-protobuf",
             "Content-Encoding": "gzip",
         }
+        # Spans that carry prompts make requests of tens of megabytes: receiving must not wait for their compression.
+        body = await asyncio.to_thread(_packed, items)
         try:
             # A POST that follows a redirect becomes a GET, whose 200 would pass for a delivery.
-            async with session.post(
-                self._url, data=gzip.compress(body_of(items), 1), headers=headers, allow_redirects=False
-            ) as response:
+            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 return _answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Later(f"{self._url}: {error or type(error).__name__}")
@@ -186,6 +186,10 @@ class Forwarder:
     def _grow_backoff(self, at_least_s: float = 0.0) -> None:
         grown = min(max(self._backoff_s * 2, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._backoff_s = max(grown, min(at_least_s, LONGEST_BACKOFF_S))
+
+
+def _packed(items: Sequence[OutboxItem]) -> bytes:
+    return gzip.compress(body_of(items), 1)
 
 
 def body_of(items: Sequence[OutboxItem]) -> bytes:

@@ -14,7 +14,9 @@ from pathlib import Path
 NAMES = ("POSTGRES_PASSWORD", "GRAPHMETER_DB_PASSWORD", "GRAFANA_DB_PASSWORD", "GRAFANA_ADMIN_PASSWORD")
 """Variables that the compose file demands."""
 
-HEADER = "# Passwords of the stack in docker-compose.yml. Made once, never committed; delete the volumes to change them.\n"
+HEADER = (
+    "# Passwords of the stack in docker-compose.yml. Made once, never committed; delete the volumes to change them.\n"
+)
 PASSWORD_BYTES = 24
 
 

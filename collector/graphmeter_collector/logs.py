@@ -18,6 +18,11 @@ from structlog.types import Processor
 _CHATTY = ("alembic", "aiosqlite", "asyncio", "httpx", "sqlalchemy", "uvicorn", "opentelemetry")
 """Libraries heard from `warning` on, unless the level is `debug`."""
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    # Local variables hold database passwords and what spans say; structlog shows them unless told not to.
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure(log_format: str, level: str) -> None:
     """Send all logging of the process to stderr. `log_format`: auto, json or console; `level`: a name of `logging`."""
@@ -29,9 +34,9 @@ def configure(log_format: str, level: str) -> None:
         add_trace_ids,
     ]
     render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],

@@ -1,0 +1,244 @@
+"""Budgets and SLOs from a real database, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from graphmeter import names
+from graphmeter_collector.expose.state import budgets, budgets_of, slos
+from graphmeter_collector.records import SpanRecord
+from graphmeter_collector.reports import BudgetRow, SloRow
+from graphmeter_collector.store import Store, open_store
+from graphmeter_config import Budget, Config, Slo
+from graphmeter_config.section import Selector
+from support.records import call, priced, record
+
+USD = names.NANO_PER_USD
+DAY_S = 86_400.0
+
+
+def at(text: str) -> int:
+    """An ISO time as ns since the epoch."""
+    return round(datetime.fromisoformat(text).timestamp()) * 1_000_000_000
+
+
+NOW = at("2026-11-18T12:00:00Z")
+
+
+@pytest.fixture
+async def store(sqlite_url: str) -> AsyncIterator[Store]:
+    opened = await open_store(sqlite_url)
+    yield opened
+    await opened.close()
+
+
+def bill(of: int, usd: str, when: int, **facts: Any) -> SpanRecord:
+    """A model call that cost so much and started then."""
+    cost = priced(int(Decimal(usd) * USD))
+    return call(1, of=of, response_id=f"r{of}", **{"start_ns": when, "end_ns": when + 1, "cost": cost, **facts})
+
+
+def config(*of: Budget | Slo) -> Config:
+    return Config(
+        budgets=tuple(each for each in of if isinstance(each, Budget)),
+        slos=tuple(each for each in of if isinstance(each, Slo)),
+    )
+
+
+def spent(rows: list[BudgetRow]) -> dict[tuple[str, str], int]:
+    return {(row.budget, row.team): row.spent_nano for row in rows}
+
+
+def budget(name: str = "b", limit: str = "10", **how: Any) -> Budget:
+    return Budget(name=name, limit_usd=Decimal(limit), **how)
+
+
+@pytest.mark.parametrize(
+    ("how", "start", "end"),
+    [
+        ({"period": "month"}, "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"),
+        ({"period": "week"}, "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"),
+        ({"period": "day"}, "2026-11-18T00:00:00Z", "2026-11-19T00:00:00Z"),
+        ({"period": "day", "timezone": "Asia/Tokyo"}, "2026-11-17T15:00:00Z", "2026-11-18T15:00:00Z"),
+        ({"period": "month", "timezone": "Europe/Berlin"}, "2026-10-31T23:00:00Z", "2026-11-30T23:00:00Z"),
+    ],
+    ids=["month", "week", "day", "day in Tokyo", "month in Berlin"],
+)
+async def test_spend_counts_from_the_first_nanosecond_of_a_period_to_the_last(
+    store: Store, how: dict[str, Any], start: str, end: str
+) -> None:
+    first, after = at(start), at(end)
+    await store.write(
+        [bill(1, "100", first - 1), bill(2, "1.5", first), bill(3, "2.25", after - 1), bill(4, "100", after)]
+    )
+    [row] = await budgets(store.reader, config(budget(**how)), NOW)
+    assert (3_750_000_000, first, after) == (row.spent_nano, row.period_start_ns, row.period_end_ns)
+
+
+async def test_a_row_says_what_share_is_used_and_which_thresholds_are_reached(store: Store) -> None:
+    await store.write([bill(1, "8.00", NOW), bill(2, "0.50", NOW, cost=None, usage_missing=True)])
+    thresholds = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
+    [row] = await budgets(store.reader, config(budget(thresholds=thresholds)), NOW)
+    expected = BudgetRow(
+        budget="b",
+        team="",
+        limit_nano=10 * USD,
+        spent_nano=8 * USD,
+        period_start_ns=at("2026-11-01T00:00:00Z"),
+        period_end_ns=at("2026-12-01T00:00:00Z"),
+        used_ratio=0.8,
+        crossed=("50%", "80%"),
+        per_team=False,
+    )
+    assert expected == row
+
+
+async def test_each_team_has_the_whole_limit_and_unattributed_spend_a_row_of_its_own(store: Store) -> None:
+    await store.write(
+        [
+            bill(1, "6", NOW, team="cx"),
+            bill(2, "5", NOW, team="cx"),
+            bill(3, "1", NOW, team="growth"),
+            bill(4, "2", NOW, team=""),
+        ]
+    )
+    rows = await budgets(store.reader, config(budget(per_team=True)), NOW)
+    assert [
+        ("", 2 * USD, 0.2, ()),
+        ("cx", 11 * USD, 1.1, ("80%", "100%")),
+        ("growth", USD, 0.1, ()),
+    ] == [(row.team, row.spent_nano, row.used_ratio, row.crossed) for row in rows]
+
+
+async def test_only_matching_spend_counts(store: Store) -> None:
+    await store.write(
+        [
+            bill(1, "1", NOW, graph="support", environment="prod", team="cx"),
+            bill(2, "2", NOW, graph="support-eu", environment="prod", team="growth"),
+            bill(3, "4", NOW, graph="support", environment="test", team="cx"),
+            bill(4, "8", NOW, graph="research", environment="prod", team="cx"),
+        ]
+    )
+    match = Selector(graph=("support*",), environment=("prod",))
+    whole, teams = budget("whole", match=match), budget("teams", match=match, per_team=True)
+    assert {("whole", ""): 3 * USD, ("teams", "cx"): USD, ("teams", "growth"): 2 * USD} == spent(
+        await budgets(store.reader, config(whole, teams), NOW)
+    )
+
+
+async def test_without_spend_a_shared_budget_stands_at_zero_and_one_per_team_has_no_rows(store: Store) -> None:
+    both = config(budget("shared"), budget("teams", per_team=True))
+    assert {("shared", ""): 0} == spent(await budgets(store.reader, both, NOW))
+
+
+async def test_a_call_answered_by_a_cache_costs_no_budget(store: Store) -> None:
+    await store.write([bill(1, "1", NOW), bill(2, "0", NOW, cache_hit=True)])
+    assert {("b", ""): USD} == spent(await budgets(store.reader, config(budget()), NOW))
+
+
+async def test_money_beyond_what_a_float_can_count_stays_exact_on_every_database(database_url: str) -> None:
+    store = await open_store(database_url)
+    await store.write([bill(1, "9007199.254740993", NOW), bill(2, "0.000000001", NOW), root(3, names.OK)])
+    assert {("b", ""): 9_007_199_254_740_994} == spent(await budgets(store.reader, config(budget()), NOW))
+    assert [1] == [row.good for row in await slos(store.reader, config(slo()), NOW)]
+    await store.close()
+
+
+def test_a_call_counts_against_the_budgets_that_match_it() -> None:
+    match = Selector(graph=("research",))
+    several = config(budget("all"), budget("teams", per_team=True), budget("research", match=match))
+    assert [("all", ""), ("teams", "cx")] == budgets_of(several, bill(1, "1", NOW, graph="support", team="cx"))
+
+
+def root(of: int, status: str, *, days_ago: float = 0.5, when: int = 0, **facts: Any) -> SpanRecord:
+    when = when or NOW - round(days_ago * DAY_S * 1_000_000_000)
+    return record(1, of=of, kind=names.RUN, status=status, start_ns=when, end_ns=when + 1, **facts)
+
+
+def slo(name: str = "availability", objective: str = "99", days: int = 30, **how: Any) -> Slo:
+    return Slo(name=name, objective=Decimal(objective), window_s=days * DAY_S, **how)
+
+
+async def test_an_slo_counts_good_and_bad_runs_of_each_graph(store: Store) -> None:
+    statuses = [names.OK] * 3 + [names.ERROR] + [names.INTERRUPTED, names.CANCELLED]
+    await store.write([root(of, status) for of, status in enumerate(statuses, 1)])
+    await store.write([root(20, names.OK, graph="research")])
+    support = SloRow(
+        slo="availability",
+        graph="support",
+        objective_percent="99",
+        window_s=30 * 86_400,
+        good=3,
+        bad=1,
+        achieved_ratio=0.75,
+        # A quarter was bad where a hundredth may be: 25 budgets spent of one.
+        budget_remaining_ratio=-24.0,
+    )
+    research = SloRow("availability", "research", "99", 30 * 86_400, 1, 0, 1.0, 1.0)
+    assert [research, support] == await slos(store.reader, config(slo()), NOW)
+
+
+@pytest.mark.parametrize(
+    ("objective", "good", "bad", "remaining"),
+    [("99", 99, 1, 0.0), ("99.5", 197, 3, -2.0), ("95", 98, 2, 0.6), ("50", 1, 3, -0.5)],
+)
+async def test_what_is_left_of_an_error_budget(
+    store: Store, objective: str, good: int, bad: int, remaining: float
+) -> None:
+    statuses = [names.OK] * good + [names.ERROR] * bad
+    await store.write([root(of, status) for of, status in enumerate(statuses, 1)])
+    [row] = await slos(store.reader, config(slo(objective=objective)), NOW)
+    assert (objective, remaining) == (row.objective_percent, row.budget_remaining_ratio)
+
+
+async def test_a_lost_run_is_bad_and_a_running_one_neither(store: Store) -> None:
+    start = record(1, kind=names.START, status=names.RUNNING, start_ns=NOW - 10, end_ns=NOW - 10)
+    await store.write([start])
+    [running] = await slos(store.reader, config(slo()), NOW)
+    await store.mark_lost(NOW)
+    [lost] = await slos(store.reader, config(slo()), NOW)
+    assert [(0, 0, None, None), (0, 1, 0.0, -99.0)] == [
+        (row.good, row.bad, row.achieved_ratio, row.budget_remaining_ratio) for row in (running, lost)
+    ]
+
+
+async def test_the_window_rolls_with_now(store: Store) -> None:
+    await store.write([root(1, names.ERROR, days_ago=8), root(2, names.ERROR, days_ago=7), root(3, names.OK)])
+    await store.write([root(4, names.OK, days_ago=-1)])
+    [row] = await slos(store.reader, config(slo(days=7)), NOW)
+    assert (1, 1) == (row.good, row.bad)
+
+
+async def test_an_slo_sees_the_runs_it_selects(store: Store) -> None:
+    await store.write(
+        [
+            root(1, names.OK, environment="prod", team="cx"),
+            root(2, names.ERROR, environment="test", team="cx"),
+            root(3, names.ERROR, environment="prod", team="growth"),
+        ]
+    )
+    select = Selector(environment=("prod",), team=("c*",))
+    [row] = await slos(store.reader, config(slo(select=select)), NOW)
+    assert (1, 0) == (row.good, row.bad)
+
+
+async def test_runs_of_one_graph_in_several_services_are_one_objective(store: Store) -> None:
+    await store.write([root(1, names.OK, service="a"), root(2, names.ERROR, service="b", team="growth")])
+    [row] = await slos(store.reader, config(slo()), NOW)
+    assert (1, 1) == (row.good, row.bad)
+
+
+async def test_without_a_given_time_it_is_now(store: Store) -> None:
+    now = datetime.now(UTC)
+    when = round(now.timestamp() * 1e9) - 1
+    await store.write([bill(1, "1", when), root(2, names.OK, when=when)])
+    both = config(budget(period="day"), slo())
+    assert ([USD], [1]) == (
+        [row.spent_nano for row in await budgets(store.reader, both)],
+        [row.good for row in await slos(store.reader, both)],
+    )

@@ -19,7 +19,7 @@ from graphmeter_cli.options import Source, reads_reports
     default="24h",
     show_default=True,
     metavar="WHEN",
-    help="Since: 24h (ago), 2026-11-01. UTC, in whole hours.",
+    help="Since: 24h (ago), 2026-11-01. UTC. More than a day: whole hours.",
 )
 @reads_reports
 def command(*, graph: str, team: str, since: int, source: Source, as_json: bool) -> None:

@@ -236,6 +236,18 @@ async def test_nodes_of_up_to_a_day_are_exact(store: Store) -> None:
     assert [truth(records, "fast"), truth(records, "slow")] == found
 
 
+async def test_a_day_until_now_is_still_a_day(store: Store) -> None:
+    # What asks for "the last 24 h" reads the clock twice, and an hour counted whole would bring in what ran before.
+    records = attempts(3_000)
+    since = T0_NS + 500 * SECOND
+    await store.write(fresh(records))
+
+    found = await store.reader.nodes(since, since + 24 * HOUR + 5 * SECOND)
+
+    within = [each for each in records if since <= each.start_ns]
+    assert [truth(within, "fast"), truth(within, "slow")] == found
+
+
 async def test_the_range_of_nodes_includes_its_start_and_excludes_its_end(store: Store) -> None:
     records = attempts(3_000)
     since, until = T0_NS + 500 * SECOND, T0_NS + 2_000 * SECOND

@@ -19,3 +19,47 @@ print(json.dumps({
 }))
 """
 """Runs the example graphs, measured, and prints their known truth as one line of JSON."""
+
+EXAMPLES_IN_DETAIL = """
+import json, os
+from graphmeter import flush, meter
+from graphmeter_examples.tally import by
+from graphmeter_examples.workload import Workload, run_workload
+
+seed = int(os.environ["SEED"])
+tally = run_workload(meter, workload=Workload(seed=seed, runs=int(os.environ["RUNS"])), time_scale=0.01)
+assert flush(30)
+print(json.dumps({
+    "runs": [[*key, count] for key, count in by(tally.runs, "graph", "team", "status").items()],
+    "executions": [[*key, count] for key, count in by(tally.executions, "graph", "node", "status").items()],
+    "model_calls": [[*key, count] for key, count in by(tally.model_calls, "model", "status").items()],
+    "tokens": [[*key, count] for key, count in by(tally.tokens, "model", "type").items()],
+    "cost_nano": [[*key, nano] for key, nano in by(tally.cost_nano, "team", "model").items()],
+}))
+"""
+"""The same of any seed, and the truth by group: rows of label values and a count."""
+
+ENDLESS = """
+import time
+from typing import TypedDict
+from langgraph.graph import END, START, StateGraph
+from graphmeter import meter
+
+class State(TypedDict):
+    text: str
+
+def quick(state):
+    return {"text": "on my way"}
+
+def endless(state):
+    time.sleep(600)
+
+graph = StateGraph(State)
+graph.add_node("quick", quick)
+graph.add_node("endless", endless)
+graph.add_edge(START, "quick")
+graph.add_edge("quick", "endless")
+graph.add_edge("endless", END)
+meter(graph.compile(), name="doomed", team="cx").invoke({"text": ""})
+"""
+"""Runs a graph named `doomed` for team cx, whose second node does not end."""

@@ -6,39 +6,16 @@ import signal
 from typing import TYPE_CHECKING
 
 from acceptance.processes import collector, start_program, until
+from acceptance.programs import ENDLESS
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PROGRAM = """
-import time
-from typing import TypedDict
-from langgraph.graph import END, START, StateGraph
-from graphmeter import meter
-
-class State(TypedDict):
-    text: str
-
-def quick(state):
-    return {"text": "on my way"}
-
-def endless(state):
-    time.sleep(600)
-
-graph = StateGraph(State)
-graph.add_node("quick", quick)
-graph.add_node("endless", endless)
-graph.add_edge(START, "quick")
-graph.add_edge("quick", "endless")
-graph.add_edge("endless", END)
-meter(graph.compile(), name="doomed", team="cx").invoke({"text": ""})
-"""
 
 
 def test_a_run_whose_process_is_killed_is_running_and_then_lost(tmp_path: Path) -> None:
     (tmp_path / "graphmeter.yaml").write_text("version: 1\nruns:\n  lost_after: 4s\n")
     with collector(tmp_path, "--config", str(tmp_path / "graphmeter.yaml")) as running:
-        application = start_program(tmp_path, PROGRAM, GRAPHMETER_ENDPOINT=running.url, OTEL_SERVICE_NAME="shop")
+        application = start_program(tmp_path, ENDLESS, GRAPHMETER_ENDPOINT=running.url, OTEL_SERVICE_NAME="shop")
         until("the start record", lambda: running.get("/api/runs?status=running"))
         application.send_signal(signal.SIGKILL)
         application.wait()

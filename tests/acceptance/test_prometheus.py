@@ -1,0 +1,319 @@
+"""A real Prometheus on a real collector: what it scrapes, what the rules make of that, and what dashboards show."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from acceptance.processes import Collector, collector, run_program, start_program, until
+from acceptance.programs import ENDLESS, EXAMPLES_IN_DETAIL
+from graphmeter import names
+from graphmeter_alerts import build
+from graphmeter_config import Config
+from graphmeter_dashboards.check import (
+    PanelQuery,
+    TimeRange,
+    annotation_queries,
+    panel_queries,
+    variable_queries,
+)
+from graphmeter_examples.tally import by
+from graphmeter_examples.workload import Workload, run_workload
+from support import postgres, promtool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+BEFORE = Workload(seed=3, runs=40)
+"""Sent before Prometheus looks for the first time."""
+DURING = Workload(seed=4, runs=60)
+"""Sent while it is looking."""
+SERVICE = "shop"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A collector that has been fed, and the Prometheus that watches it."""
+
+    collector: Collector
+    prometheus: promtool.Prometheus
+    database_url: str
+    dashboards: Path
+    rules: Path
+    truth: Mapping[str, Counter[tuple[str, ...]]]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, postgres_server: postgres.Server) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    config = folder / "graphmeter.yaml"
+    config.write_text(yaml.safe_dump(tiny_budgets()))
+    for what in ("rules", "dashboards"):
+        command = [sys.executable, "-m", "graphmeter_cli", what, "build", "--out", what, "--config", str(config)]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+    database_url = postgres_server.create()
+    try:
+        with ExitStack() as stack, collector(folder, "--config", str(config), database_url=database_url) as running:
+            truth = feed(running, folder, BEFORE)
+            # One run in progress, for who asks about those.
+            (folder / "endless").mkdir()
+            endless = start_program(folder / "endless", ENDLESS, **environment(running))
+            stack.callback(endless.wait)
+            stack.callback(endless.kill)
+            with promtool.running_prometheus(
+                folder / "prometheus",
+                targets=[running.url.removeprefix("http://")],
+                rule_files=hurried(folder / "rules", folder / "hurried"),
+            ) as prometheus:
+                prometheus.wait_for('up{job="graphmeter"} == 1')
+                for what, counts in feed(running, folder, DURING).items():
+                    truth[what].update(counts)
+                ended = truth["runs"].total()
+                until("all runs in Prometheus", lambda: total(prometheus, "sum(graphmeter_runs_total)") == ended)
+                yield Watched(running, prometheus, database_url, folder / "dashboards", folder / "rules", truth)
+    finally:
+        postgres_server.drop(database_url)
+
+
+def tiny_budgets() -> dict[str, Any]:
+    """The default configuration, and two budgets that the workload brings to 90 % and to 110 %.
+
+    What it will spend is known before: the same seed costs the same.
+    """
+    spent: Counter[tuple[str, ...]] = Counter()
+    for workload in (BEFORE, DURING):
+        spent.update(by(run_workload(workload=workload, time_scale=0.0).cost_nano, "team"))
+    default = {"name": "team-monthly", "limit_usd": 100, "period": "month", "per_team": True}
+    tiny = [
+        {"name": f"{team}-tiny", "limit_usd": f"{spent[team,] / 1e9 / used:.6f}", "match": {"team": team}}
+        for team, used in (("cx", 0.9), ("growth", 1.1))
+    ]
+    return {"version": 1, "budgets": [default, *({**each, "per_team": True} for each in tiny)]}
+
+
+def hurried(rules: Path, into: Path) -> list[Path]:
+    """The rule files with groups that are evaluated every second: with their own minutes, a test would take minutes."""
+    into.mkdir()
+    files = []
+    for file in sorted(rules.glob("*.rules.yml")):
+        text, groups = re.subn(r"^    interval: \w+$", "    interval: 1s", file.read_text(), flags=re.MULTILINE)
+        assert groups == text.count("  - name: ")
+        files.append(into / file.name)
+        files[-1].write_text(text)
+    return files
+
+
+def feed(running: Collector, folder: Path, workload: Workload) -> dict[str, Counter[tuple[str, ...]]]:
+    """Run the examples in a process of their own; the truth about them."""
+    printed = run_program(
+        folder,
+        EXAMPLES_IN_DETAIL,
+        **environment(running),
+        SEED=str(workload.seed),
+        RUNS=str(workload.runs),
+    )
+    rows: dict[str, list[list[Any]]] = json.loads(printed.splitlines()[-1])
+    return {what: Counter({tuple(key): count for *key, count in groups}) for what, groups in rows.items()}
+
+
+def environment(running: Collector) -> dict[str, str]:
+    """As an application is told where to send, and who it is."""
+    return {
+        "GRAPHMETER_ENDPOINT": running.url,
+        "OTEL_SERVICE_NAME": SERVICE,
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging",
+    }
+
+
+def total(prometheus: promtool.Prometheus, expr: str) -> float:
+    """The one value of a query; 0 when there is none."""
+    answer = prometheus.query(expr)
+    assert len(answer) <= 1
+    return answer[0][1] if answer else 0.0
+
+
+def test_the_collector_is_up_and_its_page_is_clean(watched: Watched) -> None:
+    assert [1.0] == [value for _, value in watched.prometheus.query('up{job="graphmeter"}')]
+    [target] = watched.prometheus.get("targets")["activeTargets"]
+    assert ("up", "") == (target["health"], target["lastError"])
+
+    checked = promtool.check_metrics(watched.collector.text("/metrics"))
+    assert (True, "") == (checked.ok, checked.output)
+
+
+@pytest.mark.parametrize(
+    ("what", "metric", "labels"),
+    [
+        ("runs", names.RUNS, ("graph", "team", "status")),
+        ("executions", names.NODE_RUNS, ("graph", "node", "status")),
+        ("model_calls", names.LLM_CALLS, ("model", "status")),
+        ("tokens", names.TOKENS, ("model", "type")),
+        ("cost_nano", names.COST, ("team", "model")),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_counters_in_prometheus_are_what_the_examples_did(
+    what: str, metric: names.Metric, labels: tuple[str, ...], watched: Watched
+) -> None:
+    expr = f"sum by ({', '.join(labels)}) ({metric.name}{{graph!='doomed'}})"
+    scale = names.NANO_PER_USD if metric is names.COST else 1
+    expected = {
+        tuple(value or names.UNATTRIBUTED for value in key): pytest.approx(count / scale)
+        for key, count in watched.truth[what].items()
+    }
+    assert expected
+    # Zeros are series that were pre-created so that their first event is an increase.
+    assert expected == {
+        tuple(series[label] for label in labels): value for series, value in watched.prometheus.query(expr) if value
+    }
+
+
+def test_prometheus_saw_every_counter_at_zero_before_it_moved(watched: Watched) -> None:
+    """So that `increase()` counts the first event of a series, also of those that moved before the first scrape."""
+    for metric in (names.RUNS, names.NODE_RUNS, names.LLM_CALLS, names.TOKENS, names.COST):
+        lowest = watched.prometheus.query(f"min_over_time({metric.name}[10m])")
+        assert lowest
+        assert {0.0} == {value for _, value in lowest}
+
+
+def test_every_rule_is_evaluated_without_an_error(watched: Watched) -> None:
+    def evaluated() -> list[dict[str, Any]] | None:
+        groups = watched.prometheus.get("rules")["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else None
+
+    rules = until("every rule to be evaluated", evaluated)
+    assert [] == [
+        (rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok" or rule.get("lastError")
+    ]
+    written = [rule for file in watched.rules.glob("*.rules.yml") for rule in rules_in(file.read_text())]
+    assert len(written) == len(rules) > 40
+
+
+def test_the_rules_of_the_default_configuration_are_among_them(watched: Watched) -> None:
+    for name, text in build(Config()).items():
+        if name.endswith(".rules.yml"):
+            built = rules_in((watched.rules / name).read_text())
+            assert [] == [rule for rule in rules_in(text) if rule not in built]
+    checked = promtool.check_rules(*sorted(watched.rules.glob("*.rules.yml")))
+    assert checked.ok, checked.output
+
+
+def rules_in(text: str) -> list[dict[str, Any]]:
+    """Every rule of a rule file."""
+    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+
+
+def test_budget_alerts_fire_at_80_and_at_100_percent(watched: Watched) -> None:
+    def firing() -> dict[str, tuple[str, str]]:
+        return {
+            alert["labels"]["budget"]: (alert["labels"]["alertname"], alert["labels"]["team"])
+            for alert in watched.prometheus.get("alerts")["alerts"]
+            if alert["state"] == "firing" and "budget" in alert["labels"]
+        }
+
+    until("two alerts", lambda: len(firing()) == 2, 30)
+    assert {
+        "cx-tiny": ("GraphmeterBudgetThreshold", "cx"),
+        "growth-tiny": ("GraphmeterBudgetExhausted", "growth"),
+    } == firing()
+    [threshold] = [
+        alert for alert in watched.prometheus.get("alerts")["alerts"] if alert["labels"].get("budget") == "cx-tiny"
+    ]
+    assert "Budget cx-tiny of team cx has reached 80%" == threshold["annotations"]["summary"]
+    spent = sum(nano for (team, _), nano in watched.truth["cost_nano"].items() if team == "cx")
+    assert f"{spent / names.NANO_PER_USD:.2f} USD of" in threshold["annotations"]["description"]
+
+
+def test_no_alert_but_the_watchdog_says_that_the_collector_is_down(watched: Watched) -> None:
+    alerts = {alert["labels"]["alertname"] for alert in watched.prometheus.get("alerts")["alerts"]}
+    assert "GraphmeterWatchdog" in alerts
+    assert set() == {name for name in alerts if "Down" in name}
+
+
+def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
+    # What comes last: gauges that are read from the database every few seconds, and alerts about them.
+    watched.prometheus.wait_for('ALERTS{alertstate="firing",severity="ticket"}')
+    watched.prometheus.wait_for(f"{names.RUNS_IN_PROGRESS.name} == 1")
+    empty: dict[tuple[str, str], str] = {}
+    asked = 0
+    for file in sorted(watched.dashboards.glob("*.json")):
+        dashboard = file.read_text()
+        time_range = TimeRange.last(600)
+        for query in [*panel_queries(dashboard, time_range), *annotation_queries(dashboard, time_range)]:
+            asked += 1
+            if not answers(watched, query, time_range):
+                empty[query.panel, query.ref] = query.sql or query.expr
+        for variable in variable_queries(dashboard):
+            asked += 1
+            values = watched.prometheus.get(f"label/{variable.label}/values", **{"match[]": variable.series})
+            if not values:
+                empty[variable.name, variable.label] = variable.series
+    assert asked > 20
+    assert {} == empty
+
+
+def answers(watched: Watched, query: PanelQuery, time_range: TimeRange) -> bool:
+    """Whether a query returns at least one number, or row."""
+    if query.sql:
+        return bool(postgres.execute(watched.database_url, query.sql))
+    if query.instant:
+        return any(math.isfinite(value) for _, value in watched.prometheus.query(query.expr))
+    window = {"start": str(time_range.start_s), "end": str(time_range.end_s), "step": "5"}
+    lines = watched.prometheus.get("query_range", query=query.expr, **window)["result"]
+    return any(math.isfinite(float(value)) for line in lines for _, value in line["values"])
+
+
+def test_the_database_panel_shows_the_failed_runs(watched: Watched) -> None:
+    dashboard = (watched.dashboards / "graphmeter-overview.json").read_text()
+    [query] = [each for each in panel_queries(dashboard, TimeRange.last(600)) if each.sql]
+
+    rows = postgres.execute(watched.database_url, query.sql)
+
+    failed = Counter(
+        {
+            (graph, team or names.UNATTRIBUTED): count
+            for (graph, team, status), count in watched.truth["runs"].items()
+            if status == names.ERROR
+        }
+    )
+    assert failed == Counter((row["graph"], row["team"]) for row in rows)
+    for row in rows:
+        assert names.ERROR == watched.collector.get(f"/api/runs/{row['trace']}")["status"]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [names.NODE_DURATION.name + "_bucket", names.RUN_DURATION.name + "_bucket", names.COST.name, names.RUNS.name],
+)
+def test_exemplars_lead_to_traces(metric: str, watched: Watched) -> None:
+    window = {"start": str(time.time() - 600), "end": str(time.time())}
+    found = watched.prometheus.get("query_exemplars", query=metric, **window)
+
+    exemplars = [exemplar for series in found for exemplar in series["exemplars"]]
+    assert exemplars
+    assert {SERVICE} == {series["seriesLabels"]["service"] for series in found}
+    for exemplar in exemplars[:5]:
+        trace_id = exemplar["labels"]["trace_id"]
+        spans = watched.collector.get(f"/api/runs/{trace_id}/trace")
+        assert {trace_id} == {span["trace_id"] for span in spans}
+
+
+def test_the_ledger_and_prometheus_agree_on_the_money(watched: Watched) -> None:
+    ledger = sum(row["cost_nano"] for row in watched.collector.get("/api/cost?by=team&since=1h"))
+    counted = total(watched.prometheus, f"sum({names.COST.name})")
+
+    assert watched.truth["cost_nano"].total() == ledger
+    assert pytest.approx(ledger / names.NANO_PER_USD) == counted

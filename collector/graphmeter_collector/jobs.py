@@ -56,11 +56,16 @@ class Jobs:
     async def run(self, forwarders: Sequence[tuple[str, Forwarder]]) -> None:
         """Run every job until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._sweep_interval_s, "sweep", self.sweep))
+            group.create_task(self._sweeping())
             group.create_task(self._every(lambda: GAUGES_EVERY_S, "gauges", self.refresh_gauges))
             group.create_task(self._every(lambda: RETENTION_EVERY_S, "retention", self.retain))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", self._forwarding(name, forwarder)))
+
+    async def _sweeping(self) -> None:
+        # Not at once: after a downtime, applications first deliver what they could not, also of runs that are well.
+        await asyncio.sleep(self._sweep_interval_s())
+        await self._every(self._sweep_interval_s, "sweep", self.sweep)
 
     async def sweep(self) -> None:
         """Give up on runs that have been silent for too long."""

@@ -79,8 +79,12 @@ def become_node(run: Run, metadata: Mapping[str, Any]) -> None:
     step = metadata.get("langgraph_step")
     if isinstance(step, int):
         run.step = step
-        if parent.kind is names.RUN and step > run.tree.steps:
-            run.tree.steps = step
+        if parent.kind is names.RUN:
+            # A thread's steps go on from run to run; this run made only those from its first one on.
+            tree = run.tree
+            if tree.first_step is None:
+                tree.first_step = step
+            tree.steps = max(tree.steps, step - tree.first_step + 1)
     if parent.held:
         runs.succeed(parent, run)
 

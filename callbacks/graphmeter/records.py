@@ -47,6 +47,7 @@ class Tree:
     __slots__ = (
         "debug",
         "finished",
+        "first_step",
         "flags",
         "graph",
         "offset_ns",
@@ -86,7 +87,10 @@ class Tree:
         self.flags = flags
         """The application's sampling decision, for its own spans inside ours."""
         self.state = state
+        self.first_step: int | None = None
+        """LangGraph's number of the first step; on a thread that ran before, it is not 1."""
         self.steps = 0
+        """Steps of this run so far."""
         self.unnamed = unnamed
         """What a graph inside is called that has no name of its own."""
         self.debug = debug

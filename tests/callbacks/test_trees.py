@@ -9,6 +9,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.cache.memory import InMemoryCache
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send
@@ -84,6 +85,15 @@ def test_branches_of_one_step_are_siblings(spans: InMemorySpans) -> None:
     steps = {span.label: span.attributes[names.LANGGRAPH_STEP] for span in spans.spans("node")}
     assert {"a": 1, "b": 2, "c": 2, "d": 3} == steps
     assert 3 == spans.one("run").attributes[names.LANGGRAPH_STEP]
+
+
+def test_a_run_counts_its_own_steps_and_not_those_of_its_thread(spans: InMemorySpans) -> None:
+    graph = chain_of(("a", nothing), ("b", nothing), checkpointer=InMemorySaver())
+    thread = config(spans, configurable={"thread_id": "t1"})
+    for _ in range(3):
+        graph.invoke({"x": 0}, config=thread)
+    assert [2, 2, 2] == [span.attributes[names.LANGGRAPH_STEP] for span in spans.spans("run")]
+    assert 9 <= max(span.attributes[names.LANGGRAPH_STEP] for span in spans.spans("node", "b"))
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

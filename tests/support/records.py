@@ -111,5 +111,5 @@ def whole_run(of: int = 1, *, at_s: float = 0.0, status: str = names.OK) -> list
         ),
         span(8, names.TOOL, 2.2, 0.2, node="answer", tool="search", parent_id=second),
         span(4, names.NODE, 1.25, 1.3, node="answer", step=2, attempt=2, parent_id=root),
-        span(1, names.RUN, 0, 2.7, status=status, tenant="acme", release="1.4.0"),
+        span(1, names.RUN, 0, 2.7, status=status, step=2, tenant="acme", release="1.4.0"),
     ]

@@ -15,7 +15,8 @@ from graphmeter_collector.store.facts import DAY_NS, HOUR_NS
 from graphmeter_collector.store.tables import ledger, rollup_hour, span
 
 EXACT_RANGE_NS = 24 * HOUR_NS + 60_000_000_000
-"""Longest range answered from spans: a day, and what passes until "24 h ago" becomes a question. Beyond it percentiles carry the histogram's error and hours are whole."""
+"""Longest range answered from spans: a day, and what passes until "24 h ago" becomes a question. Beyond it percentiles
+carry the histogram's error and hours are whole."""
 
 _KEY = ("service", "environment", "graph", "node")
 Key = tuple[str, str, str, str]

@@ -54,7 +54,8 @@ class Run:
     last_seen_ns: int = 0
     duration_ns: int | None = None
     steps: int = 0
-    """Highest LangGraph step of a node of the graph itself; a subgraph counts steps of its own."""
+    """LangGraph steps of this run, as its root says. Until that is seen, the highest of a node of the graph itself (a
+    subgraph counts steps of its own), which on a thread that ran before includes the steps of earlier runs."""
     spans: int = 0
     """Start records excluded."""
     node_attempts: int = 0
@@ -131,7 +132,7 @@ def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
     if record.kind == names.NODE:
         run.node_attempts += 1
         run.node_errors += record.status == names.ERROR
-        if "." not in record.node:
+        if not run.root_seen and "." not in record.node:
             run.steps = max(run.steps, record.step)
     elif record.kind == names.TOOL:
         run.tool_calls += 1
@@ -154,6 +155,7 @@ def _settle(run: Run, root: SpanRecord, end_ns: int) -> None:
     run.started_ns = root.start_ns
     run.ended_ns = end_ns
     run.duration_ns = root.duration_ns
+    run.steps = root.step
 
 
 def greatest_tags(left: str, right: str) -> str:

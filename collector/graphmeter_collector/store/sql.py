@@ -104,7 +104,7 @@ def merge_run(dialect: Dialect) -> str:
         "ended_ns": "coalesce(run.ended_ns, excluded.ended_ns)",
         "duration_ns": "coalesce(run.duration_ns, excluded.duration_ns)",
         "last_seen_ns": f"{dialect.greatest}(run.last_seen_ns, excluded.last_seen_ns)",
-        "steps": f"{dialect.greatest}(run.steps, excluded.steps)",
+        "steps": rooted("steps", f"{dialect.greatest}(run.steps, excluded.steps)"),
         **{column: f"run.{column} + excluded.{column}" for column in runs.RUN_SUMS},
     }
     return _upsert(tables.run, dialect, merges)

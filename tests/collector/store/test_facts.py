@@ -128,6 +128,14 @@ def test_a_subgraphs_steps_are_not_the_graphs() -> None:
     assert 3 == as_row("run", run)["steps"]
 
 
+def test_the_root_says_how_many_steps_its_run_took() -> None:
+    # Steps of a thread go on from run to run: this run took its eighth and ninth.
+    spans = [record(1, node="a", step=8), record(3, kind=names.RUN, step=2), record(2, node="b", step=9)]
+    for order in (spans, spans[::-1]):
+        [[run], _] = runs.changes(order)
+        assert 2 == as_row("run", run)["steps"]
+
+
 def test_a_call_billed_elsewhere_brings_a_span_and_nothing_else() -> None:
     spoken = call(1)
     billed = {facts.key_of(spoken)}

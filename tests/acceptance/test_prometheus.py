@@ -41,6 +41,7 @@ BEFORE = Workload(seed=3, runs=40)
 DURING = Workload(seed=4, runs=60)
 """Sent while it is looking."""
 SERVICE = "shop"
+SCRAPE_S = 1
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory, postgres_server: postgres.
                 folder / "prometheus",
                 targets=[running.url.removeprefix("http://")],
                 rule_files=hurried(folder / "rules", folder / "hurried"),
+                interval=f"{SCRAPE_S}s",
             ) as prometheus:
                 prometheus.wait_for('up{job="graphmeter"} == 1')
                 for what, counts in feed(running, folder, DURING).items():
                     truth[what].update(counts)
                 ended = truth["runs"].total()
                 until("all runs in Prometheus", lambda: total(prometheus, "sum(graphmeter_runs_total)") == ended)
+                # A series that was born with the last commit is shown at zero first.
+                settled = time.time() + 2 * SCRAPE_S
+                until("two more scrapes", lambda: total(prometheus, "timestamp(up)") > settled)
                 yield Watched(running, prometheus, database_url, folder / "dashboards", folder / "rules", truth)
     finally:
         postgres_server.drop(database_url)

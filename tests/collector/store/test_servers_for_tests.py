@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_the_wheels_postgres_serves_where_none_is_installed() -> None:
 
     # Gone with all it had.
     assert not folder.parent.exists()
+
+
+def test_a_copy_of_the_wheels_postgres_finds_its_libraries(tmp_path: Path) -> None:
+    # Made where the environment lies in a home that the server's user may not enter.
+    binaries = postgres.embedded_binaries()
+    assert binaries is not None
+    copied = postgres.copy_installation(binaries, tmp_path)
+    said = subprocess.run([copied / "initdb", "--version"], capture_output=True, text=True, check=False)
+    assert (0, "") == (said.returncode, said.stderr)
 
 
 def test_without_any_postgres_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,189 @@
+"""What happens without a request: runs are given up, gauges follow the database, faults are counted and outlived."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from collector.served import Served, configured, served
+from collector.waiting import end, until, until_true
+from graphmeter import names
+from graphmeter_collector import jobs as module
+from graphmeter_collector.errors import StoreUnavailable
+from support import otlp
+from support.records import SECOND, span_id, trace
+
+BASE = ("shop", "test", "support", "cx")
+LABELS = 'environment="test",graph="support",service="shop",team="cx"'
+
+
+def ago(seconds: float) -> int:
+    return time.time_ns() - round(seconds * SECOND)
+
+
+async def status_of(it: Served, of: int) -> str:
+    return str((await it.get(f"/api/runs/{trace(of).hex()}"))["status"])
+
+
+async def test_a_run_silent_for_too_long_is_lost_once_and_found_again_when_its_end_arrives(database_url: str) -> None:
+    async with served(database_url) as it:
+        began = ago(3 * 3600)
+        await it.send(otlp.started(1, start_ns=began), otlp.started(2, start_ns=ago(60)))
+        with capture_logs() as logged:
+            await it.collector.jobs.sweep()
+            await it.collector.jobs.sweep()
+        assert [("runs_lost", 1)] == [(line["event"], line["runs"]) for line in logged]
+        assert (names.LOST, names.RUNNING, 1) == (
+            await status_of(it, 1),
+            await status_of(it, 2),
+            it.collector.metrics.value(names.RUNS, *BASE, names.LOST),
+        )
+        await it.send(*otlp.run(1, start_ns=began))
+        assert names.OK == await status_of(it, 1)
+
+
+async def test_a_span_that_ended_lately_is_a_sign_of_life(sqlite_url: str) -> None:
+    async with served(sqlite_url) as it:
+        began = ago(3600)
+        node = otlp.own(2, names.NODE, start_ns=began, s=3590, parent=span_id(1))
+        await it.send(otlp.started(1, start_ns=began), node)
+        await it.collector.jobs.sweep()
+        assert names.RUNNING == await status_of(it, 1)
+
+
+async def test_the_configuration_says_when_a_run_is_lost_and_the_sweep_comes_by_itself(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    config = configured(tmp_path, "runs: {lost_after: 1s}")
+    async with served(sqlite_url, config=config) as it:
+        await it.send(otlp.started(1, start_ns=ago(10)))
+        assert names.RUNNING == await status_of(it, 1)
+
+        async def lost() -> bool:
+            return await status_of(it, 1) == names.LOST
+
+        await until_true(lost)
+
+
+async def test_after_a_start_senders_come_first_and_the_sweep_later(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tmp_path, "runs: {lost_after: 1s}")
+    async with served(sqlite_url, config=config) as it:
+        await it.send(otlp.started(1, start_ns=ago(10)))
+    monkeypatch.setattr(module, "SWEEP_AT_LEAST_EVERY_S", 30.0)
+    async with served(sqlite_url, config=config) as it:
+        await asyncio.sleep(0.2)
+        assert names.RUNNING == await status_of(it, 1)
+
+
+async def test_one_collector_at_a_time_sweeps(database_url: str) -> None:
+    async with served(database_url) as it:
+        await it.send(otlp.started(1, start_ns=ago(3 * 3600)))
+        async with it.collector.store.job_lock("sweep") as ours:
+            assert ours
+            await it.collector.jobs.sweep()
+            assert names.RUNNING == await status_of(it, 1)
+        await it.collector.jobs.sweep()
+        assert names.LOST == await status_of(it, 1)
+
+
+async def test_gauges_show_what_the_database_knows(sqlite_url: str, tmp_path: Path) -> None:
+    config = configured(
+        tmp_path,
+        """
+        budgets:
+          - {name: everything, limit_usd: 2}
+          - {name: teams, limit_usd: 1, per_team: true}
+        slos: [{name: availability, objective: 50%}]
+        """,
+    )
+    async with served(sqlite_url, config=config, forward=["http://127.0.0.1:9"]) as it:
+        for of in (1, 2):
+            await it.send(*otlp.run(of, start_ns=ago(5), status=names.ERROR if of == 2 else names.OK))
+        await it.send(otlp.started(3, start_ns=ago(4)))
+        await it.collector.jobs.refresh_gauges()
+        shown = await it.scrape()
+    assert {
+        f"graphmeter_runs_in_progress{{{LABELS}}}": 1.0,
+        'graphmeter_budget_spent_usd{budget="everything",team=""}': 0.007,
+        'graphmeter_budget_spent_usd{budget="teams",team="cx"}': 0.007,
+        'graphmeter_budget_limit_usd{budget="everything",team=""}': 2.0,
+        'graphmeter_budget_limit_usd{budget="teams",team="cx"}': 1.0,
+        'graphmeter_slo_error_budget_remaining_ratio{graph="support",slo="availability"}': 0.0,
+        'graphmeter_collector_outbox_spans{destination="127.0.0.1:9"}': 6.0,
+    } == {
+        series: value
+        for series, value in shown.items()
+        if series.startswith(
+            (
+                "graphmeter_runs_in_progress",
+                "graphmeter_budget_spent",
+                "graphmeter_budget_limit",
+                "graphmeter_slo",
+                "graphmeter_collector_outbox",
+            )
+        )
+    }
+    for budget in ('{budget="everything",team=""}', '{budget="teams",team="cx"}'):
+        start = shown[f"graphmeter_budget_period_start_timestamp_seconds{budget}"]
+        finish = shown[f"graphmeter_budget_period_end_timestamp_seconds{budget}"]
+        assert start <= time.time() < finish + 60
+
+
+async def test_a_run_that_ended_leaves_the_gauge(sqlite_url: str) -> None:
+    async with served(sqlite_url) as it:
+        began = ago(5)
+        await it.send(otlp.started(1, start_ns=began))
+        await it.collector.jobs.refresh_gauges()
+        before = it.collector.metrics.value(names.RUNS_IN_PROGRESS, *BASE)
+        await it.send(*otlp.run(1, start_ns=began))
+        await it.collector.jobs.refresh_gauges()
+        assert (1.0, 0.0) == (before, it.collector.metrics.value(names.RUNS_IN_PROGRESS, *BASE))
+
+
+async def test_old_spans_go_and_their_runs_stay(sqlite_url: str, tmp_path: Path) -> None:
+    async with served(sqlite_url) as it:
+        await it.send(*otlp.run(1, start_ns=ago(20 * 86_400)))
+    config = configured(tmp_path, "retention: {spans: 7d, bodies: 1d}")
+    async with served(sqlite_url, config=config) as it:
+
+        async def gone() -> bool:
+            return not await it.get(f"/api/runs/{trace(1).hex()}/trace")
+
+        await until_true(gone)
+        assert names.OK == await status_of(it, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [(StoreUnavailable("away"), "warning"), (ZeroDivisionError("ours"), "error")]
+)
+async def test_a_job_that_fails_is_counted_told_and_run_again(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, fault: Exception, told: str
+) -> None:
+    monkeypatch.setattr(module, "GAUGES_EVERY_S", 0.01)
+    async with served(sqlite_url) as it:
+        jobs, failing = it.collector.jobs, [fault, fault]
+        refresh = jobs.refresh_gauges
+        refreshed = 0
+
+        async def flaky() -> None:
+            nonlocal refreshed
+            if failing:
+                raise failing.pop()
+            await refresh()
+            refreshed += 1
+
+        monkeypatch.setattr(jobs, "refresh_gauges", flaky)
+        with capture_logs() as logged:
+            running: asyncio.Task[Any] = asyncio.create_task(jobs.run([]))
+            await until(lambda: refreshed > 1)
+            await end(running)
+        assert 2 == it.collector.metrics.value(names.COLLECTOR_JOB_FAILURES, "gauges")
+        failures = [line for line in logged if line["event"] == "job_failed" and line["job"] == "gauges"]
+        assert [told, told] == [line["log_level"] for line in failures]

@@ -16,26 +16,33 @@ if TYPE_CHECKING:
     from graphmeter.attach import instrument, meter, uninstrument
     from graphmeter.client import Stats, flush, shutdown, stats
     from graphmeter.handler import GraphMeterCallbackHandler
+    from graphmeter.inside import RunInfo, current_run, tag
 
 __all__ = [
     "GraphMeterCallbackHandler",
+    "RunInfo",
     "Stats",
+    "current_run",
     "flush",
     "instrument",
     "meter",
     "shutdown",
     "stats",
+    "tag",
     "uninstrument",
 ]
 
 _HOMES = {
     "GraphMeterCallbackHandler": "graphmeter.handler",
+    "RunInfo": "graphmeter.inside",
     "Stats": "graphmeter.client",
+    "current_run": "graphmeter.inside",
     "flush": "graphmeter.client",
     "instrument": "graphmeter.attach",
     "meter": "graphmeter.attach",
     "shutdown": "graphmeter.client",
     "stats": "graphmeter.client",
+    "tag": "graphmeter.inside",
     "uninstrument": "graphmeter.attach",
 }
 

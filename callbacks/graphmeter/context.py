@@ -101,6 +101,12 @@ def current() -> tuple[Context, Span]:
     return here, span
 
 
+def run_here() -> Run | None:
+    """The run of ours that started last in the current context; it may have ended since."""
+    run: Run | None = otel_context.get_current().get(_RUN_KEY)  # type: ignore[assignment]
+    return run
+
+
 def application_span(span: Span) -> Span:
     """The nearest span that is not ours; open proxies in the same context belong to unrelated runs (a batch)."""
     while type(span) is CurrentSpan:

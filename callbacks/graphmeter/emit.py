@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own
 from opentelemetry.trace import SpanContext
 
 from graphmeter import guard, names
-from graphmeter.records import Run, span_id_of
+from graphmeter.records import Run, Value, span_id_of
 from graphmeter.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Delivery(Protocol):
 
 class _Start(NamedTuple):
     run: Run
+    shared: Mapping[str, Value]
+    """As of the start: the run may be tagged before its record is built."""
 
 
 @dataclass(slots=True)
@@ -128,7 +130,7 @@ class Pipeline:
         """Identity of `run`, the same whichever handler and process sees it; a root is announced at once."""
         tree = run.tree
         if kind is names.RUN:
-            self._put(_Start(run))
+            self._put(_Start(run, run.shared))
         return SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, tree.state)
 
     def close(self, run: Run) -> None:
@@ -261,7 +263,7 @@ class Pipeline:
                 continue
             try:
                 if isinstance(item, _Start):
-                    span = spans.build_start(item.run, delivery.resource)
+                    span = spans.build_start(item.run, item.shared, delivery.resource)
                 else:
                     self._finished(item)
                     span = spans.build(item, delivery.resource, error_messages=self._settings.error_messages)

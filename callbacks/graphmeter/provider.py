@@ -49,7 +49,7 @@ class ProviderSink:
         )
         run.sdk_span = span
         if kind is names.RUN:
-            start = spans.describe_start(run, self._service)
+            start = spans.describe_start(run, run.shared, self._service)
             record = self._tracer.start_span(
                 start.name,
                 trace.set_span_in_context(span),

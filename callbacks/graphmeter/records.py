@@ -79,7 +79,7 @@ class Tree:
         self.graph = graph
         """Empty: named after the service."""
         self.shared = shared
-        """Attributes of every span of the run."""
+        """Attributes of every span that ends from now on. Replaced as a whole, never changed: other threads read it."""
         self.sink = sink
         self.trace_id = trace_id
         self.outer = outer
@@ -128,6 +128,7 @@ class Run:
         "resumed_from",
         "run_id",
         "sdk_span",
+        "shared",
         "started_ns",
         "status",
         "step",
@@ -146,6 +147,8 @@ class Run:
         self.tree = tree
         self.ns = ns
         """LangGraph's checkpoint namespace; a change of it marks a node."""
+        self.shared = tree.shared
+        """What the tree shared when this run started and, once it has ended, when it ended."""
         self.node: str = "" if parent is None else parent.node
         """Path of node names."""
         self.task: Run | None = None if parent is None else parent.task

@@ -56,6 +56,7 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     if _STRAYS:
         _STRAYS.pop(run_id, None)
     run.ended_ns = now_ns(run)
+    run.shared = run.tree.shared
     parent = run.parent
     if parent is not None:
         parent.open.pop(run_id, None)

@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from graphmeter import names
-from graphmeter.records import Failure, Run, span_id_of
+from graphmeter.records import Failure, Run, Value, span_id_of
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _OPERATIONS = {
@@ -59,8 +59,8 @@ def start_id_of(run: Run) -> int:
     return ((digest >> 64) ^ (digest & 0xFFFF_FFFF_FFFF_FFFF)) or 1
 
 
-def _shared(run: Run, service: str) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = dict(run.tree.shared)
+def _shared(run: Run, shared: Mapping[str, Value], service: str) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = dict(shared)
     if run.tree.run_id:
         attributes[names.RUN_ID] = run.tree.run_id
         attributes[names.GRAPH] = run.tree.graph or service
@@ -69,9 +69,9 @@ def _shared(run: Run, service: str) -> dict[str, AttributeValue]:
     return attributes
 
 
-def describe_start(run: Run, service: str) -> Description:
-    """The start record of the root `run`: everything it is attributed by, nothing of how it will end."""
-    attributes = _shared(run, service)
+def describe_start(run: Run, shared: Mapping[str, Value], service: str) -> Description:
+    """The start record of the root `run`: everything it is attributed by then, nothing of how it will end."""
+    attributes = _shared(run, shared, service)
     attributes[names.KIND] = names.START
     attributes[names.NODE_PATH] = ""
     attributes[names.OPERATION] = names.OP_START
@@ -82,7 +82,7 @@ def describe_start(run: Run, service: str) -> Description:
 def describe(run: Run, service: str, *, error_messages: bool = False) -> Description:
     """Name, attributes, status and events of the finished `run`; `service` names graphs that have no name."""
     kind = run.kind
-    attributes = _shared(run, service)
+    attributes = _shared(run, run.shared, service)
     attributes[names.KIND] = kind
     attributes[names.NODE_PATH] = run.node
     attributes[names.OPERATION] = operation = _OPERATIONS[kind]
@@ -157,9 +157,9 @@ def build(run: Run, resource: Resource, *, error_messages: bool = False) -> Read
     )
 
 
-def build_start(run: Run, resource: Resource) -> ReadableSpan:
+def build_start(run: Run, shared: Mapping[str, Value], resource: Resource) -> ReadableSpan:
     """The start record of `run`: zero duration, below the root span that is yet to come."""
-    span = describe_start(run, str(resource.attributes.get(names.SERVICE_NAME, "")))
+    span = describe_start(run, shared, str(resource.attributes.get(names.SERVICE_NAME, "")))
     return ReadableSpan(
         span.name,
         SpanContext(run.tree.trace_id, start_id_of(run), False, _SAMPLED, run.tree.state),

@@ -44,6 +44,7 @@ from graphmeter_config import Config, ConfigError, load
 
 if TYPE_CHECKING:
     from graphmeter_collector.forward.forwarder import Forwarder
+from graphmeter_collector.hosts import KnownHosts
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -132,6 +133,8 @@ class Collector:
             version=version("graphmeter"),
             summary="Latency, errors and spend of LangGraph applications.",
         )
+        if not self.settings.allow_anonymous:
+            app.add_middleware(KnownHosts)
         limits = Limits(
             self.settings.max_body_bytes, self.settings.max_decompressed_bytes, self.settings.max_spans_per_request
         )

@@ -29,6 +29,8 @@ GAUGES_EVERY_S: Final = 10.0
 RETENTION_EVERY_S: Final = 3600.0
 SWEEP_AT_MOST_EVERY_S: Final = 30.0
 SWEEP_AT_LEAST_EVERY_S: Final = 0.5
+FORWARD_ASK_EVERY_S: Final = 5.0
+"""How often a collector that does not forward asks whether it should: when the one that does dies, it takes so long."""
 FORWARD_TURN_S: Final = 60.0
 """How long a collector forwards before it asks for the lock again: a lock whose session died is noticed by then."""
 _NS = 1_000_000_000
@@ -52,6 +54,7 @@ class Jobs:
         self._counts = counts
         self._config = config
         self._destinations = tuple(destinations)
+        self._in_progress: dict[tuple[str, ...], float] = {}
 
     async def run(self, forwarders: Sequence[tuple[str, Forwarder]]) -> None:
         """Run every job until cancelled."""
@@ -92,7 +95,9 @@ class Jobs:
         """Read from the database what no counter can know."""
         metrics, config = self._metrics, self._config()
         running = await self._store.runs_in_progress()
-        metrics.replace(names.RUNS_IN_PROGRESS, {key: float(count) for key, count in running.items()})
+        # A graph at rest is at 0, not gone: a line over time would have gaps otherwise.
+        self._in_progress = dict.fromkeys(self._in_progress, 0.0) | {key: float(n) for key, n in running.items()}
+        metrics.replace(names.RUNS_IN_PROGRESS, self._in_progress)
         budgets = await state.budgets(self._store.reader, config)
         by_key = {(row.budget, row.team): row for row in budgets}
         metrics.replace(names.BUDGET_SPENT, {key: row.spent_nano / _NANO for key, row in by_key.items()})
@@ -115,6 +120,8 @@ class Jobs:
             async with self._store.job_lock(f"forward:{name}") as ours:
                 if ours:
                     await forwarder.run(FORWARD_TURN_S)
+                    return
+            await asyncio.sleep(FORWARD_ASK_EVERY_S)
 
         return forward
 

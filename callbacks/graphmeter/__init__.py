@@ -9,7 +9,8 @@ Names are imported on first use: `import graphmeter` alone loads neither LangCha
 from __future__ import annotations
 
 import importlib
-import logging
+from logging import NullHandler as _NullHandler  # not `import logging`: that name is our own module's
+from logging import getLogger as _getLogger
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,10 +48,12 @@ _HOMES = {
 }
 
 # A library stays silent until the application configures logging.
-logging.getLogger("graphmeter").addHandler(logging.NullHandler())
+_getLogger("graphmeter").addHandler(_NullHandler())
 
 
 def __getattr__(name: str) -> object:
+    if name == "logging":
+        return importlib.import_module("graphmeter.logging")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'graphmeter' has no attribute {name!r}")

@@ -25,6 +25,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.forward.backend import Backend, Received, backend, eventually
 from collector.store.dump import opened
 from graphmeter import names
+from graphmeter_collector import jobs as jobs_module
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.forward import forwarder as forwarder_module
 from graphmeter_collector.forward.forwarder import Forwarder
@@ -550,6 +551,7 @@ async def test_of_two_collectors_on_one_database_one_sends_and_the_other_takes_o
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder_module, "POLL_S", 0.05)
+    monkeypatch.setattr(jobs_module, "FORWARD_ASK_EVERY_S", 0.1)
     config = load(None)
 
     def jobs(store: Store, metrics: Metrics) -> Jobs:

@@ -129,6 +129,9 @@ def _price(catalogue: _Catalogue, usage: Mapping[str, int], model: str, provider
         provider_id=_CATALOGUE_NAMES.get(provider, provider) if provider else None,
         genai_request_timestamp=datetime.fromtimestamp(at_ns / 1e9, UTC),
     )
+    # The library takes no rate for no cost. Ids of models that are given away say so.
+    if all(rate is None for rate in vars(found.model_price).values()) and not found.model.id.endswith(":free"):
+        raise LookupError(f"{found.provider.id}/{found.model.id} has no rates")
     price = f"{catalogue.name} {found.provider.id}/{found.model.id}"
     if (model, provider) not in _flat and len(_flat) < _MOST_FLAT:
         _flat[model, provider] = _flat_price(found, price)

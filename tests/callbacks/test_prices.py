@@ -86,3 +86,16 @@ def test_cache_writes_go_the_long_way() -> None:
 )
 def test_what_is_unknown_has_no_cost(attributes: dict[str, object]) -> None:
     assert [None, None] == [prices.cost_of(attributes, AT_NS) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "expected"),
+    [("openrouter", "deepseek/deepseek-r1:free", Decimal(0)), ("github-copilot", "gpt-4o", None)],
+)
+def test_no_rate_is_no_price_but_for_models_that_are_given_away(
+    provider: str, model: str, expected: Decimal | None
+) -> None:
+    call = {names.PROVIDER: provider, names.REQUEST_MODEL: model, names.USAGE_INPUT: 1000, names.USAGE_OUTPUT: 10}
+    for _ in range(2):
+        cost = prices.cost_of(call, AT_NS)
+        assert expected == (None if cost is None else cost.usd)

@@ -33,6 +33,9 @@ _PRICE_KEYS = (
 )
 _REQUEST_KEY = "requests_kcount"
 _BASE_TIER = -1
+_FREE = ":free"
+"""How ids of models end that a gateway gives away. The catalogue has no rates for them, nor for those it has no price of."""
+_GRATIS = make_tariff({_BASE_TIER: [Decimal(0)] * len(_PRICE_KEYS)})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -59,7 +62,9 @@ class Catalogue:
         starts = _tariff_starts(info)
         tariffs = tuple(_tariff(info.get_prices(midnight + start)) for start in (timedelta(0), *starts))
         if all(rates.empty for tariff in tariffs for rates in tariff.tiers):
-            return None
+            if not info.id.endswith(_FREE):
+                return None
+            tariffs, starts = (_GRATIS,), []
         return DayPrice(
             source=self.name,
             name=f"{owner.id}/{info.id}",

@@ -110,8 +110,17 @@ def test_tokens_without_any_rate_have_no_cost_instead_of_none() -> None:
     for provider, model in MODELS:
         price = dict(vars(current_prices(provider, model, at)))
         for direction, usage in (("input", TokenUsage(input=10)), ("output", TokenUsage(output=10))):
-            has_rate = price.get(f"{direction}_mtok") is not None
+            has_rate = price.get(f"{direction}_mtok") is not None or model.endswith(":free")
             assert has_rate == (ours(provider, model, usage, at) is not None), (provider, model, direction)
+
+
+def test_a_model_that_is_given_away_is_free_and_one_without_a_price_is_not() -> None:
+    usage = TokenUsage(input=1_000, output=100)
+    given_away = CATALOGUE.find("openrouter", "deepseek/deepseek-r1:free", day=20_500)
+    assert given_away is not None
+    rates = given_away.rates_for(0, usage)
+    assert (True, (0, (0,) * len(usage))) == (rates.free, rates.cost_of(usage))
+    assert CATALOGUE.find("github-copilot", "gpt-4o", day=20_500) is None
 
 
 def test_audio_by_the_hour_is_no_price_for_tokens() -> None:

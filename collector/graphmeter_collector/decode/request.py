@@ -239,10 +239,11 @@ def _read_call(record: SpanRecord, found: dict[str, Any], repairs: Repairs) -> N
     record.cache_hit = found.get(names.CACHE_HIT, False)
     prefix = names.SAVED_PREFIX if record.cache_hit else ""
     record.usage = genai.usage(found, repairs, prefix)
-    # A call that failed has usually nothing to report; one that succeeded has, and silence would be a free call.
+    # A call that failed has usually nothing to report; one that succeeded has, and silence would be a free call. So would
+    # be that of a cancelled one: its sender stopped listening, the provider did work.
     silent = record.usage == NO_USAGE and not genai.usage_reported(found, prefix)
     record.usage_missing = not record.cache_hit and (
-        found.get(names.USAGE_MISSING, False) or (silent and record.status == names.OK)
+        found.get(names.USAGE_MISSING, False) or (silent and record.status != names.ERROR)
     )
     record.ttft_ns = _within(found.get(names.TIME_TO_FIRST_CHUNK, 0), record.duration_ns, repairs)
 

@@ -185,14 +185,15 @@ def test_only_model_calls_have_usage() -> None:
     assert TokenUsage() == record(otlp.own(1, names.NODE, {names.USAGE_INPUT: 5})).usage
 
 
-def test_a_successful_call_without_any_count_misses_its_usage() -> None:
+def test_a_call_without_any_count_misses_its_usage_unless_it_failed() -> None:
     calls = [
         otlp.own(1, names.MODEL),
         otlp.own(2, names.MODEL, {names.USAGE_INPUT: 0}),
         otlp.own(3, names.MODEL, {names.STATUS: names.ERROR}, status="error"),
         otlp.own(4, names.MODEL, {names.CACHE_HIT: True}),
+        otlp.own(5, names.MODEL, {names.STATUS: names.CANCELLED}),
     ]
-    assert [True, False, False, False] == [each.usage_missing for each in decode(*calls).records]
+    assert [True, False, False, False, True] == [each.usage_missing for each in decode(*calls).records]
 
 
 def test_a_cached_answer_carries_what_it_saved_and_nothing_else() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 from sqlalchemy import event
@@ -38,6 +38,9 @@ def parse(database_url: str) -> URL:
     """
     try:
         url = make_url(database_url)
+        if not is_sqlite(url):
+            # asyncpg reads it by itself, and is stricter: `host[`.
+            urlsplit(url.render_as_string(hide_password=False))
     except (ArgumentError, ValueError):
         raise StartupError(f"the database URL is not a URL: {_WRITE}") from None
     scheme = _SCHEMES.get(url.drivername)

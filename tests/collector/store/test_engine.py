@@ -45,6 +45,7 @@ def test_urls_in_every_common_spelling_are_understood(given: str, understood: st
         ("nonsense:secret", "not a URL: write postgresql://"),
         ("", "not a URL"),
         ("postgresql://u:secret@host:port/db", "not a URL"),
+        ("postgresql://u:secret@[host/db", "not a URL"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("postgresql://nobody:secret@127.0.0.1:1/none", "postgresql://nobody:"),

@@ -8,7 +8,7 @@ import ipaddress
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -207,6 +207,19 @@ async def _serve(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     with listener:
         async with running(settings) as collector:
+            _refuse_itself(collector.destinations, listener)
+            port = listener.getsockname()[1]
+
+            def say_ready() -> None:
+                _log.info(
+                    "ready",
+                    url=f"http://{_shown_host(settings.host)}:{port}",
+                    database=settings.shown_database(),
+                    forward=[each.name for each in collector.destinations],
+                    config=collector.config.hash,
+                    seconds=round(time.monotonic() - began, 3),
+                )
+
             server = _Server(
                 uvicorn.Config(
                     collector.app,
@@ -214,24 +227,28 @@ async def _serve(settings: Settings) -> None:
                     access_log=False,
                     lifespan="off",
                     timeout_graceful_shutdown=max(round(settings.drain_timeout_s), 1),
-                )
+                ),
+                say_ready,
             )
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
-            port = listener.getsockname()[1]
-            _log.info(
-                "ready",
-                url=f"http://{_shown_host(settings.host)}:{port}",
-                database=settings.shown_database(),
-                forward=[each.name for each in collector.destinations],
-                config=collector.config.hash,
-                seconds=round(time.monotonic() - began, 3),
-            )
             await server.serve(sockets=[listener])
         _log.info("stopped")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's own handling raises the signal again when HTTP has ended, which would end us before the drain."""
+    """Says when it listens, and ends by returning.
+
+    uvicorn's own handling raises the signal again when HTTP has ended, which would end us before the drain.
+    """
+
+    def __init__(self, config: uvicorn.Config, say_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._say_ready = say_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Not sooner: whoever waits for this line connects at once, or sends the first signal.
+        self._say_ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -273,6 +290,32 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _refuse_itself(destinations: Sequence[Destination], listener: socket.socket) -> None:
+    """Raises StartupError if a destination is this very collector: what comes in would go round for ever."""
+    own_host, own_port = listener.getsockname()[:2]
+    for destination in destinations:
+        parts = urlsplit(destination.endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if port == own_port and _same_machine(parts.hostname or "", own_host):
+            raise StartupError(
+                f"forward destination {destination.name!r} is this collector itself: "
+                "name the backend that is to get the traces, or leave it out"
+            )
+
+
+def _same_machine(host: str, own_host: str) -> bool:
+    """Whether connecting to `host` arrives at a socket bound to `own_host` (numeric). Other names are not looked up."""
+    own = ipaddress.ip_address(own_host)
+    if host == "localhost":
+        return own.is_loopback or own.is_unspecified
+    try:
+        other = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    # To connect to 0.0.0.0 or :: is to connect to this machine.
+    return other == own or other.is_unspecified or (own.is_unspecified and other.is_loopback)
 
 
 def _shown_host(host: str) -> str:

@@ -1,0 +1,126 @@
+"""The process that `graphmeter serve` is, seen from outside: what its ready line promises, how it ends, what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support import otlp
+
+SENDERS = 8
+
+
+@contextmanager
+def serve(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a collector on SQLite in `folder`; its log comes as JSON lines on stderr."""
+    command = [sys.executable, "-m", "graphmeter_cli", "serve", "--data-dir", str(folder), "--log-format", "json"]
+    process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True, cwd=folder)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def ready(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The ready line, as soon as it is there."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        event: dict[str, Any] = json.loads(line)
+        if event["event"] == "ready":
+            return event
+    raise AssertionError("the collector ended without being ready")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_whoever_waits_for_the_ready_line_can_connect_at_once(tmp_path: Path) -> None:
+    with serve(tmp_path, "--port", "0") as process:
+        url = httpx.URL(ready(process)["url"])
+        with socket.create_connection((url.host, url.port), timeout=1):
+            pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_ready_line_is_a_clean_end(tmp_path: Path, number: signal.Signals) -> None:
+    with serve(tmp_path, "--port", "0") as process:
+        ready(process)
+        process.send_signal(number)
+        assert process.wait(20) == 0
+
+
+async def test_sigterm_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    acknowledged: list[bytes] = []
+    numbers = itertools.count(1)
+
+    async def send(http: httpx.AsyncClient) -> None:
+        while True:
+            spans = [otlp.span(next(numbers), start_ns=time.time_ns()) for _ in range(10)]
+            body = otlp.request(*spans).SerializeToString()
+            try:
+                answer = await http.post("/v1/traces", content=body, headers={"content-type": otlp.PROTOBUF})
+            except httpx.TransportError:
+                return
+            if answer.status_code != 200:
+                return
+            acknowledged.extend(span.span_id for span in spans)
+
+    with serve(tmp_path, "--port", "0") as process:
+        url = await asyncio.to_thread(lambda: ready(process)["url"])
+        async with httpx.AsyncClient(base_url=url, timeout=20) as http, asyncio.TaskGroup() as senders:
+            for _ in range(SENDERS):
+                senders.create_task(send(http))
+            await asyncio.sleep(0.5)
+            process.terminate()
+        assert await asyncio.to_thread(process.wait, 30) == 0
+
+    database = sqlite3.connect(tmp_path / "graphmeter.db")
+    stored = {row[0] for row in database.execute("SELECT span_id FROM span")}
+    database.close()
+    assert len(set(acknowledged)) == len(acknowledged) > 100
+    assert set() == set(acknowledged) - stored
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "0.0.0.0"])
+def test_a_collector_does_not_forward_to_itself(tmp_path: Path, host: str) -> None:
+    port = free_port()
+    with serve(tmp_path, "--port", str(port), "--forward", f"http://{host}:{port}") as process:
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert f"forward destination '{host}:{port}' is this collector itself" in said
+
+
+def test_a_collector_that_listens_everywhere_does_not_forward_to_its_own_loopback(tmp_path: Path) -> None:
+    port = free_port()
+    anywhere = ("--host", "0.0.0.0", "--allow-anonymous")
+    with serve(tmp_path, *anywhere, "--port", str(port), "--forward", f"http://127.0.0.1:{port}") as process:
+        assert process.wait(20) == 1
+
+
+def test_another_port_and_another_address_of_this_machine_are_other_backends(tmp_path: Path) -> None:
+    port = free_port()
+    others = ("--forward", f"http://127.0.0.1:{free_port()}", "--forward", f"http://127.0.0.2:{port}")
+    with serve(tmp_path, "--port", str(port), *others) as process:
+        assert len(ready(process)["forward"]) == 2
+        process.terminate()
+        assert process.wait(20) == 0

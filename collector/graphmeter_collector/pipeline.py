@@ -29,6 +29,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 MAX_GROUP_SPANS: Final = 16_384
 """Spans per transaction, but for a single request that has more."""
+LARGE_REQUEST_SPANS: Final = 4_096
+"""Requests of more spans are decoded beside the event loop: up to here it takes some 100 ms."""
 ACK_TIMEOUT_S: Final = 60.0
 """A commit that hangs longer than any sender waits is answered with 503; that it may succeed later is harmless."""
 _SHOWN_REJECTIONS: Final = 5
@@ -85,6 +87,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        self._large = asyncio.Lock()
 
     @property
     def queued_spans(self) -> int:
@@ -101,12 +104,26 @@ class Pipeline:
         Raises:
             Transient: nothing is promised about its spans; the sender should send them again.
         """
-        decoded = decode_request(request, Window.around(time.time_ns(), self.retention_days))
-        for record in decoded.records:
-            self._book.price(record)
+        decoded = await self._read(request)
         refused_by_store = await self._commit(decoded.records) if decoded.records else []
         self._count_request(decoded, refused_by_store)
         return _acknowledgement(decoded, refused_by_store)
+
+    async def _read(self, request: ExportTraceServiceRequest) -> Decoded:
+        """Decode and price. A large request takes seconds, during which others, and `/health`, must get their answers."""
+        spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+        if spans <= LARGE_REQUEST_SPANS:
+            return self._decode(request)
+        # One at a time: decoded spans take many times the room of their bytes.
+        async with self._large:
+            self._admit(spans, 0)
+            return await asyncio.to_thread(self._decode, request)
+
+    def _decode(self, request: ExportTraceServiceRequest) -> Decoded:
+        decoded = decode_request(request, Window.around(time.time_ns(), self.retention_days))
+        for record in decoded.records:
+            self._book.price(record)
+        return decoded
 
     async def _commit(self, records: list[SpanRecord]) -> list[Rejection]:
         """Queue for the next transaction and wait until it is durable."""

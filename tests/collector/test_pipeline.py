@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -236,6 +237,47 @@ async def test_a_full_queue_sends_senders_away_until_it_is_written(sqlite_url: s
 async def test_a_request_larger_than_the_queue_is_taken_by_an_empty_one(sqlite_url: str) -> None:
     async with running(sqlite_url, max_queue_spans=2, max_queue_bytes=10) as it:
         assert Ack(5, 0) == await it.send(*map(node, range(1, 6)))
+
+
+async def test_large_requests_are_read_one_at_a_time_while_others_are_answered(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, reading, most = threading.Event(), set[int](), 0
+
+    def price(self: Book, record: SpanRecord) -> None:
+        nonlocal most
+        if record.kind == names.NODE and record.name in ("n1", "n2"):
+            reading.add(threading.get_ident())
+            most = max(most, len(reading))
+            assert go_on.wait(5), "nobody else was answered meanwhile"
+            reading.discard(threading.get_ident())
+
+    monkeypatch.setattr(module, "LARGE_REQUEST_SPANS", 2)
+    monkeypatch.setattr(Book, "price", price)
+    async with running(sqlite_url) as it:
+        large = [it.send(node(at), node(at + 10), node(at + 20)) for at in (1, 2)]
+        await until(lambda: bool(reading))
+        assert Ack(1, 0) == await it.send(node(3))
+        go_on.set()
+        assert [Ack(3, 0), Ack(3, 0)] == await asyncio.gather(*large)
+        assert (1, 7) == (most, len(await it.stored()))
+
+
+async def test_a_large_request_that_the_queue_has_no_room_for_is_not_read(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGE_REQUEST_SPANS", 2)
+    async with running(sqlite_url, max_queue_spans=3) as it:
+        it.store.gate.clear()
+        sending = [it.send(node(1))]
+        await it.store.entered.wait()
+        sending.append(it.send(node(2)))
+        await until(lambda: it.pipeline.queued_spans == 2)
+        unreadable = otlp.own(3, names.NODE, of=3, start_ns=0)
+        with pytest.raises(TooManyRequests):
+            await it.send(unreadable, unreadable, unreadable)
+        it.store.gate.set()
+        await asyncio.gather(*sending)
 
 
 async def test_a_store_that_is_away_is_told_to_the_whole_group_and_only_to_it(sqlite_url: str) -> None:

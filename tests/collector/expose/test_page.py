@@ -23,11 +23,11 @@ def cells(html: str) -> list[list[str]]:
 
 async def test_without_runs_the_page_says_how_to_send_some_to_this_very_address(sqlite_url: str) -> None:
     async with served(sqlite_url) as it:
-        answer = await it.http.get("/", headers={"host": "metering.example:4318"})
+        answer = await it.http.get("/", headers={"host": "metering.internal:4318"})
         assert (200, "text/html; charset=utf-8") == (answer.status_code, answer.headers["content-type"])
         assert "No runs yet" in answer.text
-        assert "GRAPHMETER_ENDPOINT=http://metering.example:4318" in answer.text
-        assert "http://metering.example:4318/v1/traces" in answer.text
+        assert "GRAPHMETER_ENDPOINT=http://metering.internal:4318" in answer.text
+        assert "http://metering.internal:4318/v1/traces" in answer.text
 
 
 async def test_runs_are_shown_newest_first_with_their_figures(sqlite_url: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from graphmeter import forks, guard, langgraph, names, runs
+from graphmeter import forks, guard, langgraph, names, runs, terminate
 from graphmeter.emit import Delivery, Pipeline
 from graphmeter.records import Run
 from graphmeter.settings import Settings
@@ -66,6 +66,8 @@ def pipeline(*, endpoint: str = "", exporter: SpanExporter | None = None) -> Pip
             chosen = settings()
             connect = _deliveries(chosen, endpoint, exporter)
             found = _pipelines[key] = Pipeline(chosen, connect, finished, _arm_exit)
+            if chosen.flush_on_sigterm and chosen.exit_timeout_s > 0:
+                terminate.arm(_on_sigterm, chosen.exit_timeout_s)
         return found
 
 
@@ -166,6 +168,13 @@ def _at_exit() -> None:
     patience = settings().exit_timeout_s
     if patience > 0 and any(one.counts().queued for one in _all()):
         shutdown(patience)
+
+
+@guard.guarded
+def _on_sigterm() -> None:
+    # No shutdown, and nothing is given up: the application's own handler may go on working for a while.
+    if any(one.counts().queued for one in _all()):
+        flush(settings().exit_timeout_s)
 
 
 @guard.guarded

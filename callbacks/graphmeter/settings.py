@@ -41,6 +41,8 @@ class Settings:
     """Patience with one request, in seconds."""
     exit_timeout_s: float = 3.0
     """Longest delay of the interpreter's exit for the sake of unsent spans, in seconds; 0 means do not wait."""
+    flush_on_sigterm: bool = False
+    """Send unsent spans on SIGTERM, within `exit_timeout_s`, before what SIGTERM does otherwise."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -60,6 +62,7 @@ class Settings:
             flush_interval_s=_number(env, "GRAPHMETER_FLUSH_INTERVAL_S", default.flush_interval_s, least=0.01),
             timeout_s=_number(env, "GRAPHMETER_TIMEOUT_S", default.timeout_s, least=0.1),
             exit_timeout_s=_number(env, "GRAPHMETER_EXIT_TIMEOUT_S", default.exit_timeout_s, least=0.0),
+            flush_on_sigterm=_switch(env, "GRAPHMETER_FLUSH_ON_SIGTERM", default=default.flush_on_sigterm),
         )
 
 

@@ -27,8 +27,9 @@ def test_the_environment_sets_every_field() -> None:
         "GRAPHMETER_FLUSH_INTERVAL_S": "0.1",
         "GRAPHMETER_TIMEOUT_S": "2",
         "GRAPHMETER_EXIT_TIMEOUT_S": "0",
+        "GRAPHMETER_FLUSH_ON_SIGTERM": "yes",
     }
-    expected = Settings("http://c:1", "k", "cx", "acme", "prod", "1", True, True, 100, 0.1, 2.0, 0.0)
+    expected = Settings("http://c:1", "k", "cx", "acme", "prod", "1", True, True, 100, 0.1, 2.0, 0.0, True)
     assert expected == Settings.from_env(env)
     assert Settings() == Settings.from_env({})
 

@@ -120,13 +120,14 @@ def test_on_a_postgres_that_holds_an_earlier_demo_it_proves_its_own_runs(home: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "when", "code"),
+    ("arguments", "when", "codes"),
     [
-        pytest.param(["--runs", "8"], "Ctrl-C ends the demo", 0, id="when all is shown"),
-        pytest.param(["--runs", "2000"], "Collector on ", 1, id="while graphs run"),
+        pytest.param(["--runs", "8"], "Ctrl-C ends the demo", {0}, id="when all is shown"),
+        # Python itself ends with the signal when that came while it was loading a module.
+        pytest.param(["--runs", "2000"], "Collector on ", {1, -signal.SIGINT}, id="while graphs run"),
     ],
 )
-def test_ctrl_c_ends_the_demo_and_its_collector(arguments: list[str], when: str, code: int, home: Path) -> None:
+def test_ctrl_c_ends_the_demo_and_its_collector(arguments: list[str], when: str, codes: set[int], home: Path) -> None:
     with demo(home, "--port", "0", *arguments) as process:
         said = re.search(r"Collector on (\S+),", read_until(process, when))
         assert said is not None
@@ -135,7 +136,7 @@ def test_ctrl_c_ends_the_demo_and_its_collector(arguments: list[str], when: str,
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
 
-    assert code == process.returncode, rest
+    assert process.returncode in codes, rest
     assert "Traceback" not in rest
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{said[1]}/ready", timeout=5)

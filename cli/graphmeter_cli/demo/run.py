@@ -84,8 +84,7 @@ def demo(plan: Plan, console: Console) -> bool:
             return True
         equal = _measured(plan, models, url, service, console)
         if collector is not None and not plan.once:
-            console.print("The collector keeps running; Ctrl-C ends the demo.", style="bold")
-            _until_interrupted(lambda: _outlive(collector))
+            _until_interrupted(lambda: _outlive(collector, console))
         return equal
 
 
@@ -197,8 +196,10 @@ def _endlessly(plan: Plan, console: Console) -> None:
         seed += 1
 
 
-def _outlive(collector: own.Collector) -> None:
+def _outlive(collector: own.Collector, console: Console) -> None:
     """Wait for the collector to end, which it only does on a fault: we are the one who stops it."""
+    # Said here, where Ctrl-C is understood, and not a moment before.
+    console.print("The collector keeps running; Ctrl-C ends the demo.", style="bold")
     code = collector.wait()
     raise click.ClickException(f"the collector ended with {code}; the end of its log:\n{collector.last_words()}")
 

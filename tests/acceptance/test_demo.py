@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.signals import interruptible
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,6 +47,7 @@ def demo(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
         cwd=home,
         env=environment,
+        preexec_fn=interruptible,
     ) as process:
         try:
             yield process

@@ -23,6 +23,7 @@ from graphmeter import names
 from graphmeter_cli.demo import collector
 from graphmeter_collector.store import open_store
 from support.records import T0_NS, whole_run
+from support.signals import interruptible
 
 GRAPHMETER = [sys.executable, "-m", "graphmeter_cli"]
 RUNS = ["--runs", "20"]
@@ -40,7 +41,9 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A demo that goes on until the block ends at the latest."""
     command = [*GRAPHMETER, "demo", *RUNS, *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=interruptible
+    ) as process:
         try:
             yield process
         finally:

@@ -27,8 +27,10 @@ help: ## Show this help
 sync: $(filter .uv/bin/uv,$(UV)) ## Create or update the environment from the lock
 	@$(UV) sync --frozen --all-extras --quiet
 
-demo: sync ## Start a collector, run the example graphs through it, show what was measured
-	@$(UV) run --frozen --all-extras graphmeter demo $(ARGS)
+# The demo needs nothing of what development needs; --inexact leaves an environment alone that has it.
+demo: $(filter .uv/bin/uv,$(UV)) ## Start a collector, run the example graphs through it, show what was measured
+	@$(UV) sync --frozen --all-extras --no-dev --inexact --quiet
+	@$(UV) run --no-sync graphmeter demo $(ARGS)
 
 test: sync tools ## Run the tests
 	@$(UV) run --frozen --all-extras pytest $(ARGS)

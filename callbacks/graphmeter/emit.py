@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own
 from opentelemetry.trace import SpanContext
 
 from graphmeter import guard, names
-from graphmeter.records import Run, Value, span_id_of
+from graphmeter.records import Note, Run, span_id_of, start_of
 from graphmeter.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,12 +58,6 @@ class Delivery(Protocol):
 
     def close(self) -> None:
         """Nothing more will be sent."""
-
-
-class _Start(NamedTuple):
-    run: Run
-    shared: Mapping[str, Value]
-    """As of the start: the run may be tagged before its record is built."""
 
 
 @dataclass(slots=True)
@@ -107,7 +101,7 @@ class Pipeline:
         self._reset()
 
     def _reset(self) -> None:
-        self._queue: deque[Run | _Start | _Flush] = deque()
+        self._queue: deque[Run | Note | _Flush] = deque()
         self._built: deque[ReadableSpan] = deque()
         self._flushes: list[_Flush] = []
         self._delivery: Delivery | None = None
@@ -130,7 +124,7 @@ class Pipeline:
         """Identity of `run`, the same whichever handler and process sees it; a root is announced at once."""
         tree = run.tree
         if kind is names.RUN:
-            self._put(_Start(run, run.shared))
+            self._put(start_of(run))
         return SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, tree.state)
 
     def close(self, run: Run) -> None:
@@ -139,7 +133,11 @@ class Pipeline:
         if run.tree.debug:
             self._hurry.set()
 
-    def _put(self, item: Run | _Start) -> None:
+    def note(self, note: Note) -> None:
+        """Queue `note`."""
+        self._put(note)
+
+    def _put(self, item: Run | Note) -> None:
         waiting = len(self._queue)
         if waiting >= self._capacity or self._stopping:
             with self._lock:
@@ -262,8 +260,8 @@ class Pipeline:
                 self._flushes.append(item)
                 continue
             try:
-                if isinstance(item, _Start):
-                    span = spans.build_start(item.run, item.shared, delivery.resource)
+                if isinstance(item, Note):
+                    span = spans.build_note(item, delivery.resource)
                 else:
                     self._finished(item)
                     span = spans.build(item, delivery.resource, error_messages=self._settings.error_messages)

@@ -25,12 +25,28 @@ NODE: Final = "node"
 MODEL: Final = "model"
 TOOL: Final = "tool"
 RETRIEVER: Final = "retriever"
-START: Final = "start"
-"""A record sent when a run starts, so that a process which dies is seen. Zero duration; never shown, never forwarded."""
 SPAN: Final = "span"
 """Any span that is not ours."""
 
-KINDS: Final = (RUN, SUBGRAPH, NODE, MODEL, TOOL, RETRIEVER, START, SPAN)
+KINDS: Final = (RUN, SUBGRAPH, NODE, MODEL, TOOL, RETRIEVER, SPAN)
+
+# --- notes: what a client says besides spans. On the wire they are spans of zero duration; stored, never shown, never
+# forwarded. Those of a run are children of its root span and carry the run's attribution. ----------------------------
+
+START: Final = "start"
+"""A run has started: so that a process which dies is seen."""
+HEARTBEAT: Final = "heartbeat"
+"""A run that started a while ago is still alive."""
+OUTCOME: Final = "outcome"
+"""How a run turned out for the business, said by the application, perhaps long after the run's end."""
+TAGS: Final = "tags"
+"""Tags added to a run by its id, after spans of it have left."""
+TOPOLOGY: Final = "topology"
+"""Nodes and edges of a root graph, once per process and graph."""
+REPORT: Final = "report"
+"""What became of the spans of a client process so far. Belongs to no run."""
+
+NOTES: Final = (START, HEARTBEAT, OUTCOME, TAGS, TOPOLOGY, REPORT)
 
 # --- statuses -----------------------------------------------------------------------------------------------------
 
@@ -80,7 +96,48 @@ COST_USD: Final = "graphmeter.cost_usd"
 COST_PRICE: Final = "graphmeter.cost.price"
 """Which price of which catalogue gave `graphmeter.cost_usd`."""
 RESUMED_FROM: Final = "graphmeter.resumed_from"
-"""On a run that resumes an interrupted one: the LangGraph checkpoint id it resumes from."""
+"""On a run that resumes an interrupted one: the LangGraph checkpoint id it resumes from, which is the
+`langgraph.checkpoint_id` of the interrupted run."""
+RESUMED_RUN: Final = "graphmeter.resumed_run_id"
+"""On a run that resumes one of the same process: that run's id; the span also links to it."""
+WAITED_S: Final = "graphmeter.waited_s"
+"""On the same: seconds between the interrupted run's end and the resuming one's start (double)."""
+SERVICE_TIER: Final = "graphmeter.service_tier"
+"""Tier that the provider says it served the call at, if not its standard one: `flex`, `priority`, `batch` …"""
+HEARTBEAT_S: Final = "graphmeter.heartbeat_s"
+"""On start notes: seconds between the heartbeats that will follow while the run lasts (double); absent: none will."""
+OUTCOME_KIND: Final = "graphmeter.outcome.kind"
+OUTCOME_GOOD: Final = "graphmeter.outcome.good"
+"""Boolean; absent when the application did not judge."""
+OUTCOME_VALUE: Final = "graphmeter.outcome.value"
+"""Double, in the application's own unit; absent when it has none."""
+TOPOLOGY_JSON: Final = "graphmeter.topology"
+"""JSON text `{"nodes": ["plan", …], "edges": [["plan", "search", false], …]}`: source, target, whether conditional.
+`__start__` and `__end__` are nodes as LangGraph names them."""
+CLIENT_ID: Final = "graphmeter.client.id"
+"""Random id of a client process, 32 hex digits."""
+CLIENT_SEQUENCE: Final = "graphmeter.client.sequence"
+"""Number of a report, from 1; a later one contains the earlier ones."""
+CLIENT_EXPORTED: Final = "graphmeter.client.exported"
+"""Spans and notes since the process started; so are the other counts of a report."""
+CLIENT_DROPPED: Final = "graphmeter.client.dropped"
+CLIENT_FAILED: Final = "graphmeter.client.failed"
+CLIENT_QUEUED: Final = "graphmeter.client.queued"
+CLIENT_FAULTS: Final = "graphmeter.client.faults"
+CLIENT_OPEN_RUNS: Final = "graphmeter.client.open_runs"
+
+STATE_UPDATE_BYTES: Final = "graphmeter.state.update_bytes"
+"""On nodes, with `capture="state"`: size of what the node returned, serialised."""
+STATE_BYTES: Final = "graphmeter.state.bytes"
+"""On nodes, with `capture="state"`: size of the state that the node was given, serialised."""
+STATE_KEYS: Final = "graphmeter.state.keys"
+"""On nodes, with `capture="state"`: keys of the state that the node wrote (string array)."""
+STATE_DIFF: Final = "graphmeter.state.diff"
+"""On nodes, with `capture="state_diff"`: JSON text of what the node wrote, redacted and cut to size."""
+
+TRACESTATE: Final = "graphmeter"
+"""Key of ours in `tracestate`: what runs inside a measured run carries it, so that other instrumentations' spans of the
+same calls are known as twins. See `graphmeter.context`."""
 
 RESOURCE_TEAM: Final = "graphmeter.team"
 """Also read from the resource: OTEL_RESOURCE_ATTRIBUTES=graphmeter.team=cx attributes a whole service."""
@@ -123,6 +180,14 @@ USAGE_AUDIO_OUTPUT: Final = "gen_ai.usage.audio.output_tokens"
 USAGE_IMAGE_INPUT: Final = "gen_ai.usage.image.input_tokens"
 USAGE_IMAGE_OUTPUT: Final = "gen_ai.usage.image.output_tokens"
 
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+TOOL_RESULT: Final = "gen_ai.tool.call.result"
+RETRIEVAL_QUERY: Final = "gen_ai.retrieval.query.text"
+RETRIEVAL_DOCUMENTS: Final = "gen_ai.retrieval.documents"
+
 LANGGRAPH_STEP: Final = "langgraph.step"
 LANGGRAPH_CHECKPOINT_NS: Final = "langgraph.checkpoint_ns"
 LANGGRAPH_CHECKPOINT_ID: Final = "langgraph.checkpoint_id"
@@ -135,7 +200,8 @@ OP_EMBEDDINGS: Final = "embeddings"
 OP_TOOL: Final = "execute_tool"
 OP_RETRIEVAL: Final = "retrieval"
 OP_START: Final = "graphmeter.run_start"
-"""Name of a start record."""
+NOTE_NAMES: Final = {START: OP_START, **{kind: f"graphmeter.{kind}" for kind in NOTES[1:]}}
+"""Span name (and operation) of a note, by kind."""
 
 # --- token buckets: exclusive, so that they may be added -----------------------------------------------------------
 

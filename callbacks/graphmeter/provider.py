@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Tracer, TracerProvider
 
 from graphmeter import guard, names, spans
-from graphmeter.records import Run, span_id_of
+from graphmeter.context import SAMPLED
+from graphmeter.records import Note, Run, span_id_of, start_of
+from graphmeter.runs import RUNS
 
 _KINDS = {names.MODEL: SpanKind.CLIENT}
 
@@ -49,15 +52,27 @@ class ProviderSink:
         )
         run.sdk_span = span
         if kind is names.RUN:
-            start = spans.describe_start(run, run.shared, self._service)
-            record = self._tracer.start_span(
-                start.name,
-                trace.set_span_in_context(span),
-                attributes=start.attributes,
-                start_time=run.started_ns,
-            )
-            record.end(run.started_ns)
+            self._note(start_of(run), trace.set_span_in_context(span))
         return span.get_span_context()
+
+    def note(self, note: Note) -> None:
+        """Make a span of `note`, below the root span of the run that it is about."""
+        parent = trace.INVALID_SPAN
+        if note.run_id is not None:
+            open_root = RUNS.get(note.run_id)
+            root = (
+                open_root.context
+                if open_root is not None
+                else SpanContext(note.trace_id, span_id_of(note.run_id), False, SAMPLED)
+            )
+            parent = NonRecordingSpan(root)
+        self._note(note, trace.set_span_in_context(parent))
+
+    @guard.guarded
+    def _note(self, note: Note, below: Context) -> None:
+        said = spans.describe_note(note, self._service)
+        span = self._tracer.start_span(said.name, below, attributes=said.attributes, start_time=note.at_ns)
+        span.end(note.at_ns)
 
     def close(self, run: Run) -> None:
         """End the span of `run` with everything that is known of it."""

@@ -5,6 +5,7 @@ Mutable and slotted: they are made and filled on the hot path, and read once, in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter_ns, time_ns
 from traceback import StackSummary
 from typing import Final, NamedTuple, Protocol
@@ -39,6 +40,27 @@ class Sink(Protocol):
 
     def close(self, run: Run) -> None:
         """Take the finished `run`. Must not raise."""
+
+    def note(self, note: Note) -> None:
+        """Take a `note`. Must not raise."""
+
+
+class Note(NamedTuple):
+    """Something said about a run besides its spans; see `graphmeter.names.NOTES`. On the wire a span without duration."""
+
+    kind: str
+    trace_id: int
+    salt: bytes
+    """What tells notes of one kind and run apart. The same run and salt make the same span id."""
+    at_ns: int
+    run_id: UUID | None
+    """Root of the run that it is about, which becomes the parent; None: it is about no run."""
+    graph: str
+    """Empty: named after the service."""
+    shared: Mapping[str, Value]
+    """Attribution as of now: the run may be tagged before the note is built."""
+    facts: Mapping[str, Value] = {}
+    state: TraceState | None = None
 
 
 class Tree:
@@ -198,6 +220,14 @@ def trace_id_of(run_id: UUID) -> int:
     """
     number = run_id.int
     return number ^ ((number & 3) << 62)
+
+
+def start_of(run: Run) -> Note:
+    """The note that says that the root `run` has started."""
+    tree = run.tree
+    return Note(
+        names.START, tree.trace_id, b"start", run.started_ns, run.run_id, tree.graph, run.shared, {}, tree.state
+    )
 
 
 def anchor(run: Run | None) -> Run | None:

@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from graphmeter import names
-from graphmeter.records import Failure, Run, Value, span_id_of
+from graphmeter.records import Failure, Note, Run, Value, span_id_of
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _OPERATIONS = {
@@ -53,9 +53,10 @@ def scope() -> InstrumentationScope:
     return InstrumentationScope(names.SCOPE, release)
 
 
-def start_id_of(run: Run) -> int:
-    """Span id of the start record of `run`."""
-    digest = int.from_bytes(hashlib.blake2b(run.run_id.bytes + b"start", digest_size=16).digest(), "big")
+def note_id_of(note: Note) -> int:
+    """Span id of `note`: the same whoever sends it, and however often."""
+    about = note.run_id.bytes if note.run_id is not None else note.trace_id.to_bytes(16, "big")
+    digest = int.from_bytes(hashlib.blake2b(about + note.salt, digest_size=16).digest(), "big")
     return ((digest >> 64) ^ (digest & 0xFFFF_FFFF_FFFF_FFFF)) or 1
 
 
@@ -69,14 +70,19 @@ def _shared(run: Run, shared: Mapping[str, Value], service: str) -> dict[str, At
     return attributes
 
 
-def describe_start(run: Run, shared: Mapping[str, Value], service: str) -> Description:
-    """The start record of the root `run`: everything it is attributed by then, nothing of how it will end."""
-    attributes = _shared(run, shared, service)
-    attributes[names.KIND] = names.START
+def describe_note(note: Note, service: str) -> Description:
+    """Name and attributes of `note`; `service` names graphs that have no name."""
+    name = names.NOTE_NAMES[note.kind]
+    attributes: dict[str, AttributeValue] = {**note.shared, **note.facts}
+    if note.run_id is not None:
+        attributes[names.RUN_ID] = str(note.run_id)
+        attributes[names.GRAPH] = note.graph or service
+    attributes[names.KIND] = note.kind
     attributes[names.NODE_PATH] = ""
-    attributes[names.OPERATION] = names.OP_START
-    attributes[names.STATUS] = names.RUNNING
-    return Description(names.OP_START, SpanKind.INTERNAL, _clean(attributes), Status(StatusCode.UNSET))
+    attributes[names.OPERATION] = name
+    if note.kind == names.START:
+        attributes[names.STATUS] = names.RUNNING
+    return Description(name, SpanKind.INTERNAL, _clean(attributes), Status(StatusCode.UNSET))
 
 
 def describe(run: Run, service: str, *, error_messages: bool = False) -> Description:
@@ -157,21 +163,22 @@ def build(run: Run, resource: Resource, *, error_messages: bool = False) -> Read
     )
 
 
-def build_start(run: Run, shared: Mapping[str, Value], resource: Resource) -> ReadableSpan:
-    """The start record of `run`: zero duration, below the root span that is yet to come."""
-    span = describe_start(run, shared, str(resource.attributes.get(names.SERVICE_NAME, "")))
+def build_note(note: Note, resource: Resource) -> ReadableSpan:
+    """The span of `note`: zero duration, below the root span if it is about a run."""
+    span = describe_note(note, str(resource.attributes.get(names.SERVICE_NAME, "")))
+    root = SpanContext(note.trace_id, span_id_of(note.run_id), False, _SAMPLED) if note.run_id is not None else None
     return ReadableSpan(
         span.name,
-        SpanContext(run.tree.trace_id, start_id_of(run), False, _SAMPLED, run.tree.state),
-        SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, _SAMPLED),
+        SpanContext(note.trace_id, note_id_of(note), False, _SAMPLED, note.state),
+        root,
         resource,
         span.attributes,
         (),
         (),
         span.kind,
         status=span.status,
-        start_time=run.started_ns,
-        end_time=run.started_ns,
+        start_time=note.at_ns,
+        end_time=note.at_ns,
         instrumentation_scope=scope(),
     )
 

@@ -27,7 +27,7 @@ class RecordedSpan:
 
     name: str
     kind: str
-    """One of `graphmeter.names.KINDS`."""
+    """One of `graphmeter.names.KINDS` or `NOTES`."""
     status: str
     """One of `graphmeter.names.SPAN_STATUSES`."""
     trace_id: int
@@ -86,18 +86,18 @@ class InMemorySpans(SpanExporter):
             self._spans.clear()
 
     def all(self) -> list[RecordedSpan]:
-        """Everything emitted so far, start records included, by start time."""
+        """Everything emitted so far, notes included, by start time."""
         client.pipeline(exporter=self).flush(5.0)
         with self._lock:
             recorded = [recorded_span(span) for span in self._spans]
         return sorted(recorded, key=lambda span: (span.start_ns, span.end_ns))
 
     def spans(self, kind: str = "", label: str = "") -> list[RecordedSpan]:
-        """Spans so far, by start time, without start records; narrowed by kind and label if given."""
+        """Spans so far, by start time, without notes; narrowed by kind and label if given."""
         return [
             span
             for span in self.all()
-            if span.kind != names.START and kind in ("", span.kind) and label in ("", span.label)
+            if span.kind not in names.NOTES and kind in ("", span.kind) and label in ("", span.label)
         ]
 
     def one(self, kind: str = "", label: str = "") -> RecordedSpan:

@@ -80,7 +80,7 @@ class SpanRecord:
     """8 bytes, or empty for a root."""
     name: str
     kind: str
-    """One of `graphmeter.names.KINDS`."""
+    """One of `graphmeter.names.KINDS` or `NOTES`."""
     start_ns: int
     """Unix epoch, ns."""
     end_ns: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from graphmeter_examples.models import ProviderUnavailable, StandIns, choose_models, model_from_environment
@@ -16,7 +18,8 @@ def test_a_key_stands_for_a_model() -> None:
     assert model_from_environment({"OPENAI_API_KEY": ""}) == ""
 
 
-def test_a_missing_integration_says_what_to_install() -> None:
+def test_a_missing_integration_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain_openai", None)
     with pytest.raises(ProviderUnavailable, match=r"openai:gpt-4o-mini: .*pip install langchain-openai"):
         choose_models("openai:gpt-4o-mini")
 

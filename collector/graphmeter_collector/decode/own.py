@@ -59,7 +59,7 @@ RESOURCE: Final[Table] = MappingProxyType(
     )
 )
 
-_OWN_KINDS: Final = frozenset(names.KINDS) - {names.SPAN}
+_OWN_KINDS: Final = frozenset({*names.KINDS, names.START}) - {names.SPAN}
 
 
 def kind(found: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy, interrupt
 
 from callbacks.fakes import FakeChat, FakeStreamingChat, State, asking, asking_async, chain_of, nothing
+from callbacks.versions import INTERRUPT_EVENTS, NODE_TIMEOUT, needs_langgraph
 from graphmeter import names, runs
 from graphmeter.testing import InMemorySpans
 
@@ -127,6 +128,7 @@ async def test_a_failing_branch_cancels_its_async_sibling(spans: InMemorySpans) 
     assert {"demo": "error", "bad": "error", "slow": "cancelled"} == statuses
 
 
+@needs_langgraph(INTERRUPT_EVENTS, "interrupt events")
 def test_an_interrupt_is_no_error_and_the_resumed_run_links_back(spans: InMemorySpans) -> None:
     def approve(state: State) -> State:
         return {"x": int(interrupt("ok?"))}
@@ -186,6 +188,7 @@ def test_an_interrupt_in_a_tool_is_no_error(spans: InMemorySpans) -> None:
     assert "run demo interrupted\n  node n interrupted\n    tool ask interrupted" == spans.tree()
 
 
+@needs_langgraph(INTERRUPT_EVENTS, "interrupt events")
 def test_interrupt_before_a_node_interrupts_the_run(spans: InMemorySpans) -> None:
     graph = chain_of(("a", nothing), ("b", nothing), checkpointer=InMemorySaver(), interrupt_before=["b"])
     thread = {"configurable": {"thread_id": "t1"}}
@@ -282,6 +285,7 @@ def test_the_recursion_limit_fails_the_run_not_its_nodes(spans: InMemorySpans) -
     assert "langgraph.errors.GraphRecursionError" == spans.one("run").attributes[names.ERROR_TYPE]
 
 
+@needs_langgraph(NODE_TIMEOUT, "time limit of a node")
 async def test_a_node_that_runs_out_of_time_carries_the_reason(spans: InMemorySpans) -> None:
     async def slow(state: State) -> State:
         await asyncio.sleep(5)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphmeter.client import Stats, flush, shutdown, stats
     from graphmeter.handler import GraphMeterCallbackHandler
     from graphmeter.inside import RunInfo, current_run, tag
+    from graphmeter.outcomes import outcome
 
 __all__ = [
     "GraphMeterCallbackHandler",
@@ -27,6 +28,7 @@ __all__ = [
     "flush",
     "instrument",
     "meter",
+    "outcome",
     "shutdown",
     "stats",
     "tag",
@@ -41,6 +43,7 @@ _HOMES = {
     "flush": "graphmeter.client",
     "instrument": "graphmeter.attach",
     "meter": "graphmeter.attach",
+    "outcome": "graphmeter.outcomes",
     "shutdown": "graphmeter.client",
     "stats": "graphmeter.client",
     "tag": "graphmeter.inside",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from graphmeter import forks, guard, langgraph, names, runs, terminate
+from graphmeter import forks, guard, langgraph, names, recent, runs, terminate
 from graphmeter.emit import Delivery, Pipeline
 from graphmeter.records import Run
 from graphmeter.settings import Settings
@@ -154,6 +154,7 @@ def discard(exporter: SpanExporter) -> None:
     with _lock:
         found = _pipelines.pop(exporter, None)
     if found is not None:
+        recent.forget(found)
         found.shutdown(1.0)
 
 

@@ -55,8 +55,8 @@ class Note(NamedTuple):
     at_ns: int
     run_id: UUID | None
     """Root of the run that it is about, which becomes the parent; None: it is about no run."""
-    graph: str
-    """Empty: named after the service."""
+    graph: str | None
+    """Empty: named after the service. None: not known here."""
     shared: Mapping[str, Value]
     """Attribution as of now: the run may be tagged before the note is built."""
     facts: Mapping[str, Value] = {}

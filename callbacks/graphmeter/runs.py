@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from graphmeter import context, names
+from graphmeter import context, names, recent
 from graphmeter.records import CHAIN, Failure, Run, anchor, now_ns
 
 _MOST_STRAYS: Final = 10_000
@@ -78,6 +78,8 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
         elif status is not names.OK:
             parent.held[run.ns] = run
             return
+    elif kind is names.RUN:
+        recent.keep(run)
     run.tree.sink.close(run)
 
 

@@ -76,7 +76,8 @@ def describe_note(note: Note, service: str) -> Description:
     attributes: dict[str, AttributeValue] = {**note.shared, **note.facts}
     if note.run_id is not None:
         attributes[names.RUN_ID] = str(note.run_id)
-        attributes[names.GRAPH] = note.graph or service
+        if note.graph is not None:
+            attributes[names.GRAPH] = note.graph or service
     attributes[names.KIND] = note.kind
     attributes[names.NODE_PATH] = ""
     attributes[names.OPERATION] = name

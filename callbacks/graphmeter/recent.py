@@ -1,0 +1,59 @@
+"""Runs that have ended lately, a little of each: so that what is said of one afterwards finds its trace, name and owner.
+
+Bounded; what has left is still found by its run id, which makes the trace id, only its attribution is then unknown here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from opentelemetry.trace import TraceState
+
+from graphmeter.records import Run, Sink, Value
+
+_MOST: Final = 1024
+"""Some 600 bytes each."""
+
+
+class Ended(NamedTuple):
+    """What is left of a root run."""
+
+    trace_id: int
+    graph: str
+    shared: Mapping[str, Value]
+    state: TraceState
+    sink: Sink
+
+
+_ENDED: dict[UUID, Ended] = {}
+"""The one that ended last is last."""
+
+
+def keep(run: Run) -> None:
+    """Remember the root `run`, which has ended."""
+    tree = run.tree
+    put(run.run_id, Ended(run.context.trace_id, tree.graph, run.shared, tree.state, tree.sink))
+
+
+def put(run_id: UUID, ended: Ended) -> None:
+    """Remember `ended`; forget the oldest beyond the bound."""
+    _ENDED[run_id] = ended
+    if len(_ENDED) > _MOST:
+        try:
+            _ENDED.pop(next(iter(_ENDED)), None)
+        except (StopIteration, RuntimeError):  # another thread is at it
+            pass
+
+
+def find(run_id: UUID) -> Ended | None:
+    """What is remembered of the run."""
+    return _ENDED.get(run_id)
+
+
+def forget(sink: Sink) -> None:
+    """Nothing goes to `sink` any more, and nothing here keeps it alive."""
+    for run_id, ended in _ENDED.copy().items():
+        if ended.sink is sink:
+            _ENDED.pop(run_id, None)

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from opentelemetry.trace import SpanContext
-
-from graphmeter import client, guard, langgraph, models, names, roots, runs
+from graphmeter import client, guard, langgraph, models, names, roots, runs, waits
 from graphmeter.attribution import Attribution
 from graphmeter.langgraph import NS
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
@@ -31,10 +29,6 @@ else:
         from langchain_core.callbacks import BaseCallbackHandler as _Base
 
 _NO_METADATA: Mapping[str, Any] = {}
-
-_INTERRUPTED: dict[str, SpanContext] = {}
-"""Interrupted runs of this process by checkpoint id, oldest first, so that the resuming run can link to them."""
-_MOST_INTERRUPTED = 1024
 
 
 class GraphMeterCallbackHandler(_Base):
@@ -143,6 +137,8 @@ class GraphMeterCallbackHandler(_Base):
             tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
             run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
         runs.begin(run)
+        if parent is None:
+            waits.begun(run, inputs, said)
 
     @guard.guarded
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -262,9 +258,6 @@ class GraphMeterCallbackHandler(_Base):
 
     @guard.guarded
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        run = RUNS.get(run_id)
-        if run is not None and run.facts is None and (call_id := getattr(output, "tool_call_id", None)):
-            run.facts = {names.TOOL_CALL_ID: str(call_id)}  # an older langchain-core does not say it at the start
         # A tool may turn its exception into a message for the model: handled, and still an error of the tool.
         if getattr(output, "status", None) == "error":
             runs.finish(run_id, names.ERROR, Failure("tool_error", ""))
@@ -311,21 +304,13 @@ class GraphMeterCallbackHandler(_Base):
             return
         run.interrupted = True
         run.checkpoint_id = event.checkpoint_id
-        if run.kind is names.RUN:
-            _INTERRUPTED[event.checkpoint_id] = run.context
-            while len(_INTERRUPTED) > _MOST_INTERRUPTED:
-                _INTERRUPTED.pop(next(iter(_INTERRUPTED)), None)
 
     @guard.guarded
     def on_resume(self, event: Any) -> None:
         """A graph goes on from a checkpoint."""
         run = RUNS.get(event.run_id)
-        if run is None or run.kind is not names.RUN or run.resumed_from:
-            return
-        run.resumed_from = event.checkpoint_id
-        before = _INTERRUPTED.get(event.checkpoint_id)
-        if before is not None:
-            run.links = [before]
+        if run is not None and run.kind is names.RUN:
+            waits.resumed(run, event.checkpoint_id)
 
     # --- inside ----------------------------------------------------------------------------------------------------------
 

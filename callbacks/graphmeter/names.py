@@ -98,6 +98,8 @@ COST_PRICE: Final = "graphmeter.cost.price"
 RESUMED_FROM: Final = "graphmeter.resumed_from"
 """On a run that resumes an interrupted one: the LangGraph checkpoint id it resumes from, which is the
 `langgraph.checkpoint_id` of the interrupted run."""
+LATEST_CHECKPOINT: Final = "latest"
+"""Value of `graphmeter.resumed_from` where LangGraph does not tell the id: the newest checkpoint of the thread."""
 RESUMED_RUN: Final = "graphmeter.resumed_run_id"
 """On a run that resumes one of the same process: that run's id; the span also links to it."""
 WAITED_S: Final = "graphmeter.waited_s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from graphmeter import context, names, recent
+from graphmeter import context, names, recent, waits
 from graphmeter.records import CHAIN, Failure, Run, anchor, now_ns
 
 _MOST_STRAYS: Final = 10_000
@@ -61,14 +61,18 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     if parent is not None:
         parent.open.pop(run_id, None)
     kind = run.kind
+    # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
+    settled = kind is names.RUN and status is names.CANCELLED and not run.open
     if run.open and (status is names.CANCELLED or kind is names.RUN or parent is None):
         _sweep(run, keep_models=status is not names.CANCELLED)
     if run.held:
         _release(run, failure)
     if kind is CHAIN:
         return
-    if run.interrupted and status is names.OK and kind in (names.RUN, names.SUBGRAPH):
+    if run.interrupted and kind in (names.RUN, names.SUBGRAPH) and (status is names.OK or settled):
         status = names.INTERRUPTED
+        if kind is names.RUN:
+            waits.paused(run)
     run.status = status
     run.failure = failure
     context.leave(run)

@@ -1,0 +1,107 @@
+"""Human in the loop: interrupted runs are remembered, so that the run that goes on says which one it resumes and since when.
+
+In: roots that start, are told to resume, and end interrupted. Out: `graphmeter.resumed_from`, `graphmeter.resumed_run_id`,
+`graphmeter.waited_s` and a span link on the resuming run. Across processes the collector joins by thread and checkpoint.
+
+LangGraph tells from which checkpoint a run goes on (`on_resume`), and that is the interrupted run's own unless the state was
+edited or an older checkpoint was chosen in between: both make a checkpoint of their own. Then the run that follows in the
+thread is the one that resumes. A LangGraph that tells nothing (before 1.1.8) is understood by what its graph is given:
+`None` and `Command(resume=…)` go on, all else is new input, which resumes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Final
+from uuid import UUID
+
+from graphmeter import names
+from graphmeter.records import Run
+
+_MOST: Final = 1024
+"""Interrupted runs remembered; who is asked later than that is still joined by the collector."""
+
+
+class _Pause:
+    """An interrupted run, without what it holds on to."""
+
+    __slots__ = ("context", "ended_ns", "next_id", "run_id")
+
+    def __init__(self, run: Run) -> None:
+        self.run_id = run.run_id
+        self.context = run.context
+        self.ended_ns = run.ended_ns
+        self.next_id: UUID | None = None
+        """The first run that its thread made afterwards."""
+
+
+_by_checkpoint: dict[str, _Pause] = {}
+_by_thread: dict[tuple[str, str], _Pause] = {}
+"""The last one of each thread, by name of the graph and thread id. Both oldest first; single operations, hence no lock."""
+
+
+def begun(root: Run, inputs: Any, metadata: Mapping[str, Any]) -> None:
+    """`root` starts: it is what its thread does next, and, where LangGraph will not say so, may resume it."""
+    if _by_thread:
+        pause = _by_thread.get(_thread(root))
+        if pause is not None and pause.next_id is None:
+            pause.next_id = root.run_id
+    if not _is_told() and _goes_on(inputs) and _thread(root)[1]:
+        _resume(root, str(metadata.get("checkpoint_id") or names.LATEST_CHECKPOINT))
+
+
+def resumed(root: Run, checkpoint_id: str) -> None:
+    """LangGraph says that `root` goes on from a checkpoint."""
+    if not root.resumed_from:  # through another handler of ours
+        _resume(root, checkpoint_id)
+
+
+def paused(root: Run) -> None:
+    """`root` has ended interrupted."""
+    pause = _Pause(root)
+    if root.checkpoint_id:
+        _remember(_by_checkpoint, root.checkpoint_id, pause)
+    thread = _thread(root)
+    if thread[1]:
+        _remember(_by_thread, thread, pause)
+
+
+def _resume(root: Run, checkpoint_id: str) -> None:
+    root.resumed_from = checkpoint_id
+    pause = _by_checkpoint.get(checkpoint_id)
+    if pause is None:
+        pause = _by_thread.get(_thread(root))
+        if pause is None or pause.next_id != root.run_id:
+            return
+    root.links = [pause.context]
+    root.facts = {
+        **(root.facts or {}),
+        names.RESUMED_RUN: str(pause.run_id),
+        names.WAITED_S: max(root.started_ns - pause.ended_ns, 0) / 1e9,
+    }
+
+
+@cache
+def _is_told() -> bool:
+    """Whether this LangGraph has `on_resume`."""
+    return find_spec("langgraph") is not None and find_spec("langgraph.callbacks") is not None
+
+
+def _goes_on(inputs: Any) -> bool:
+    return inputs is None or (type(inputs).__name__ == "Command" and inputs.resume is not None)
+
+
+def _thread(root: Run) -> tuple[str, str]:
+    return root.name, str(root.tree.shared.get(names.CONVERSATION_ID, ""))
+
+
+def _remember(pauses: dict[Any, _Pause], key: object, pause: _Pause) -> None:
+    pauses.pop(key, None)  # so that it stands last
+    pauses[key] = pause
+    while len(pauses) > _MOST:
+        try:
+            pauses.pop(next(iter(pauses)), None)
+        except (StopIteration, RuntimeError):  # another thread is at it
+            return

@@ -258,6 +258,9 @@ class GraphMeterCallbackHandler(_Base):
 
     @guard.guarded
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        run = RUNS.get(run_id)
+        if run is not None and run.facts is None and (call_id := getattr(output, "tool_call_id", None)):
+            run.facts = {names.TOOL_CALL_ID: str(call_id)}  # an older langchain-core does not say it at the start
         # A tool may turn its exception into a message for the model: handled, and still an error of the tool.
         if getattr(output, "status", None) == "error":
             runs.finish(run_id, names.ERROR, Failure("tool_error", ""))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from traceback import StackSummary, walk_tb
@@ -21,6 +22,13 @@ try:
     from langgraph import errors as _errors
 except ImportError:
     _errors = None  # type: ignore[assignment]
+
+try:
+    import langgraph.callbacks  # noqa: F401 - came a little later than the stamp on graphs, so where it is, that is, too
+except ImportError:
+    _STAMPS = _errors is None
+else:
+    _STAMPS = True
 
 
 def _named(*names_: str) -> tuple[type[BaseException], ...]:
@@ -63,8 +71,23 @@ def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
     """Whether a chain that starts under `parent` is known at once to be a root graph.
 
     LangGraph stamps `ls_integration` on the graph, and everything inside inherits it; so it tells only outside of graphs.
+    Before 1.1.4 it did not; there the caller tells.
     """
-    return (parent is None or not parent.tree.run_id) and "ls_integration" in metadata and NS not in metadata
+    if NS in metadata or (parent is not None and parent.tree.run_id):
+        return False
+    return "ls_integration" in metadata or (not _STAMPS and _started_by_langgraph())
+
+
+def _started_by_langgraph() -> bool:
+    """Whether the first caller above LangChain's callbacks is LangGraph's runner."""
+    frame = sys._getframe(1)
+    while True:
+        module = frame.f_globals.get("__name__") or ""
+        if not module.startswith(("graphmeter.", "langchain_core.callbacks.")):
+            return bool(module.startswith("langgraph.pregel"))
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
 
 
 def become_node(run: Run, metadata: Mapping[str, Any]) -> None:

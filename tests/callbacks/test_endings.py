@@ -11,20 +11,16 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.tools import tool
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
-from langgraph.types import Command, RetryPolicy, interrupt
 
 from callbacks.fakes import FakeChat, FakeStreamingChat, State, asking, asking_async, chain_of, nothing
-from callbacks.versions import INTERRUPT_EVENTS, NODE_TIMEOUT, needs_langgraph
+from callbacks.versions import NODE_TIMEOUT, needs_langgraph
 from graphmeter import names, runs
 from graphmeter.testing import InMemorySpans
 
 pytestmark = pytest.mark.usefixtures("no_faults")
-
-QUICK = RetryPolicy(max_attempts=3, initial_interval=0.001, jitter=False, retry_on=ValueError)
 
 
 class Many(TypedDict):
@@ -47,37 +43,6 @@ def failing(times: int, model: Any = None) -> Any:
         return {"x": 1}
 
     return node
-
-
-def retried(action: Any, policy: RetryPolicy = QUICK) -> Any:
-    builder = StateGraph(State)
-    builder.add_node("n", action, retry_policy=policy)
-    builder.add_edge(START, "n")
-    return builder.compile(name="demo")
-
-
-def test_failed_attempts_are_stamped_and_their_calls_still_billed(spans: InMemorySpans) -> None:
-    retried(failing(2, FakeChat())).invoke({}, config=config(spans))
-    assert (
-        "run demo ok\n"
-        "  node n error attempt 1\n"
-        "    model gpt-4o-mini ok 10→5\n"
-        "  node n error attempt 2\n"
-        "    model gpt-4o-mini ok 10→5\n"
-        "  node n ok attempt 3 final\n"
-        "    model gpt-4o-mini ok 10→5" == spans.tree()
-    )
-    by_span = {f"{span.span_id:016x}": span.attributes[names.ATTEMPT] for span in spans.spans("node")}
-    assert [1, 2, 3] == [by_span[call.attributes[names.ATTEMPT_SPAN]] for call in spans.spans("model")]
-
-
-def test_the_last_attempt_of_an_exhausted_retry_is_final(spans: InMemorySpans) -> None:
-    with pytest.raises(ValueError):
-        retried(failing(9)).invoke({}, config=config(spans))
-    assert (
-        "run demo error\n  node n error attempt 1\n  node n error attempt 2\n  node n error attempt 3 final"
-        == spans.tree()
-    )
 
 
 def test_an_error_names_its_type_and_place_but_keeps_its_text(spans: InMemorySpans) -> None:
@@ -126,78 +91,6 @@ async def test_a_failing_branch_cancels_its_async_sibling(spans: InMemorySpans) 
         await builder.compile(name="demo").ainvoke({"x": []}, config=config(spans))
     statuses = {span.label: span.status for span in spans.spans()}
     assert {"demo": "error", "bad": "error", "slow": "cancelled"} == statuses
-
-
-@needs_langgraph(INTERRUPT_EVENTS, "interrupt events")
-def test_an_interrupt_is_no_error_and_the_resumed_run_links_back(spans: InMemorySpans) -> None:
-    def approve(state: State) -> State:
-        return {"x": int(interrupt("ok?"))}
-
-    graph = chain_of(("a", nothing), ("approve", approve), checkpointer=InMemorySaver())
-    thread = {"configurable": {"thread_id": "t1"}}
-    graph.invoke({}, config=config(spans, **thread))
-    assert "run demo interrupted\n  node a ok\n  node approve interrupted" == spans.tree()
-    first = spans.one("run")
-    asked = spans.one("node", "approve")
-    assert not any(span.otel_error for span in spans.spans())
-    spans.clear()
-
-    assert {"x": 7} == graph.invoke(Command(resume=7), config=config(spans, **thread))
-    assert "run demo ok\n  node approve ok" == spans.tree()
-    second = spans.one("run")
-    assert (first.span_id,) == second.links
-    assert first.attributes[names.LANGGRAPH_CHECKPOINT_ID] == second.attributes[names.RESUMED_FROM]
-    assert {"t1"} == {span.attributes[names.CONVERSATION_ID] for span in (first, second, asked)}
-    # The same task: the interrupted attempt and its continuation share the namespace.
-    key = names.LANGGRAPH_CHECKPOINT_NS
-    assert asked.attributes[key] == spans.one("node").attributes[key]
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_an_interrupt_in_a_subgraph_interrupts_every_level(spans: InMemorySpans, asynchronous: bool) -> None:
-    def approve(state: State) -> State:
-        return {"x": int(interrupt("ok?"))}
-
-    inner = chain_of(("approve", approve), name="inner")
-    graph = chain_of(("outer", inner), checkpointer=InMemorySaver())
-    thread = {"configurable": {"thread_id": "t1"}}
-    if asynchronous:
-        await graph.ainvoke({}, config=config(spans, **thread))
-    else:
-        graph.invoke({}, config=config(spans, **thread))
-    assert (
-        "run demo interrupted\n"
-        "  node outer interrupted\n"
-        "    subgraph inner interrupted\n"
-        "      node approve interrupted" == spans.tree()
-    )
-
-
-def test_an_interrupt_in_a_tool_is_no_error(spans: InMemorySpans) -> None:
-    @tool
-    def ask(question: str) -> str:
-        """Ask a human."""
-        return str(interrupt(question))
-
-    def node(state: State) -> State:
-        ask.invoke({"question": "?"})
-        return {"x": 1}
-
-    graph = chain_of(("n", node), checkpointer=InMemorySaver())
-    graph.invoke({}, config=config(spans, configurable={"thread_id": "t1"}))
-    assert "run demo interrupted\n  node n interrupted\n    tool ask interrupted" == spans.tree()
-
-
-@needs_langgraph(INTERRUPT_EVENTS, "interrupt events")
-def test_interrupt_before_a_node_interrupts_the_run(spans: InMemorySpans) -> None:
-    graph = chain_of(("a", nothing), ("b", nothing), checkpointer=InMemorySaver(), interrupt_before=["b"])
-    thread = {"configurable": {"thread_id": "t1"}}
-    graph.invoke({}, config=config(spans, **thread))
-    assert "run demo interrupted\n  node a ok" == spans.tree()
-    spans.clear()
-    graph.invoke(None, config=config(spans, **thread))
-    assert "run demo ok\n  node b ok" == spans.tree()
-    assert 1 == len(spans.one("run").links)
 
 
 @pytest.mark.parametrize("how", ["close", "break", "forget"])

@@ -8,11 +8,10 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
-from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import CachePolicy, Command, RetryPolicy
+from langgraph.types import RetryPolicy
 
 from callbacks.fakes import FakeChat, State, asking, chain_of, nothing
 from graphmeter import langgraph, names
@@ -83,53 +82,6 @@ def test_routers_prompts_and_hidden_runs_make_no_span(spans: InMemorySpans) -> N
     assert expected == spans.tree()
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_subgraph_is_no_run_and_lengthens_the_node_path(spans: InMemorySpans, asynchronous: bool) -> None:
-    inner = chain_of(("search", asking(FakeChat())), name=None)
-    graph = chain_of(("research", inner))
-    if asynchronous:
-        await graph.ainvoke({}, config=config(spans))
-    else:
-        graph.invoke({}, config=config(spans))
-    assert (
-        "run demo ok\n"
-        "  node research ok\n"
-        "    subgraph research ok\n"
-        "      node search ok\n"
-        "        model gpt-4o-mini ok 10→5" == spans.tree()
-    )
-    assert "research.search" == spans.one("model").attributes[names.NODE_PATH]
-    assert "research" == spans.one("subgraph").attributes[names.NODE_PATH]
-    assert {"demo"} == {span.attributes[names.GRAPH] for span in spans.all()}
-
-
-def test_subgraphs_called_in_a_node_or_a_tool_nest_there(spans: InMemorySpans) -> None:
-    inner = chain_of(("step", nothing), name="inner")
-
-    @tool
-    def look_up(query: str) -> str:
-        """Look up."""
-        inner.invoke({})
-        return "found"
-
-    def node(state: State) -> State:
-        inner.invoke({})
-        look_up.invoke({"query": "q"})
-        return {"x": 1}
-
-    chain_of(("n", node)).invoke({}, config=config(spans))
-    assert (
-        "run demo ok\n"
-        "  node n ok\n"
-        "    subgraph inner ok\n"
-        "      node step ok\n"
-        "    tool look_up ok\n"
-        "      subgraph inner ok\n"
-        "        node step ok" == spans.tree()
-    )
-    assert {"n.step"} == {span.attributes[names.NODE_PATH] for span in spans.spans("node", "step")}
-
-
 def test_a_graph_inside_a_plain_chain_is_the_run(spans: InMemorySpans) -> None:
     chain = RunnableLambda(lambda x: {}) | chain_of(("n", nothing)) | RunnableLambda(lambda x: "hi") | FakeChat()
     chain.invoke("x", config=config(spans))
@@ -147,31 +99,6 @@ def test_a_model_call_outside_of_graphs_is_recorded_without_a_run(spans: InMemor
     assert names.RUN_ID not in call.attributes
     assert names.GRAPH not in call.attributes
     assert [] == [span for span in spans.all() if span.kind == names.START]
-
-
-def test_a_node_answered_by_its_cache_does_not_run(spans: InMemorySpans) -> None:
-    builder = StateGraph(State)
-    builder.add_node("n", nothing, cache_policy=CachePolicy())
-    builder.add_edge(START, "n")
-    graph = builder.compile(name="demo", cache=InMemoryCache())
-    graph.invoke({"x": 0}, config=config(spans))
-    graph.invoke({"x": 0}, config=config(spans))
-    assert "run demo ok\n  node n ok\nrun demo ok" == spans.tree()
-
-
-def test_a_command_to_the_parent_graph_is_no_error(spans: InMemorySpans) -> None:
-    def leave(state: State) -> Command[Any]:
-        return Command(graph=Command.PARENT, goto="after", update={"x": 2})
-
-    inner = StateGraph(State)
-    inner.add_node("leave", leave)
-    inner.add_edge(START, "leave")
-    builder = StateGraph(State)
-    builder.add_node("inner", inner.compile(name="inner"), destinations=("after",))
-    builder.add_node("after", nothing)
-    builder.add_edge(START, "inner")
-    builder.compile(name="demo").invoke({}, config=config(spans))
-    assert "run demo ok\n  node inner ok\n    subgraph inner ok\n      node leave ok\n  node after ok" == spans.tree()
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
-from graphmeter import guard, langgraph
+from graphmeter import guard, langgraph, topology
 from graphmeter.attribution import Attribution
 from graphmeter.handler import GraphMeterCallbackHandler
 
@@ -90,9 +90,9 @@ def meter(
             "compile it first: meter(builder.compile())" if hasattr(graph, "compile") else "it is no LangGraph graph"
         )
         raise TypeError(f"meter() takes a compiled graph, not {type(graph).__name__}; {remedy}")
-    own = graph.get_name()
+    own = topology.name_of(graph)
     said = Attribution(
-        name or ("" if own == langgraph.UNNAMED else own), team, tenant, environment, release, dict(tags or {})
+        name or ("" if own in (None, langgraph.UNNAMED) else own), team, tenant, environment, release, dict(tags or {})
     )
     config: RunnableConfig = {"metadata": dict(said.metadata())}
     if handler is not None or not _attached(graph.config):

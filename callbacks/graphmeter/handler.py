@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from graphmeter import client, guard, langgraph, models, names, roots, runs, waits
+from graphmeter import client, guard, langgraph, models, names, roots, runs, topology, waits
 from graphmeter.attribution import Attribution
 from graphmeter.langgraph import NS
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
@@ -125,6 +125,7 @@ class GraphMeterCallbackHandler(_Base):
         said = metadata or _NO_METADATA
         parent = roots.parent_of(parent_run_id)
         label = name or (serialized or _NO_METADATA).get("name") or "chain"
+        graph = None
         if parent is not None and langgraph.is_task(said, parent):
             langgraph.ensure_graph(parent)
             kind = CHAIN if langgraph.is_hidden(tags) else names.NODE
@@ -132,6 +133,10 @@ class GraphMeterCallbackHandler(_Base):
             if kind is names.NODE:
                 langgraph.become_node(run, said)
         elif langgraph.is_graph(said, parent):
+            graph = topology.graph_here()
+            if graph is not None:
+                # A caller's `run_name` tells runs apart, not graphs.
+                label = topology.name_of(graph) or label
             run = Run(names.RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
         else:
             tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
@@ -139,6 +144,8 @@ class GraphMeterCallbackHandler(_Base):
         runs.begin(run)
         if parent is None:
             waits.begun(run, inputs, said)
+        if graph is not None:
+            topology.tell(run, graph)
 
     @guard.guarded
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:

@@ -43,6 +43,8 @@ class Settings:
     """Longest delay of the interpreter's exit for the sake of unsent spans, in seconds; 0 means do not wait."""
     flush_on_sigterm: bool = False
     """Send unsent spans on SIGTERM, within `exit_timeout_s`, before what SIGTERM does otherwise."""
+    topology: bool = True
+    """Send nodes and edges of every graph once: names only, no code."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -63,6 +65,7 @@ class Settings:
             timeout_s=_number(env, "GRAPHMETER_TIMEOUT_S", default.timeout_s, least=0.1),
             exit_timeout_s=_number(env, "GRAPHMETER_EXIT_TIMEOUT_S", default.exit_timeout_s, least=0.0),
             flush_on_sigterm=_switch(env, "GRAPHMETER_FLUSH_ON_SIGTERM", default=default.flush_on_sigterm),
+            topology=_switch(env, "GRAPHMETER_TOPOLOGY", default=default.topology),
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from graphmeter import guard, runs
+from graphmeter import client, guard, runs
 from graphmeter.testing import InMemorySpans
 
 
@@ -20,6 +20,11 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     # Nobody listens there: a test that means to reach a collector names its own.
     monkeypatch.setenv("GRAPHMETER_ENDPOINT", "http://127.0.0.1:9")
+    # One more note at each graph's first run would be in every count; its own tests switch it on.
+    monkeypatch.setenv("GRAPHMETER_TOPOLOGY", "0")
+    monkeypatch.setattr(
+        client, "_settings", None
+    )  # settings are read from this environment, not from an earlier test's
     guard.forget()
     token = otel_context.attach(Context())
     yield

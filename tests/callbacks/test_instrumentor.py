@@ -48,7 +48,7 @@ def opentelemetry_instrument(
     off["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "sqlalchemy"
     return subprocess.run(
         [str(Path(sys.executable).with_name("opentelemetry-instrument")), *switches, sys.executable, str(script)],
-        env={**env, **off, "GRAPHMETER_ENDPOINT": endpoint, **environment},
+        env={**env, **off, "GRAPHMETER_ENDPOINT": endpoint, "GRAPHMETER_TOPOLOGY": "0", **environment},
         cwd=script.parent,
         capture_output=True,
         text=True,

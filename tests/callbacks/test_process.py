@@ -34,7 +34,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("GRAPHMETER_", "OTEL_"))}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", PREAMBLE.format(tests=str(TESTS)) + textwrap.dedent(code)],
-        env={**env, **environment},
+        env={**env, "GRAPHMETER_TOPOLOGY": "0", **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -129,7 +129,7 @@ def test_children_of_multiprocessing_send_at_their_end(receiver: Receiver, metho
     env = {key: value for key, value in os.environ.items() if not key.startswith(("GRAPHMETER_", "OTEL_"))}
     done = subprocess.run(
         [sys.executable, str(script)],
-        env={**env, "GRAPHMETER_ENDPOINT": receiver.url},
+        env={**env, "GRAPHMETER_TOPOLOGY": "0", "GRAPHMETER_ENDPOINT": receiver.url},
         capture_output=True,
         text=True,
         timeout=60,

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.context import register_configure_hook
 
 from graphmeter import guard, langgraph, topology
 from graphmeter.attribution import Attribution
 from graphmeter.handler import GraphMeterCallbackHandler
+from graphmeter.hook import HOOK
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -25,23 +24,6 @@ _Graph = TypeVar("_Graph", bound="Pregel[Any, Any, Any, Any]")
 _lock = threading.Lock()
 _NEED: Final = "graphmeter measures LangGraph: pip install langgraph"
 
-
-class _Hook:
-    """What LangChain asks for a handler whenever it configures a run.
-
-    Looks like a ContextVar, but is one value for the process: a real one is invisible in threads that did not copy a
-    context, and cannot be taken back there.
-    """
-
-    def __init__(self) -> None:
-        self.handler: GraphMeterCallbackHandler | None = None
-        self.registered = False
-
-    def get(self) -> GraphMeterCallbackHandler | None:
-        return self.handler
-
-
-_hook = _Hook()
 _originals: dict[str, Any] = {}
 _shared: GraphMeterCallbackHandler | None = None
 
@@ -109,13 +91,7 @@ def instrument(handler: GraphMeterCallbackHandler | None = None) -> None:
     pregel = _pregel()
     chosen = handler or default_handler()
     with _lock:
-        _hook.handler = chosen
-        if not _hook.registered:
-            # Reaches what has no graph around it, and calls with `callbacks=[]` of their own.
-            register_configure_hook(
-                cast("ContextVar[Any]", _hook), inheritable=True, handle_class=GraphMeterCallbackHandler
-            )
-            _hook.registered = True
+        HOOK.everywhere = chosen
         if not _originals:
             # Handlers from the hook hear nothing of interrupts and resumes; those in a graph's config do.
             _originals.update(stream=pregel.stream, astream=pregel.astream)
@@ -126,7 +102,7 @@ def instrument(handler: GraphMeterCallbackHandler | None = None) -> None:
 def uninstrument() -> None:
     """Undo `instrument()`. Runs that have started are still measured to their end."""
     with _lock:
-        _hook.handler = None
+        HOOK.everywhere = None
         if _originals:
             pregel = _pregel()
             for name, original in _originals.items():
@@ -139,7 +115,7 @@ def uninstrument() -> None:
 def _wrapped(original: Callable[..., Iterator[Any] | AsyncIterator[Any]]) -> Any:
     @functools.wraps(original)
     def stream(self: Any, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        handler = _hook.handler
+        handler = HOOK.everywhere
         if handler is not None:
             config = _with_handler(self, config, handler) or config
         return original(self, input, config, **kwargs)

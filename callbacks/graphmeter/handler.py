@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from graphmeter import client, guard, langgraph, models, names, roots, runs, topology, waits
+from graphmeter import client, guard, langgraph, models, names, prompts, roots, runs, topology, waits
 from graphmeter.attribution import Attribution
+from graphmeter.hook import HOOK
 from graphmeter.langgraph import NS
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
 from graphmeter.runs import RUNS
@@ -94,6 +95,7 @@ class GraphMeterCallbackHandler(_Base):
         self._ground = roots.Ground(
             sink, said.over(settings).shared(), graph, settings.debug if debug is None else debug
         )
+        HOOK.register(self, sink)
 
     # Graphs are copied, pickled and sent to workers with their config; locks and threads stay behind.
     def __copy__(self) -> GraphMeterCallbackHandler:
@@ -193,10 +195,14 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None,
         more: Mapping[str, Any],
     ) -> None:
-        name, facts = models.asked(metadata or _NO_METADATA, more.get("invocation_params"), operation)
+        params = more.get("invocation_params")
+        name, facts = models.asked(metadata or _NO_METADATA, params, operation)
         run = self._leaf(names.MODEL, name, run_id, parent_run_id, metadata)
         if run is not None:
             run.facts = facts
+            if operation is names.OP_TEXT and (size := more.get("batch_size", 1)) > 1:
+                run.request = prompts.request_of(params)
+                facts[names.REQUEST_PROMPTS] = size
             runs.begin(run)
 
     @guard.guarded
@@ -222,6 +228,8 @@ class GraphMeterCallbackHandler(_Base):
         try:
             if run.facts is not None:
                 models.answered(run.facts, response)
+                if run.request is not None:
+                    prompts.settle(run.facts, run.request, response)
         finally:
             runs.finish(run_id)
 

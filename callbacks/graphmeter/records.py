@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import perf_counter_ns, time_ns
 from traceback import StackSummary
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 
 from graphmeter import context, names
+
+if TYPE_CHECKING:
+    from graphmeter.prompts import Request
 
 CHAIN: Final = "chain"
 """A runnable that is nothing of ours: router, prompt, parser, sequence, hidden run. No span; children skip over it. It
@@ -147,6 +150,7 @@ class Run:
         "parent",
         "parent_context",
         "proxy",
+        "request",
         "resumed_from",
         "run_id",
         "sdk_span",
@@ -197,6 +201,8 @@ class Run:
         self.inside: Context | None = None
         self.outside: Context | None = None
         self.sdk_span: Span | None = None
+        self.request: Request | None = None
+        """The request that this call shares with others."""
         self.started_ns = perf_counter_ns() + tree.offset_ns
         self.ended_ns = 0
 

@@ -15,7 +15,8 @@ def whole(spans: InMemorySpans, *, by_name: bool = False) -> str:
     """`spans.tree()` with the cost of model calls; `by_name` puts siblings that run at once into a fixed order.
 
     Checks on the way what holds of every tree: no span comes twice, each run is announced once, all spans below a run
-    carry its id, graph and trace, and parents surround their children or are missing altogether (the application's).
+    carry its id, graph and trace, parents surround their children or are missing altogether (the application's), and
+    everything below a node carries its path, calls also the span of the attempt.
     """
     found = spans.all()
     twice = [key for key, times in Counter((span.trace_id, span.span_id) for span in found).items() if times > 1]
@@ -30,7 +31,7 @@ def whole(spans: InMemorySpans, *, by_name: bool = False) -> str:
         children.setdefault(span.parent_id if span.parent_id in by_id else None, []).append(span)
     lines: list[str] = []
 
-    def walk(parent: RecordedSpan | None, depth: int) -> None:
+    def walk(parent: RecordedSpan | None, depth: int, attempt: RecordedSpan | None = None) -> None:
         below = children.get(None if parent is None else parent.span_id, [])
         for span in sorted(below, key=line) if by_name else below:
             if parent is not None:
@@ -38,8 +39,14 @@ def whole(spans: InMemorySpans, *, by_name: bool = False) -> str:
                 assert parent.start_ns <= span.start_ns
                 for key in (names.RUN_ID, names.GRAPH):
                     assert parent.attributes.get(key) == span.attributes.get(key)
+            if attempt is not None:
+                path = attempt.attributes[names.NODE_PATH]
+                is_node = span.kind == names.NODE
+                assert (f"{path}.{span.label}" if is_node else path) == span.attributes[names.NODE_PATH]
+                if span.kind in (names.MODEL, names.TOOL, names.RETRIEVER):
+                    assert f"{attempt.span_id:016x}" == span.attributes[names.ATTEMPT_SPAN]
             lines.append("  " * depth + line(span))
-            walk(span, depth + 1)
+            walk(span, depth + 1, span if span.kind == names.NODE else attempt)
 
     walk(None, 0)
     return "\n".join(lines)
@@ -54,7 +61,7 @@ def line(span: RecordedSpan) -> str:
     if names.USAGE_INPUT in said:
         parts.append(f"{span.tokens[0]}→{span.tokens[1]}")
     if names.COST_USD in said:
-        parts.append(f"${said[names.COST_USD]:.7f}".rstrip("0"))
+        parts.append(f"${said[names.COST_USD]:.7f}".rstrip("0").rstrip("."))
     if said.get(names.CACHE_HIT):
         parts.append("cached")
         saved = [said.get(names.SAVED_PREFIX + key) for key in (names.USAGE_INPUT, names.USAGE_OUTPUT)]

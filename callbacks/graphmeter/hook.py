@@ -1,0 +1,58 @@
+"""What LangChain asks for a handler whenever it configures a run: the one of `instrument()`, else that of the run around.
+
+A call inside of a measured graph may hear of no handler: `model.generate()` takes its callbacks as an argument only, and
+`config={"callbacks": []}` is a known way to keep a model's tokens out of a stream. Its money is spent all the same.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakValueDictionary
+
+from langchain_core.tracers.context import register_configure_hook
+
+from graphmeter import guard, roots
+from graphmeter.runs import RUNS
+
+if TYPE_CHECKING:
+    from graphmeter.handler import GraphMeterCallbackHandler
+    from graphmeter.records import Sink
+
+
+class Hook:
+    """Looks like a ContextVar, but is one value for the process: a real one is invisible in threads that did not copy a
+    context, and cannot be taken back there.
+    """
+
+    def __init__(self) -> None:
+        self.everywhere: GraphMeterCallbackHandler | None = None
+        """Set by `instrument()`."""
+        self._handlers: WeakValueDictionary[Sink, GraphMeterCallbackHandler] = WeakValueDictionary()
+        self._registered = False
+
+    def register(self, handler: GraphMeterCallbackHandler, sink: Sink) -> None:
+        """Let runs that go to `sink` be followed by `handler`."""
+        from graphmeter.handler import GraphMeterCallbackHandler  # which imports this module
+
+        self._handlers[sink] = handler
+        if not self._registered:
+            self._registered = True
+            # Given the class, LangChain adds no second handler of it to a run.
+            register_configure_hook(
+                cast("ContextVar[Any]", self), inheritable=True, handle_class=GraphMeterCallbackHandler
+            )
+
+    def get(self) -> GraphMeterCallbackHandler | None:
+        """The handler for what is being configured here."""
+        if self.everywhere is not None:
+            return self.everywhere
+        return self._around() if RUNS else None
+
+    @guard.guarded
+    def _around(self) -> GraphMeterCallbackHandler | None:
+        run = roots.parent_of(None)
+        return self._handlers.get(run.tree.sink) if run is not None else None
+
+
+HOOK: Final = Hook()

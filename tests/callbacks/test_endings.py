@@ -1,30 +1,18 @@
-"""How runs end: errors and attempts, interrupts, cancelled and abandoned streams. Each open run ends exactly once."""
+"""What an error says, and what becomes of calls that are cancelled or outlive their graph. Each open run ends once."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import operator
 import threading
-import time
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import pytest
-from langchain_core.tools import tool
-from langgraph.errors import GraphRecursionError
-from langgraph.graph import START, StateGraph
-from langgraph.prebuilt import ToolNode
 
-from callbacks.fakes import FakeChat, FakeStreamingChat, State, asking, asking_async, chain_of, nothing
-from callbacks.versions import NODE_TIMEOUT, needs_langgraph
+from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of, nothing
 from graphmeter import names, runs
 from graphmeter.testing import InMemorySpans
 
 pytestmark = pytest.mark.usefixtures("no_faults")
-
-
-class Many(TypedDict):
-    x: Annotated[list[int], operator.add]
 
 
 def config(spans: InMemorySpans, **more: Any) -> Any:
@@ -57,77 +45,8 @@ def test_an_error_names_its_type_and_place_but_keeps_its_text(spans: InMemorySpa
     assert "secret prompt inside" not in node.exception.values()
 
 
-def test_a_failing_branch_leaves_the_finished_one_alone(spans: InMemorySpans) -> None:
-    def slow(state: Many) -> Many:
-        time.sleep(0.05)
-        return {"x": [1]}
-
-    builder = StateGraph(Many)
-    builder.add_node("bad", failing(1))
-    builder.add_node("slow", slow)
-    builder.add_edge(START, "bad")
-    builder.add_edge(START, "slow")
-    with pytest.raises(ValueError):
-        builder.compile(name="demo").invoke({"x": []}, config=config(spans))
-    statuses = {span.label: span.status for span in spans.spans()}
-    assert {"demo": "error", "bad": "error", "slow": "ok"} == statuses
-
-
-async def test_a_failing_branch_cancels_its_async_sibling(spans: InMemorySpans) -> None:
-    async def slow(state: Many) -> Many:
-        await asyncio.sleep(5)
-        return {"x": [1]}
-
-    async def bad(state: Many) -> Many:
-        await asyncio.sleep(0.01)
-        raise ValueError("no")
-
-    builder = StateGraph(Many)
-    builder.add_node("bad", bad)
-    builder.add_node("slow", slow)
-    builder.add_edge(START, "bad")
-    builder.add_edge(START, "slow")
-    with pytest.raises(ValueError):
-        await builder.compile(name="demo").ainvoke({"x": []}, config=config(spans))
-    statuses = {span.label: span.status for span in spans.spans()}
-    assert {"demo": "error", "bad": "error", "slow": "cancelled"} == statuses
-
-
-@pytest.mark.parametrize("how", ["close", "break", "forget"])
-def test_an_abandoned_stream_is_cancelled_not_failed(spans: InMemorySpans, how: str) -> None:
-    graph = chain_of(("a", nothing), ("b", nothing))
-    if how == "break":
-        for _ in graph.stream({}, config=config(spans)):
-            break
-    else:
-        stream = graph.stream({}, config=config(spans))
-        next(stream)
-        if how == "close":
-            stream.close()
-        del stream
-    gc.collect()
-    assert "run demo cancelled\n  node a ok" == spans.tree()
-    assert 0 == runs.open_runs()
-
-
-async def test_an_async_stream_closed_early_is_cancelled(spans: InMemorySpans) -> None:
-    stream = chain_of(("a", nothing), ("b", nothing)).astream({}, config=config(spans))
-    await anext(stream)
-    await stream.aclose()
-    assert "run demo cancelled\n  node a ok" == spans.tree()
-
-
-@pytest.mark.parametrize("model", [FakeChat(delay_s=5), FakeStreamingChat(delay_s=5)], ids=["whole", "streamed"])
-async def test_a_cancelled_graph_closes_everything_that_was_open(spans: InMemorySpans, model: Any) -> None:
-    graph = chain_of(("ask", asking_async(model)))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await graph.ainvoke({}, config=config(spans))
-    assert "run demo cancelled\n  node ask cancelled\n    model gpt-4o-mini cancelled" == spans.tree()
-    assert 0 == runs.open_runs()
-
-
 async def test_nothing_grows_when_calls_are_cancelled(spans: InMemorySpans) -> None:
+    """Case 19."""
     graph = chain_of(("ask", asking_async(FakeChat(delay_s=5))))
     bound = config(spans)
 
@@ -165,75 +84,6 @@ async def test_cancelled_calls_outside_of_graphs_are_given_up_in_time(
     await FakeChat().ainvoke("hi", config=config(spans))
     assert 0 == runs.open_runs()
     assert ["cancelled"] * 5 + ["ok"] == sorted(span.status for span in spans.spans("model"))
-
-
-def test_the_recursion_limit_fails_the_run_not_its_nodes(spans: InMemorySpans) -> None:
-    builder = StateGraph(State)
-    builder.add_node("n", nothing)
-    builder.add_edge(START, "n")
-    builder.add_edge("n", "n")
-    with pytest.raises(GraphRecursionError):
-        builder.compile(name="demo").invoke({}, config=config(spans, recursion_limit=3))
-    assert "run demo error\n  node n ok\n  node n ok\n  node n ok" == spans.tree()
-    assert "langgraph.errors.GraphRecursionError" == spans.one("run").attributes[names.ERROR_TYPE]
-
-
-@needs_langgraph(NODE_TIMEOUT, "time limit of a node")
-async def test_a_node_that_runs_out_of_time_carries_the_reason(spans: InMemorySpans) -> None:
-    async def slow(state: State) -> State:
-        await asyncio.sleep(5)
-        return {}
-
-    builder = StateGraph(State)
-    builder.add_node("slow", slow, timeout=0.02)
-    builder.add_edge(START, "slow")
-    with pytest.raises(Exception, match="slow"):
-        await builder.compile(name="demo").ainvoke({}, config=config(spans))
-    assert "run demo error\n  node slow error" == spans.tree()
-    assert "langgraph.errors.NodeTimeoutError" == spans.one("node").attributes[names.ERROR_TYPE]
-
-
-def test_a_tool_whose_error_is_handled_fails_alone(spans: InMemorySpans) -> None:
-    @tool
-    def broken(x: int) -> str:
-        """Break."""
-        raise ValueError("no")
-
-    calls = [{"name": "broken", "args": {"x": 1}, "id": "c1", "type": "tool_call"}]
-    from langchain_core.messages import AIMessage
-    from langgraph.graph import MessagesState
-
-    def graph(handle: bool) -> Any:
-        builder = StateGraph(MessagesState)
-        builder.add_node("tools", ToolNode([broken], handle_tool_errors=handle))
-        builder.add_edge(START, "tools")
-        return builder.compile(name="demo")
-
-    question = {"messages": [AIMessage("", tool_calls=calls)]}
-    graph(True).invoke(question, config=config(spans))
-    assert "run demo ok\n  node tools ok\n    tool broken error" == spans.tree()
-    spans.clear()
-    with pytest.raises(ValueError):
-        graph(False).invoke(question, config=config(spans))
-    assert "run demo error\n  node tools error\n    tool broken error" == spans.tree()
-
-
-def test_a_tool_that_answers_with_an_error_message_failed(spans: InMemorySpans) -> None:
-    from langchain_core.tools import ToolException
-
-    @tool
-    def broken(x: int) -> str:
-        """Break."""
-        raise ToolException("no")
-
-    broken.handle_tool_error = True
-
-    def node(state: State) -> State:
-        broken.invoke({"name": "broken", "args": {"x": 1}, "id": "c1", "type": "tool_call"})
-        return {"x": 1}
-
-    chain_of(("n", node)).invoke({}, config=config(spans))
-    assert "run demo ok\n  node n ok\n    tool broken error" == spans.tree()
 
 
 def test_a_call_that_outlives_its_graph_is_still_billed(spans: InMemorySpans) -> None:

@@ -7,13 +7,12 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableLambda
-from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
 
-from callbacks.fakes import FakeChat, State, asking, chain_of, nothing
+from callbacks.fakes import FakeChat, State, chain_of, nothing
 from graphmeter import langgraph, names
 from graphmeter.testing import InMemorySpans, RecordedSpan
 
@@ -134,37 +133,6 @@ async def test_functional_api_tasks_are_nodes_below_the_entrypoint(spans: InMemo
         flow.invoke(1, config={"callbacks": [spans.handler(graph="flow")]})
     assert expected == spans.tree()
     assert {"flow.step"} == {span.attributes[names.NODE_PATH] for span in spans.spans("node", "step")}
-
-
-def test_create_agent_counts_every_call_once(spans: InMemorySpans) -> None:
-    from langchain.agents import create_agent
-
-    @tool
-    def weather(city: str) -> str:
-        """Weather of a city."""
-        return "sunny"
-
-    calls = [{"name": "weather", "args": {"city": "Paris"}, "id": "call_1", "type": "tool_call"}]
-    agent: Any = create_agent(FakeChat(tool_calls=calls), [weather], name="helper")
-    agent.invoke({"messages": [("user", "weather?")]}, config=config(spans))
-    assert (
-        "run helper ok\n"
-        "  node model ok\n"
-        "    model gpt-4o-mini ok 10→5\n"
-        "  node tools ok\n"
-        "    tool weather ok\n"
-        "  node model ok\n"
-        "    model gpt-4o-mini ok 10→5" == spans.tree()
-    )
-    assert "call_1" == spans.one("tool").attributes[names.TOOL_CALL_ID]
-
-
-@pytest.mark.parametrize("mode", ["updates", "values", "messages", "custom", "debug", ["updates", "messages"]])
-def test_every_stream_mode_makes_the_same_tree(spans: InMemorySpans, mode: Any) -> None:
-    graph = chain_of(("a", nothing), ("ask", asking(FakeChat())))
-    for _ in graph.stream({}, config=config(spans), stream_mode=mode):
-        pass
-    assert "run demo ok\n  node a ok\n  node ask ok\n    model gpt-4o-mini ok 10→5" == spans.tree()
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

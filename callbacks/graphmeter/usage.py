@@ -34,7 +34,10 @@ def usage_of(message: Any, llm_output: Mapping[str, Any] | None) -> Usage | None
     standard = getattr(message, "usage_metadata", None)
     if isinstance(standard, Mapping):
         # LangChain's cache marks the answers it gives: `total_cost` is 0 there and absent elsewhere.
-        return Usage(_from_standard(standard), standard.get("total_cost") == 0)
+        cached = standard.get("total_cost") == 0
+        said = "input_tokens" in standard or "output_tokens" in standard
+        if said or cached:
+            return Usage(_from_standard(standard) if said else {}, cached)
     response = getattr(message, "response_metadata", None)
     for place in (llm_output, response):
         if not isinstance(place, Mapping):

@@ -103,7 +103,7 @@ async def test_a_stream_that_its_reader_leaves_is_cancelled_in_a_node_that_is_no
     """Case 33: a reader that has heard enough."""
 
     def node(state: State) -> State:
-        stream = EarlyUsage().stream("hi")
+        stream: Any = EarlyUsage().stream("hi")
         next(stream)
         stream.close()
         return {"x": 1}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graphmeter.attach import instrument, meter, uninstrument
     from graphmeter.client import Stats, flush, shutdown, stats
+    from graphmeter.embeddings import meter_embeddings
     from graphmeter.handler import GraphMeterCallbackHandler
     from graphmeter.inside import RunInfo, current_run, tag
     from graphmeter.outcomes import outcome
@@ -28,6 +29,7 @@ __all__ = [
     "flush",
     "instrument",
     "meter",
+    "meter_embeddings",
     "outcome",
     "shutdown",
     "stats",
@@ -43,6 +45,7 @@ _HOMES = {
     "flush": "graphmeter.client",
     "instrument": "graphmeter.attach",
     "meter": "graphmeter.attach",
+    "meter_embeddings": "graphmeter.embeddings",
     "outcome": "graphmeter.outcomes",
     "shutdown": "graphmeter.client",
     "stats": "graphmeter.client",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
-from graphmeter import guard, langgraph, topology
+from graphmeter import embeddings, guard, langgraph, topology
 from graphmeter.attribution import Attribution
 from graphmeter.handler import GraphMeterCallbackHandler
 from graphmeter.hook import HOOK
@@ -83,7 +83,9 @@ def meter(
 
 
 def instrument(handler: GraphMeterCallbackHandler | None = None) -> None:
-    """Measure every graph of the process, compiled before or after, and model calls outside of graphs. Idempotent.
+    """Measure every graph of the process, compiled before or after, model calls outside of graphs, and embeddings.
+
+    Idempotent.
 
     Raises:
         ImportError: LangGraph is not installed.
@@ -97,12 +99,14 @@ def instrument(handler: GraphMeterCallbackHandler | None = None) -> None:
             _originals.update(stream=pregel.stream, astream=pregel.astream)
             pregel.stream = _wrapped(pregel.stream)
             pregel.astream = _wrapped(pregel.astream)
+        embeddings.instrument(lambda: HOOK.everywhere)
 
 
 def uninstrument() -> None:
     """Undo `instrument()`. Runs that have started are still measured to their end."""
     with _lock:
         HOOK.everywhere = None
+        embeddings.uninstrument()
         if _originals:
             pregel = _pregel()
             for name, original in _originals.items():

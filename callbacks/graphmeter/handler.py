@@ -97,6 +97,11 @@ class GraphMeterCallbackHandler(_Base):
         )
         HOOK.register(self, sink)
 
+    @property
+    def ground(self) -> roots.Ground:
+        """What this handler gives to everything that starts outside of an open run."""
+        return self._ground
+
     # Graphs are copied, pickled and sent to workers with their config; locks and threads stay behind.
     def __copy__(self) -> GraphMeterCallbackHandler:
         return self

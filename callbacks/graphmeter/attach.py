@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -14,6 +14,7 @@ from graphmeter import embeddings, guard, langgraph, topology
 from graphmeter.attribution import Attribution
 from graphmeter.handler import GraphMeterCallbackHandler
 from graphmeter.hook import HOOK
+from graphmeter.redact import Function
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -46,6 +47,8 @@ def meter(
     environment: str = "",
     release: str = "",
     tags: Mapping[str, Any] | None = None,
+    capture: str | Iterable[str] | None = None,
+    redact: Function | None = None,
     handler: GraphMeterCallbackHandler | None = None,
 ) -> _Graph:
     """A copy of the compiled `graph` that is measured. It streams, draws and nests in other graphs like the original.
@@ -58,13 +61,16 @@ def meter(
         environment: `production`, `staging` …; default `deployment.environment.name` of the resource.
         release: Version of the application; default `service.version` of the resource.
         tags: Further attribution, names to short texts or numbers.
-        handler: A handler of your own making.
+        capture: What happened in the graph: `content`, `media`, `state`, `state_diff`; default GRAPHMETER_CAPTURE.
+        redact: `redact(text, where)`; see GraphMeterCallbackHandler.
+        handler: A handler of your own making; what it captures is said to it.
 
     The attribution travels as metadata (keys in `graphmeter.attribution`), so one call can override it:
     `graph.invoke(x, config={"metadata": {"graphmeter_tenant": "acme", "user_id": "u1"}})`.
 
     Raises:
         TypeError: `graph` is not a compiled graph.
+        ValueError: `capture` names something that cannot be captured, or there is a handler already.
     """
     pregel = _pregel()
     if not isinstance(graph, pregel):
@@ -77,20 +83,45 @@ def meter(
         name or ("" if own in (None, langgraph.UNNAMED) else own), team, tenant, environment, release, dict(tags or {})
     )
     config: RunnableConfig = {"metadata": dict(said.metadata())}
+    if capture is not None or redact is not None:
+        if _attached(graph.config):
+            raise ValueError("the graph has a handler already: give capture= and redact= to that one")
+        handler = _capturing(handler, capture, redact)
     if handler is not None or not _attached(graph.config):
         config["callbacks"] = [handler or default_handler()]
     return cast("_Graph", graph.with_config(config))
 
 
-def instrument(handler: GraphMeterCallbackHandler | None = None) -> None:
+def _capturing(
+    handler: GraphMeterCallbackHandler | None, capture: str | Iterable[str] | None, redact: Function | None
+) -> GraphMeterCallbackHandler:
+    if handler is not None:
+        raise ValueError("capture= and redact= belong to the handler: GraphMeterCallbackHandler(capture=…, redact=…)")
+    return GraphMeterCallbackHandler(capture=capture, redact=redact)
+
+
+def instrument(
+    handler: GraphMeterCallbackHandler | None = None,
+    *,
+    capture: str | Iterable[str] | None = None,
+    redact: Function | None = None,
+) -> None:
     """Measure every graph of the process, compiled before or after, model calls outside of graphs, and embeddings.
 
     Idempotent.
 
+    Args:
+        handler: A handler of your own making; what it captures is said to it.
+        capture: What happened in the graphs; see GraphMeterCallbackHandler.
+        redact: `redact(text, where)`; see there.
+
     Raises:
         ImportError: LangGraph is not installed.
+        ValueError: `capture` names something that cannot be captured, or `handler` is given, too.
     """
     pregel = _pregel()
+    if capture is not None or redact is not None:
+        handler = _capturing(handler, capture, redact)
     chosen = handler or default_handler()
     with _lock:
         HOOK.everywhere = chosen

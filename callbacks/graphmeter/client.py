@@ -89,7 +89,10 @@ def _deliveries(chosen: Settings, endpoint: str, exporter: SpanExporter | None) 
 
 @guard.guarded
 def finished(run: Run) -> None:
-    """Add the cost of a finished model call, where prices are installed; print finished trees in debug mode."""
+    """Redact what a finished run has in words; add the cost of a model call, where prices are installed; print finished
+    trees in debug mode."""
+    if run.captured is not None or run.failure is not None:
+        _settle(run)
     if run.kind == names.MODEL and run.facts is not None and names.USAGE_INPUT in run.facts:
         from graphmeter import prices
 
@@ -101,6 +104,18 @@ def finished(run: Run) -> None:
         from graphmeter import debug
 
         debug.collect(run)
+
+
+def _settle(run: Run) -> None:
+    try:
+        from graphmeter.capture.settle import settle
+
+        settle(run)
+    except Exception as error:  # noqa: BLE001 - nothing unredacted may go on, whatever it was; guard counts and logs
+        guard.swallowed("redact", error)
+        run.captured = None
+        if run.failure is not None:
+            run.failure = run.failure._replace(message="")
 
 
 def flush(timeout_s: float = 10.0) -> bool:

@@ -1,20 +1,24 @@
 """The callback handler: LangChain and LangGraph events in, open and finished runs out.
 
-Runs inline (no executor hop in async graphs), never touches inputs and outputs, and never raises. What an event means is
-decided in `graphmeter.langgraph` and `graphmeter.models`; what is open is kept in `graphmeter.runs`.
+Runs inline (no executor hop in async graphs), never touches inputs and outputs unless `capture=` asks for them, and never
+raises. What an event means is decided in `graphmeter.langgraph` and `graphmeter.models`; what is open is kept in
+`graphmeter.runs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from graphmeter import client, guard, langgraph, models, names, prompts, roots, runs, topology, waits
 from graphmeter.attribution import Attribution
 from graphmeter.hook import HOOK
+from graphmeter.capture import chosen
 from graphmeter.langgraph import NS
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
+from graphmeter.redact import Function
 from graphmeter.runs import RUNS
 
 if TYPE_CHECKING:
@@ -48,13 +52,22 @@ class GraphMeterCallbackHandler(_Base):
         release: Version of the application.
         tags: Further attribution, `graphmeter.tag.<name>`.
         debug: Print finished runs as trees to stderr; default GRAPHMETER_DEBUG.
+        capture: What happened in the graph: `content`, `media`, `state`, `state_diff`; default GRAPHMETER_CAPTURE.
+        redact: `redact(text, where)` returns what may leave instead of `text`, None for nothing. The built-in patterns
+            (GRAPHMETER_REDACT) see what it returns. Also for exception messages, where they are sent.
         endpoint: Base URL of a collector other than the process's own.
         exporter: An OpenTelemetry span exporter that takes the place of the collector.
         tracer_provider: Takes the place of the whole pipeline: spans are made by this provider, with its ids and sampler.
+
+    Raises:
+        ValueError: `capture` names something that cannot be captured.
+        TypeError: `redact` cannot be called.
     """
 
     run_inline = True
     raise_error = False
+    _events: ClassVar[ModuleType | None] = None
+    """`graphmeter.capture.events`, once a handler of this process captures anything."""
 
     def __init__(
         self,
@@ -66,6 +79,8 @@ class GraphMeterCallbackHandler(_Base):
         release: str = "",
         tags: Mapping[str, Any] | None = None,
         debug: bool | None = None,
+        capture: str | Iterable[str] | None = None,
+        redact: Function | None = None,
         endpoint: str = "",
         exporter: SpanExporter | None = None,
         tracer_provider: TracerProvider | None = None,
@@ -73,6 +88,8 @@ class GraphMeterCallbackHandler(_Base):
         super().__init__()
         settings = client.settings()
         said = Attribution(graph, team, tenant, environment, release, dict(tags or {}))
+        captures = chosen(settings, capture, redact)
+        kinds = captures.kinds
         self._made_with = {
             "graph": graph,
             "team": team,
@@ -81,6 +98,8 @@ class GraphMeterCallbackHandler(_Base):
             "release": release,
             "tags": tags,
             "debug": debug,
+            "capture": kinds if capture is not None else None,
+            "redact": redact,
             "endpoint": endpoint,
             "exporter": exporter,
             "tracer_provider": tracer_provider,
@@ -93,9 +112,14 @@ class GraphMeterCallbackHandler(_Base):
         else:
             sink = client.pipeline(endpoint=endpoint, exporter=exporter)
         self._ground = roots.Ground(
-            sink, said.over(settings).shared(), graph, settings.debug if debug is None else debug
+            sink, said.over(settings).shared(), graph, settings.debug if debug is None else debug, captures
         )
         HOOK.register(self, sink)
+        if kinds:
+            from graphmeter.capture import events
+
+            # Of all handlers: an event may come through another one than that which began the run and decides.
+            GraphMeterCallbackHandler._events = events
 
     @property
     def ground(self) -> roots.Ground:
@@ -139,6 +163,8 @@ class GraphMeterCallbackHandler(_Base):
             run = Run(kind, label, run_id, parent, parent.tree, said[NS])
             if kind is names.NODE:
                 langgraph.become_node(run, said)
+                if self._events is not None:
+                    self._events.node_given(run, inputs)
         elif langgraph.is_graph(said, parent):
             graph = topology.graph_here()
             if graph is not None:
@@ -156,6 +182,8 @@ class GraphMeterCallbackHandler(_Base):
 
     @guard.guarded
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        if self._events is not None:
+            self._events.node_wrote(run_id, outputs)
         runs.finish(run_id)
 
     @guard.guarded
@@ -176,7 +204,9 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._call(names.OP_CHAT, run_id, parent_run_id, metadata, kwargs)
+        run = self._call(names.OP_CHAT, run_id, parent_run_id, metadata, kwargs)
+        if self._events is not None and run is not None:
+            self._events.chat_asked(run, messages)
 
     @guard.guarded
     def on_llm_start(
@@ -190,7 +220,9 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._call(names.OP_TEXT, run_id, parent_run_id, metadata, kwargs)
+        run = self._call(names.OP_TEXT, run_id, parent_run_id, metadata, kwargs)
+        if self._events is not None and run is not None:
+            self._events.text_asked(run, prompts)
 
     def _call(
         self,
@@ -199,7 +231,7 @@ class GraphMeterCallbackHandler(_Base):
         parent_run_id: UUID | None,
         metadata: dict[str, Any] | None,
         more: Mapping[str, Any],
-    ) -> None:
+    ) -> Run | None:
         params = more.get("invocation_params")
         name, facts = models.asked(metadata or _NO_METADATA, params, operation)
         run = self._leaf(names.MODEL, name, run_id, parent_run_id, metadata)
@@ -209,6 +241,7 @@ class GraphMeterCallbackHandler(_Base):
                 run.request = prompts.request_of(params)
                 facts[names.REQUEST_PROMPTS] = size
             runs.begin(run)
+        return run
 
     @guard.guarded
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
@@ -230,6 +263,8 @@ class GraphMeterCallbackHandler(_Base):
         run = RUNS.get(run_id)
         if run is None:
             return
+        if self._events is not None:
+            self._events.model_answered(run, response)
         try:
             if run.facts is not None:
                 models.answered(run.facts, response)
@@ -245,6 +280,8 @@ class GraphMeterCallbackHandler(_Base):
         run = RUNS.get(run_id)
         if run is None:
             return
+        if self._events is not None and response is not None:
+            self._events.model_answered(run, response)
         try:
             # A stream that broke may have said what it used; a call that failed outright owes no usage.
             if response is not None and run.facts is not None:
@@ -275,12 +312,16 @@ class GraphMeterCallbackHandler(_Base):
             if tool_call_id:
                 run.facts = {names.TOOL_CALL_ID: str(tool_call_id)}
             runs.begin(run)
+            if self._events is not None:
+                self._events.tool_called(run, input_str, kwargs.get("inputs"))
 
     @guard.guarded
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         run = RUNS.get(run_id)
         if run is not None and run.facts is None and (call_id := getattr(output, "tool_call_id", None)):
             run.facts = {names.TOOL_CALL_ID: str(call_id)}  # an older langchain-core does not say it at the start
+        if self._events is not None:
+            self._events.tool_returned(run_id, output)
         # A tool may turn its exception into a message for the model: handled, and still an error of the tool.
         if getattr(output, "status", None) == "error":
             runs.finish(run_id, names.ERROR, Failure("tool_error", ""))
@@ -308,9 +349,13 @@ class GraphMeterCallbackHandler(_Base):
         run = self._leaf(names.RETRIEVER, label, run_id, parent_run_id, metadata)
         if run is not None:
             runs.begin(run)
+            if self._events is not None:
+                self._events.retriever_asked(run, query)
 
     @guard.guarded
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        if self._events is not None:
+            self._events.retriever_found(run_id, documents)
         runs.finish(run_id)
 
     @guard.guarded

@@ -137,6 +137,7 @@ def ensure_graph(chain: Run) -> None:
                 chain.tree.state,
                 debug=chain.tree.debug,
                 unnamed=chain.tree.unnamed,
+                capture=chain.tree.capture,
             )
         top = anchor(chain.parent)
         chain.parent_context = chain.tree.outer if top is None else top.context

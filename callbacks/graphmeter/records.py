@@ -18,6 +18,7 @@ from graphmeter import context, names
 
 if TYPE_CHECKING:
     from graphmeter.prompts import Request
+    from graphmeter.capture import Capture, Taken
 
 CHAIN: Final = "chain"
 """A runnable that is nothing of ours: router, prompt, parser, sequence, hidden run. No span; children skip over it. It
@@ -70,6 +71,7 @@ class Tree:
     """What the runs of one graph run share. `run_id` is empty for runs outside any graph."""
 
     __slots__ = (
+        "capture",
         "debug",
         "finished",
         "first_step",
@@ -99,6 +101,7 @@ class Tree:
         *,
         debug: bool = False,
         unnamed: str = "",
+        capture: Capture | None = None,
     ) -> None:
         self.run_id = run_id
         self.graph = graph
@@ -118,6 +121,8 @@ class Tree:
         """Steps of this run so far."""
         self.unnamed = unnamed
         """What a graph inside is called that has no name of its own."""
+        self.capture = capture
+        """What to capture, and how to redact it and error messages."""
         self.debug = debug
         self.finished: list[Run] = []
         """For `graphmeter.debug`, which prints them when the root has ended."""
@@ -130,6 +135,7 @@ class Run:
 
     __slots__ = (
         "attempt",
+        "captured",
         "checkpoint_id",
         "context",
         "ended_ns",
@@ -188,6 +194,8 @@ class Run:
         self.links: list[SpanContext] | None = None
         self.facts: dict[str, Value | list[str]] | None = None
         """Attributes of this run alone, beyond those made from the fields here."""
+        self.captured: Taken | None = None
+        """What happened, in the application's own words; None unless asked for."""
         self.status = names.OK
         self.failure: Failure | None = None
         self.first_ns = 0

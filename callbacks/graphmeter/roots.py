@@ -11,6 +11,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from opentelemetry.trace import SpanContext, TraceState
 
 from graphmeter import attribution, context, guard, langgraph
+from graphmeter.capture import Capture
 from graphmeter.records import Run, Sink, Tree, Value, trace_id_of
 from graphmeter.runs import RUNS
 
@@ -25,6 +26,7 @@ class Ground:
     unnamed: str
     """Name of graphs that have none."""
     debug: bool
+    capture: Capture
 
 
 def parent_of(parent_run_id: UUID | None) -> Run | None:
@@ -64,6 +66,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
             around.state,
             debug=around.debug,
             unnamed=around.unnamed,
+            capture=around.capture,
         )
     here, span = context.current()
     outer: SpanContext | None = context.application_span(span).get_span_context()
@@ -85,6 +88,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
         state,
         debug=ground.debug,
         unnamed=ground.unnamed,
+        capture=ground.capture,
     )
 
 

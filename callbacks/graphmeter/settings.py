@@ -45,6 +45,12 @@ class Settings:
     """Send unsent spans on SIGTERM, within `exit_timeout_s`, before what SIGTERM does otherwise."""
     topology: bool = True
     """Send nodes and edges of every graph once: names only, no code."""
+    capture: frozenset[str] = frozenset()
+    """What happened in the graph: `content`, `media`, `state`, `state_diff`; see `graphmeter.capture`."""
+    capture_bytes: int = 8192
+    """Most bytes of one captured attribute; a span has at most three."""
+    redact: str = ""
+    """Built-in patterns that mask what is captured; empty: all. See `graphmeter.redact`."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -60,6 +66,9 @@ class Settings:
             release=env.get("GRAPHMETER_RELEASE", "").strip(),
             debug=_switch(env, "GRAPHMETER_DEBUG", default=default.debug),
             error_messages=_switch(env, "GRAPHMETER_ERROR_MESSAGES", default=default.error_messages),
+            capture=_capture(env.get("GRAPHMETER_CAPTURE", "")),
+            capture_bytes=min(int(_number(env, "GRAPHMETER_CAPTURE_BYTES", default.capture_bytes, least=256)), 262_144),
+            redact=env.get("GRAPHMETER_REDACT", "").strip(),
             queue_spans=int(_number(env, "GRAPHMETER_QUEUE_SPANS", default.queue_spans, least=16)),
             flush_interval_s=_number(env, "GRAPHMETER_FLUSH_INTERVAL_S", default.flush_interval_s, least=0.01),
             timeout_s=_number(env, "GRAPHMETER_TIMEOUT_S", default.timeout_s, least=0.1),
@@ -67,6 +76,18 @@ class Settings:
             flush_on_sigterm=_switch(env, "GRAPHMETER_FLUSH_ON_SIGTERM", default=default.flush_on_sigterm),
             topology=_switch(env, "GRAPHMETER_TOPOLOGY", default=default.topology),
         )
+
+
+def _capture(text: str) -> frozenset[str]:
+    from graphmeter.capture import KINDS, kinds_of
+
+    known = []
+    for name in text.lower().split(","):
+        if (name := name.strip()) in KINDS:
+            known.append(name)
+        elif name not in _FALSE:
+            _log.warning("GRAPHMETER_CAPTURE: %r is none of %s; it is left out", name, ", ".join(KINDS))
+    return kinds_of(known)
 
 
 def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:

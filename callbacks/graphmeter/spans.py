@@ -130,6 +130,8 @@ def describe(run: Run, service: str, *, error_messages: bool = False) -> Descrip
         _describe_failure(span, run, run.failure or Failure("_OTHER", ""), with_message=error_messages)
     span.name = _text(span.name)
     _clean(attributes)
+    if run.captured is not None:  # clean and cut to size already, as JSON has to be
+        attributes.update(run.captured.ready)
     return span
 
 

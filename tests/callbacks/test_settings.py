@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 from opentelemetry import trace
@@ -28,8 +29,13 @@ def test_the_environment_sets_every_field() -> None:
         "GRAPHMETER_TIMEOUT_S": "2",
         "GRAPHMETER_EXIT_TIMEOUT_S": "0",
         "GRAPHMETER_FLUSH_ON_SIGTERM": "yes",
+        "GRAPHMETER_CAPTURE": "media, state_diff",
+        "GRAPHMETER_CAPTURE_BYTES": "4096",
+        "GRAPHMETER_REDACT": "email,card",
     }
     expected = Settings("http://c:1", "k", "cx", "acme", "prod", "1", True, True, 100, 0.1, 2.0, 0.0, True)
+    kinds = frozenset({"content", "media", "state", "state_diff"})
+    expected = replace(expected, capture=kinds, capture_bytes=4096, redact="email,card")
     assert expected == Settings.from_env(env)
     assert Settings() == Settings.from_env({})
 
@@ -86,3 +92,10 @@ def test_the_resource_is_the_applications_under_the_environment(monkeypatch: pyt
     monkeypatch.setenv("OTEL_SERVICE_NAME", "till")
     said = destination.resource().attributes
     assert ("till", "7", "cx") == (said["service.name"], said["service.version"], said["graphmeter.team"])
+
+
+def test_what_cannot_be_captured_is_said_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "graphmeter"):
+        assert frozenset({"state"}) == Settings.from_env({"GRAPHMETER_CAPTURE": "state,prompts"}).capture
+    assert "GRAPHMETER_CAPTURE: 'prompts' is none of content, media, state, state_diff" in caplog.text
+    assert frozenset() == Settings.from_env({"GRAPHMETER_CAPTURE": "off"}).capture

@@ -40,7 +40,7 @@ def add(a: int, b: int) -> int:
 async def test_an_agent_shows_its_conversation_call_by_call(spans: InMemorySpans, asynchronous: bool) -> None:
     agent = create_agent(FakeChat(tool_calls=[CALL]), [add], system_prompt="be good")
     config: Any = {"callbacks": [spans.handler(capture="content")]}
-    question = {"messages": [("user", "one and two?")]}
+    question: Any = {"messages": [("user", "one and two?")]}
     if asynchronous:
         await agent.ainvoke(question, config=config)
     else:
@@ -199,7 +199,8 @@ def test_a_kind_that_does_not_exist_is_refused_by_name(spans: InMemorySpans) -> 
 
 def test_a_tool_call_that_cannot_be_parsed_is_shown_as_it_came(spans: InMemorySpans) -> None:
     broken = AIMessage(
-        "", invalid_tool_calls=[{"name": "add", "args": '{"a": ', "id": "c1", "error": None, "type": "invalid_tool_call"}]
+        "",
+        invalid_tool_calls=[{"name": "add", "args": '{"a": ', "id": "c1", "error": None, "type": "invalid_tool_call"}],
     )
     FakeChat().invoke([broken], {"callbacks": [spans.handler(capture="content")]})
     part = {"type": "tool_call", "name": "add", "id": "c1", "arguments": '{"a": '}

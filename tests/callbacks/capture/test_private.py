@@ -119,12 +119,11 @@ def run_graph(word: str, handler: GraphMeterCallbackHandler) -> None:
     config: Any = {"callbacks": [handler], "configurable": {"thread_id": "t"}}
     graph.invoke({"messages": [HumanMessage(word)], "secret": word}, config)
     graph.invoke(Command(resume=word), config)
-    assert client.pipeline(endpoint="").flush(0.0) is not None
 
 
 def sent(wire: Wire, **options: Any) -> bytes:
     handler = GraphMeterCallbackHandler(endpoint=wire.url, **options)
-    run_graph(options.pop("word", EMAIL + " " + KEY), handler)
+    run_graph(f"{EMAIL} {KEY}", handler)
     assert client.pipeline(endpoint=wire.url).flush(10.0)
     return wire.bytes
 
@@ -137,9 +136,7 @@ def test_by_default_no_word_of_the_graph_leaves_the_process(wire: Wire) -> None:
 
 
 @pytest.mark.usefixtures("no_faults")
-def test_with_everything_captured_no_address_and_no_key_leaves(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_everything_captured_no_address_and_no_key_leaves(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHMETER_ERROR_MESSAGES", "1")
     monkeypatch.setattr(client, "_settings", None)
     raw = sent(wire, capture="content,media,state_diff")

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from graphmeter import client, guard, langgraph, models, names, prompts, roots, runs, topology, waits
 from graphmeter.attribution import Attribution
-from graphmeter.hook import HOOK
 from graphmeter.capture import chosen
+from graphmeter.hook import HOOK
 from graphmeter.langgraph import NS
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
 from graphmeter.redact import Function

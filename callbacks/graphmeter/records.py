@@ -17,8 +17,8 @@ from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 from graphmeter import context, names
 
 if TYPE_CHECKING:
-    from graphmeter.prompts import Request
     from graphmeter.capture import Capture, Taken
+    from graphmeter.prompts import Request
 
 CHAIN: Final = "chain"
 """A runnable that is nothing of ours: router, prompt, parser, sequence, hidden run. No span; children skip over it. It

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-from graphmeter import client, guard, langgraph, models, names, prompts, roots, runs, topology, waits
+from graphmeter import client, failures, guard, langgraph, models, names, prompts, roots, runs, topology, waits
 from graphmeter.attribution import Attribution
 from graphmeter.capture import chosen
 from graphmeter.hook import HOOK
@@ -283,10 +283,12 @@ class GraphMeterCallbackHandler(_Base):
         if self._events is not None and response is not None:
             self._events.model_answered(run, response)
         try:
-            # A stream that broke may have said what it used; a call that failed outright owes no usage.
-            if response is not None and run.facts is not None:
-                models.answered(run.facts, response)
-                run.facts.pop(names.USAGE_MISSING, None)
+            if run.facts is not None:
+                # A stream that broke may have said what it used; a call that failed outright owes no usage.
+                if response is not None:
+                    models.answered(run.facts, response)
+                    run.facts.pop(names.USAGE_MISSING, None)
+                run.facts.update(failures.facts_of(error))
         finally:
             _fail(run_id, error)
 

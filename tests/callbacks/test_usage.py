@@ -105,6 +105,24 @@ def test_standard_usage(standard: dict[str, Any], expected: dict[str, int]) -> N
             id="openai",
         ),
         pytest.param(
+            {
+                "usage": {
+                    "input_tokens": 100,
+                    "output_tokens": 20,
+                    "total_tokens": 120,
+                    "input_tokens_details": {"cached_tokens": 60},
+                    "output_tokens_details": {"reasoning_tokens": 8},
+                }
+            },
+            {
+                names.USAGE_INPUT: 100,
+                names.USAGE_OUTPUT: 20,
+                names.USAGE_CACHE_READ: 60,
+                names.USAGE_REASONING: 8,
+            },
+            id="openai-responses-includes-what-is-cached",
+        ),
+        pytest.param(
             {"usage": {"input_tokens": 10, "output_tokens": 2, "cache_read_input_tokens": 90}},
             {names.USAGE_INPUT: 100, names.USAGE_OUTPUT: 2, names.USAGE_CACHE_READ: 90},
             id="anthropic-excludes-what-is-cached",
@@ -130,6 +148,20 @@ def test_unknown_shapes_are_counted_not_guessed() -> None:
     guard.forget()
     assert usage_of(None, {"token_usage": {"things": 3}}) is None
     assert {"usage of unknown shape": 1} == guard.faults()
+
+
+def test_only_zeros_are_no_usage() -> None:
+    assert usage_of(SimpleNamespace(usage_metadata={"input_tokens": 0, "output_tokens": 0}), None) is None
+    assert usage_of(None, {"token_usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}}) is None
+
+
+@pytest.mark.parametrize(("total_cost", "cached"), [(0, True), (0.0, False), (0.25, False), (None, False)])
+def test_a_proxy_that_says_what_a_call_cost_is_no_cache(total_cost: Any, cached: bool) -> None:
+    """LangChain's cache says the integer 0; proxies that price calls say a float."""
+    standard = {"input_tokens": 1, "output_tokens": 1, "total_cost": total_cost}
+    usage = usage_of(SimpleNamespace(usage_metadata=standard), None)
+    assert usage is not None
+    assert cached == usage.cached
 
 
 def test_no_usage_is_none() -> None:

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from graphmeter import forks, guard, langgraph, names, recent, runs, terminate
-from graphmeter.emit import Delivery, Pipeline
+from graphmeter.delivery import Delivery
+from graphmeter.emit import Pipeline
 from graphmeter.records import Run
 from graphmeter.settings import Settings
 
@@ -23,6 +24,8 @@ _log = logging.getLogger("graphmeter")
 
 _lock = threading.RLock()
 _settings: Settings | None = None
+_REPORT_PATIENCE_S: Final = 1.0
+"""Longest delay of the exit when there is nothing to send but the last report."""
 _pipelines: dict[object, Pipeline] = {}
 """By endpoint ("" is the shared default), or by exporter."""
 
@@ -182,8 +185,12 @@ def _all() -> list[Pipeline]:
 def _at_exit() -> None:
     runs.give_up()
     patience = settings().exit_timeout_s
-    if patience > 0 and any(one.counts().queued for one in _all()):
+    if patience <= 0:
+        return
+    if any(one.counts().queued for one in _all()):
         shutdown(patience)
+    elif any(one.unreported for one in _all()):
+        shutdown(min(patience, _REPORT_PATIENCE_S))
 
 
 @guard.guarded

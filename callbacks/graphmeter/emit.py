@@ -7,72 +7,35 @@ dropped and counted: the graph never waits.
 
 from __future__ import annotations
 
-import logging
-import random
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own processors import it, too
 from opentelemetry.trace import SpanContext
 
 from graphmeter import guard, names
+from graphmeter.delivery import Delivery
+from graphmeter.heartbeat import Heartbeats
+from graphmeter.outbox import BATCH_SPANS, Outbox
 from graphmeter.records import Note, Run, span_id_of, start_of
+from graphmeter.report import Counts
 from graphmeter.settings import Settings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
-_log = logging.getLogger("graphmeter")
-
-BATCH_SPANS: Final = 512
-_FIRST_BACKOFF_S: Final = 1.0
-_LONGEST_BACKOFF_S: Final = 30.0
+_SHORTEST_SLEEP_S: Final = 0.01
 
 
-class Unreachable(Exception):
-    """The other side did not answer, or asked to come back later: the spans are worth another try."""
-
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.retry_after_s = retry_after_s
-
-
-class Refused(Exception):
-    """The other side will never take these spans."""
-
-
-class Delivery(Protocol):
-    """Hands spans to somebody else."""
-
-    resource: Resource
-    where: str
-
-    def send(self, spans: Sequence[ReadableSpan]) -> int:
-        """Deliver `spans`; the number refused for good among them. Raises Unreachable or Refused."""
-
-    def close(self) -> None:
-        """Nothing more will be sent."""
-
-
-@dataclass(slots=True)
 class _Flush:
-    done: threading.Event = field(default_factory=threading.Event)
-    complete: bool = False
+    """Somebody waits for the delivery of what was queued before."""
 
-
-class Counts(NamedTuple):
-    """What became of the spans given to a pipeline."""
-
-    exported: int
-    dropped: int
-    failed: int
-    queued: int
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.complete = False
 
 
 class Pipeline:
@@ -101,22 +64,18 @@ class Pipeline:
         self._reset()
 
     def _reset(self) -> None:
-        self._queue: deque[Run | Note | _Flush] = deque()
-        self._built: deque[ReadableSpan] = deque()
-        self._flushes: list[_Flush] = []
-        self._delivery: Delivery | None = None
-        self._lock = threading.RLock()
-        self._connecting = threading.Lock()  # apart: connecting may take a while, counting must not
+        self._queue: deque[Run | Note] = deque()
+        self._flushes: deque[_Flush] = deque()
+        self._outbox = Outbox(self._settings, lambda: self._connect(), self._queue)
+        self._heartbeats = Heartbeats(self, self._settings.heartbeat_s)
+        self._starting = threading.RLock()
+        self._rounds = threading.RLock()  # a flush without a thread is a round in its caller's
         self._work = threading.Event()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._asleep = True
         self._stopping = False
-        self._closed = False
-        self._exported = self._dropped = self._failed = 0
-        self._backoff_s = 0.0
-        self._next_try = 0.0
-        self._warned = False
+        self._complete = True
 
     # --- the application's side -----------------------------------------------------------------------------------
 
@@ -124,7 +83,7 @@ class Pipeline:
         """Identity of `run`, the same whichever handler and process sees it; a root is announced at once."""
         tree = run.tree
         if kind is names.RUN:
-            self._put(start_of(run))
+            self._put(start_of(run, self._heartbeats.promise))
         return SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, tree.state)
 
     def close(self, run: Run) -> None:
@@ -140,8 +99,7 @@ class Pipeline:
     def _put(self, item: Run | Note) -> None:
         waiting = len(self._queue)
         if waiting >= self._capacity or self._stopping:
-            with self._lock:
-                self._dropped += 1
+            self._outbox.drop()
             return
         self._queue.append(item)
         if self._asleep:
@@ -151,7 +109,7 @@ class Pipeline:
 
     def _wake(self) -> None:
         if self._thread is None:
-            with self._lock:
+            with self._starting:
                 if self._thread is None:
                     thread = threading.Thread(target=self._serve, name="graphmeter", daemon=True)
                     try:
@@ -167,34 +125,45 @@ class Pipeline:
 
     def flush(self, timeout_s: float) -> bool:
         """Deliver what was queued before the call; False if that failed or took longer than `timeout_s`."""
+        if self._stopping:
+            return self._empty
         request = _Flush()
-        self._queue.append(request)
+        self._flushes.append(request)
         self._wake()
         if self._thread is None:
-            self._round(force=True)
+            self._round()
         self._hurry.set()
         return request.done.wait(timeout_s) and request.complete
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Deliver what is queued, then stop for good; what cannot be delivered in `timeout_s` counts as failed."""
-        complete = self.flush(timeout_s) if self._queue or self._built else True
+        """Deliver what is queued, then stop for good; what cannot be delivered in `timeout_s` counts as failed.
+
+        Once stopped, the answer is whether everything left before that.
+        """
+        if self._stopping:
+            return self._complete
+        self._complete = (self._empty and not self._outbox.news) or self.flush(timeout_s)
         self._stopping = True
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._hurry.set()
             self._work.set()
             thread.join(0.2)
-        with self._lock:
-            self._closed = True
-            left = sum(not isinstance(item, _Flush) for item in self._queue) + len(self._built)
-            self._failed += left
-            self._queue.clear()
-            self._built.clear()
-        return complete
+        self._outbox.close()
+        return self._complete
+
+    @property
+    def unreported(self) -> bool:
+        """Whether the collector can be told something new about the fate of spans, and answered lately."""
+        return not self._stopping and self._outbox.news and not self._outbox.away
+
+    @property
+    def _empty(self) -> bool:
+        return not self._queue and self._outbox.delivered
 
     def counts(self) -> Counts:
-        with self._lock:
-            return Counts(self._exported, self._dropped, self._failed, len(self._queue) + len(self._built))
+        """What became of everything so far."""
+        return self._outbox.counts()
 
     def after_fork(self) -> None:
         """In a forked child: the queue, the thread and the connection are the parent's."""
@@ -207,112 +176,74 @@ class Pipeline:
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
             # At once: what a resource is made from may be gone when a short script comes to its end.
-            self._connected()
+            self._outbox.connected()
         except Exception as error:  # noqa: BLE001 - tried again with the first spans; guard counts and logs
             guard.swallowed("connect", error)
         while not self._stopping:
-            self._asleep = True
-            if not self._queue:
-                self._work.wait(max(self._next_try - time.monotonic(), 0.05) if self._built else None)
-            self._asleep = False
-            self._work.clear()
-            self._hurry.wait(self._settings.flush_interval_s)
-            self._hurry.clear()
+            self._sleep()
             try:
-                self._round(force=False)
+                for note in self._heartbeats.due(away=self._outbox.away):
+                    self._put(note)
+                self._round()
             except Exception as error:  # noqa: BLE001 - the thread must live; guard counts and logs
                 guard.swallowed("export", error)
-        if self._delivery is not None:
-            try:
-                self._delivery.close()
-            except Exception as error:  # noqa: BLE001 - somebody's exporter; guard counts and logs
-                guard.swallowed("close exporter", error)
+        self._outbox.disconnect()
 
-    def _round(self, *, force: bool) -> None:
+    def _sleep(self) -> None:
+        """Until there is something to do, and then a little, for others to come along."""
+        self._asleep = True
+        if not self._queue and not self._flushes:
+            waits = [wait for wait in (self._outbox.wait_s, self._heartbeats.wait_s) if wait is not None]
+            self._work.wait(max(min(waits), _SHORTEST_SLEEP_S) if waits else None)
+        self._asleep = False
+        self._work.clear()
+        if self._queue or self._flushes:
+            self._hurry.wait(self._settings.flush_interval_s)
+        self._hurry.clear()
+
+    def _round(self) -> None:
         """Build everything queued, then send everything built, unless it is too early to try again."""
         # Own requests must not be traced by the application's HTTP instrumentation.
         token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        # Taken first: what was queued before a flush is then built and sent before it is answered.
+        flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+        complete = False
         try:
-            delivery = self._connected()
-            self._build(delivery)
-            flushes, self._flushes = self._flushes, []
-            if force or flushes or time.monotonic() >= self._next_try:
-                self._send(delivery)
-            for flush in flushes:
-                flush.complete = not self._built
-                flush.done.set()
+            with self._rounds:
+                lost = self._outbox.lost
+                self._build()
+                self._outbox.send(force=bool(flushes))
+                complete = self._outbox.delivered and self._outbox.lost == lost
         finally:
+            for flush in flushes:
+                flush.complete = complete
+                flush.done.set()
             otel_context.detach(token)
 
-    def _connected(self) -> Delivery:
-        with self._connecting:
-            if self._delivery is None:
-                self._delivery = self._connect()
-            return self._delivery
+    def _build(self) -> None:
+        delivery = self._outbox.connected()
+        left = len(self._queue)
+        while left > 0:
+            with self._outbox.lock:
+                items = [self._queue.popleft() for _ in range(min(left, BATCH_SPANS, len(self._queue)))]
+                self._outbox.in_hand = len(items)
+            if not items:
+                return
+            left -= len(items)
+            built = [span for item in items if (span := self._span_of(item, delivery)) is not None]
+            self._outbox.put(built, failed=len(items) - len(built))
 
-    def _build(self, delivery: Delivery) -> None:
+    def _span_of(self, item: Run | Note, delivery: Delivery) -> ReadableSpan | None:
         # Here and not above: the SDK is loaded when a handler is made, not when the package is imported.
         from graphmeter import spans
 
-        for _ in range(len(self._queue)):
-            item = self._queue.popleft()
-            if isinstance(item, _Flush):
-                self._flushes.append(item)
-                continue
-            try:
-                if isinstance(item, Note):
-                    span = spans.build_note(item, delivery.resource)
-                else:
-                    self._finished(item)
-                    span = spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
-            except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs
-                guard.swallowed("build span", error)
-                self._count(failed=1)
-                continue
-            if len(self._built) >= self._capacity:
-                self._count(dropped=1)
-            else:
-                self._built.append(span)
-
-    def _send(self, delivery: Delivery) -> None:
-        while self._built:
-            batch = [self._built[index] for index in range(min(len(self._built), BATCH_SPANS))]
-            try:
-                refused = delivery.send(batch)
-            except Unreachable as error:
-                self._wait_after(error, delivery)
-                return
-            except Refused as error:
-                guard.noticed("spans refused by the collector", f"{delivery.where}: {error}")
-                refused = len(batch)
-            except Exception as error:  # noqa: BLE001 - a user's exporter may raise anything; guard counts and logs
-                guard.swallowed("exporter", error)
-                refused = len(batch)
-            with self._lock:
-                if self._closed:  # shutdown() gave up waiting and has counted this batch as failed
-                    return
-                for _ in batch:
-                    self._built.popleft()
-            self._count(exported=len(batch) - refused, failed=refused)
-            self._backoff_s = self._next_try = 0.0
-
-    def _wait_after(self, error: Unreachable, delivery: Delivery) -> None:
-        self._backoff_s = min(max(self._backoff_s * 2, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
-        # Jitter: a fleet must not come back in step.
-        pause = max(self._backoff_s * random.uniform(0.8, 1.2), error.retry_after_s)  # noqa: S311 - no secret
-        self._next_try = time.monotonic() + pause
-        if not self._warned:
-            self._warned = True
-            _log.warning(
-                "Graphmeter cannot reach the collector at %s (%s). Graphs run on unchanged; up to %d spans wait for it, "
-                "more are dropped and counted. Is `graphmeter serve` running, or should GRAPHMETER_ENDPOINT be set?",
-                delivery.where,
-                error,
-                self._capacity,
-            )
-
-    def _count(self, *, exported: int = 0, dropped: int = 0, failed: int = 0) -> None:
-        with self._lock:
-            self._exported += exported
-            self._dropped += dropped
-            self._failed += failed
+        try:
+            if isinstance(item, Note):
+                if item.kind is names.START:
+                    self._heartbeats.started()
+                return spans.build_note(item, delivery.resource)
+            self._finished(item)
+            return spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
+        except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs
+            guard.swallowed("build span", error)
+            return None

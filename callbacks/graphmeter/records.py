@@ -236,11 +236,11 @@ def trace_id_of(run_id: UUID) -> int:
     return number ^ ((number & 3) << 62)
 
 
-def start_of(run: Run) -> Note:
-    """The note that says that the root `run` has started."""
+def start_of(run: Run, promise: Mapping[str, Value] = {}) -> Note:
+    """The note that says that the root `run` has started, and what signs of life will follow."""
     tree = run.tree
     return Note(
-        names.START, tree.trace_id, b"start", run.started_ns, run.run_id, tree.graph, run.shared, {}, tree.state
+        names.START, tree.trace_id, b"start", run.started_ns, run.run_id, tree.graph, run.shared, promise, tree.state
     )
 
 

@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from graphmeter import guard
+from graphmeter.delivery import Refused, Unreachable
 from graphmeter.destination import Destination
-from graphmeter.emit import Refused, Unreachable
 
 # https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
 _RETRYABLE = frozenset({429, 502, 503, 504})
@@ -32,6 +32,8 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 class HttpDelivery:
     """Sends to a collector."""
+
+    reports = True
 
     def __init__(self, destination: Destination, resource: Resource, timeout_s: float) -> None:
         self.resource = resource
@@ -74,6 +76,8 @@ class HttpDelivery:
 
 class ExporterDelivery:
     """Hands spans to an OpenTelemetry exporter that the user chose; retrying is that exporter's business."""
+
+    reports = False
 
     def __init__(self, exporter: SpanExporter, resource: Resource) -> None:
         self.resource = resource

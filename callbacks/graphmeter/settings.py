@@ -51,6 +51,10 @@ class Settings:
     """Most bytes of one captured attribute; a span has at most three."""
     redact: str = ""
     """Built-in patterns that mask what is captured; empty: all. See `graphmeter.redact`."""
+    heartbeat_s: float = 30.0
+    """Seconds between signs of life of a run that takes longer; 0 means none."""
+    report_s: float = 60.0
+    """Seconds between reports of what became of the spans, while there are any; 0 means no reports."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -75,6 +79,8 @@ class Settings:
             exit_timeout_s=_number(env, "GRAPHMETER_EXIT_TIMEOUT_S", default.exit_timeout_s, least=0.0),
             flush_on_sigterm=_switch(env, "GRAPHMETER_FLUSH_ON_SIGTERM", default=default.flush_on_sigterm),
             topology=_switch(env, "GRAPHMETER_TOPOLOGY", default=default.topology),
+            heartbeat_s=_number(env, "GRAPHMETER_HEARTBEAT_S", default.heartbeat_s, least=0.0),
+            report_s=_number(env, "GRAPHMETER_REPORT_S", default.report_s, least=0.0),
         )
 
 

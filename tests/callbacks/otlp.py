@@ -18,10 +18,11 @@ from graphmeter import names
 
 
 class Receiver:
-    """Collects spans; `answers` are the HTTP statuses of the next requests, then 200."""
+    """Collects spans and, apart from them, reports; `answers` are the HTTP statuses of the next requests, then 200."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self.reports: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.resources: list[dict[str, str]] = []
@@ -65,7 +66,12 @@ class Receiver:
             self.resources.append({item.key: item.value.string_value for item in group.resource.attributes})
             for scoped in group.scope_spans:
                 self.scopes.add(scoped.scope.name)
-                self.spans.extend(scoped.spans)
+                for span in scoped.spans:
+                    said = attributes(span)
+                    if said[names.KIND] == names.REPORT:
+                        self.reports.append(said)
+                    else:
+                        self.spans.append(span)
 
     def close(self) -> None:
         self._server.shutdown()

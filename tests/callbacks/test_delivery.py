@@ -22,6 +22,7 @@ from callbacks.otlp import Receiver, attributes
 from graphmeter import GraphMeterCallbackHandler, client, guard, names
 from graphmeter.destination import Destination
 from graphmeter.emit import Pipeline
+from graphmeter.report import Counts
 from graphmeter.send import HttpDelivery
 from graphmeter.settings import Settings
 from graphmeter.testing import InMemorySpans, draw, recorded_span
@@ -45,7 +46,7 @@ class Sending:
     """A handler with a pipeline of its own, to `url`."""
 
     def __init__(self, url: str, **settings: Any) -> None:
-        chosen = Settings(flush_interval_s=0.05, **settings)
+        chosen = Settings(**{"flush_interval_s": 0.05, **settings})
 
         def connect() -> HttpDelivery:
             headers = {"authorization": f"Bearer {chosen.api_key}"} if chosen.api_key else {}
@@ -94,7 +95,7 @@ def test_spans_arrive_as_otlp(receiver: Receiver, sending: Callable[..., Sending
     assert {"graphmeter"} == receiver.scopes
     call = next(span for span in receiver.spans if attributes(span)[names.KIND] == "model")
     assert (3, 10) == (call.kind, attributes(call)[names.USAGE_INPUT])  # 3: CLIENT
-    assert (4, 0, 0, 0) == one.pipeline.counts()
+    assert Counts(4, 0, 0, 0) == one.pipeline.counts()
 
 
 def test_a_proxy_does_not_get_what_is_meant_for_this_machine(
@@ -135,7 +136,7 @@ def test_an_unreachable_collector_is_said_once_and_harms_nothing(
     assert (0, 0, 16) == (counts.exported, counts.failed, counts.queued)
     assert 40 == sum(counts)
     assert not one.pipeline.shutdown(1)
-    assert (0, 24, 16, 0) == one.pipeline.counts()
+    assert Counts(0, 24, 16, 0) == one.pipeline.counts()
 
 
 def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sending]) -> None:
@@ -146,15 +147,15 @@ def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sen
     assert not one.pipeline.flush(5)
     assert one.pipeline.flush(5)
     assert ["model", "node", "run", "start"] == receiver.kinds()
-    assert (4, 0, 0, 0) == one.pipeline.counts()
+    assert Counts(4, 0, 0, 0) == one.pipeline.counts()
 
 
 def test_a_refusal_is_final_and_counted(receiver: Receiver, sending: Callable[..., Sending]) -> None:
     receiver.answers = [400]
     one = sending(receiver.url)
     one.run()
-    assert one.pipeline.flush(5)
-    assert (0, 0, 4, 0) == one.pipeline.counts()
+    assert not one.pipeline.flush(5)
+    assert Counts(0, 0, 4, 0) == one.pipeline.counts()
     assert {"spans refused by the collector": 1} == guard.faults()
 
 
@@ -162,8 +163,8 @@ def test_a_partial_refusal_counts_its_part(receiver: Receiver, sending: Callable
     receiver.reject = 1
     one = sending(receiver.url)
     one.run()
-    assert one.pipeline.flush(5)
-    assert (3, 0, 1, 0) == one.pipeline.counts()
+    assert not one.pipeline.flush(5)
+    assert Counts(3, 0, 1, 0) == one.pipeline.counts()
 
 
 def test_a_collector_that_hangs_does_not_hold_up_the_graph(sending: Callable[..., Sending]) -> None:
@@ -196,8 +197,8 @@ def test_a_broken_exporter_is_counted(fault: Exception | None) -> None:
     handler = GraphMeterCallbackHandler(exporter=exporter)
     assert {"x": 1} == chain_of(("n", nothing)).invoke({}, config={"callbacks": [handler]})
     pipeline = client.pipeline(exporter=exporter)
-    assert pipeline.flush(5)
-    assert (0, 0, 3, 0) == pipeline.counts()
+    assert not pipeline.flush(5)
+    assert Counts(0, 0, 3, 0) == pipeline.counts()
     client.discard(exporter)
     assert guard.faults()
 
@@ -217,9 +218,9 @@ def test_one_span_that_cannot_be_encoded_does_not_cost_the_others(
     monkeypatch.setattr(send, "encode_spans", fussy)
     one = sending(receiver.url)
     one.run()
-    assert one.pipeline.flush(5)
+    assert not one.pipeline.flush(5)
     assert ["model", "run", "start"] == receiver.kinds()
-    assert (3, 0, 1, 0) == one.pipeline.counts()
+    assert Counts(3, 0, 1, 0) == one.pipeline.counts()
 
 
 def test_a_full_queue_drops_and_counts(sending: Callable[..., Sending], receiver: Receiver) -> None:
@@ -247,7 +248,7 @@ def test_flush_with_nothing_to_send_is_quick(sending: Callable[..., Sending], fr
     assert one.pipeline.flush(1)
     assert one.pipeline.shutdown(1)
     one.run()
-    assert (0, 4, 0, 0) == one.pipeline.counts()
+    assert Counts(0, 4, 0, 0) == one.pipeline.counts()
 
 
 def test_http_instrumentation_does_not_see_our_requests(receiver: Receiver, sending: Callable[..., Sending]) -> None:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-from graphmeter import client, failures, guard, langgraph, models, names, prompts, roots, runs, topology, waits
+from graphmeter import client, failures, guard, langgraph, models, names, older, prompts, roots, runs, topology, waits
 from graphmeter.attribution import Attribution
 from graphmeter.capture import chosen
 from graphmeter.hook import HOOK
@@ -171,6 +171,8 @@ class GraphMeterCallbackHandler(_Base):
                 # A caller's `run_name` tells runs apart, not graphs.
                 label = topology.name_of(graph) or label
             run = Run(names.RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
+            if not older.TELLS:
+                older.watch(run_id)
         else:
             tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
             run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
@@ -184,10 +186,14 @@ class GraphMeterCallbackHandler(_Base):
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         if self._events is not None:
             self._events.node_wrote(run_id, outputs)
+        if not older.TELLS and older.paused(run_id) and (run := RUNS.get(run_id)) is not None:
+            run.interrupted = True
         runs.finish(run_id)
 
     @guard.guarded
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        if not older.TELLS:
+            older.forget(run_id)
         _fail(run_id, error)
 
     # --- models ------------------------------------------------------------------------------------------------------
@@ -319,9 +325,10 @@ class GraphMeterCallbackHandler(_Base):
 
     @guard.guarded
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        run = RUNS.get(run_id)
-        if run is not None and run.facts is None and (call_id := getattr(output, "tool_call_id", None)):
-            run.facts = {names.TOOL_CALL_ID: str(call_id)}  # an older langchain-core does not say it at the start
+        run, call_id = RUNS.get(run_id), getattr(output, "tool_call_id", None)
+        if run is not None and call_id and names.TOOL_CALL_ID not in (run.facts or _NO_METADATA):
+            # Before 1.1.2 langchain-core does not say it at the start.
+            run.facts = {**(run.facts or _NO_METADATA), names.TOOL_CALL_ID: str(call_id)}
         if self._events is not None:
             self._events.tool_returned(run_id, output)
         # A tool may turn its exception into a message for the model: handled, and still an error of the tool.

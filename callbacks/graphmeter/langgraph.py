@@ -9,26 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from traceback import StackSummary, walk_tb
 from typing import Any
 
-from graphmeter import names, runs
+from graphmeter import names, older, runs
 from graphmeter.records import CHAIN, Failure, Run, Tree, anchor
 
 try:
     from langgraph import errors as _errors
 except ImportError:
     _errors = None  # type: ignore[assignment]
-
-try:
-    import langgraph.callbacks  # noqa: F401 - came a little later than the stamp on graphs, so where it is, that is, too
-except ImportError:
-    _STAMPS = _errors is None
-else:
-    _STAMPS = True
 
 
 def _named(*names_: str) -> tuple[type[BaseException], ...]:
@@ -75,19 +67,7 @@ def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
     """
     if NS in metadata or (parent is not None and parent.tree.run_id):
         return False
-    return "ls_integration" in metadata or (not _STAMPS and _started_by_langgraph())
-
-
-def _started_by_langgraph() -> bool:
-    """Whether the first caller above LangChain's callbacks is LangGraph's runner."""
-    frame = sys._getframe(1)
-    while True:
-        module = frame.f_globals.get("__name__") or ""
-        if not module.startswith(("graphmeter.", "langchain_core.callbacks.")):
-            return bool(module.startswith("langgraph.pregel"))
-        if frame.f_back is None:
-            return False
-        frame = frame.f_back
+    return "ls_integration" in metadata or (not older.TELLS and older.runner_here() is not None)
 
 
 def become_node(run: Run, metadata: Mapping[str, Any]) -> None:

@@ -17,7 +17,6 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
 from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of, nothing
-from callbacks.versions import INTERRUPT_EVENTS, needs_langgraph
 from graphmeter import GraphMeterCallbackHandler, instrument, meter, names, uninstrument
 from graphmeter.testing import InMemorySpans
 
@@ -147,7 +146,6 @@ async def test_instrument_measures_graphs_that_know_nothing_of_it(
     assert TREE == instrumented.tree()
 
 
-@needs_langgraph(INTERRUPT_EVENTS, "interrupt events")
 def test_instrument_hears_interrupts_and_resumes(instrumented: InMemorySpans) -> None:
     def approve(state: State) -> State:
         return {"x": int(interrupt("ok?"))}

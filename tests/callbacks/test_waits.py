@@ -101,8 +101,8 @@ WAYS = [
     in_node,
     in_subgraph,
     in_tool,
-    pytest.param(before_node, marks=told),
-    pytest.param(after_node, marks=told),
+    before_node,
+    after_node,
     before_node_of_subgraph,
     functional,
 ]

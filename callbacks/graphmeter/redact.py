@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from traceback import extract_tb
 from typing import Final, NamedTuple
 
 from graphmeter import guard
@@ -87,8 +88,8 @@ class Redactor:
         """`text` as it may leave; empty if there is no safe form of it. Never raises."""
         try:
             return self.text(text, where) if text else ""
-        except Exception as error:  # noqa: BLE001 - the user's function may raise anything; guard counts and logs
-            guard.swallowed("redact", error)
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything; it is counted and logged
+            failed(where.attribute, error)
             return ""
 
     def secret(self, name: str) -> bool:
@@ -102,6 +103,17 @@ class Redactor:
 
 _SHORTEST: Final = 6
 """Nothing shorter is of any pattern."""
+
+
+def failed(attribute: str, error: Exception) -> None:
+    """Count a value that is not sent, because `error` kept it from being redacted; log the first of its kind.
+
+    Without the error's own words: they may quote what should have been redacted, and logs travel, too.
+    """
+    frames = extract_tb(error.__traceback__)
+    at = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    reason = f" ({error})" if isinstance(error, Unusable) else ""
+    guard.noticed(f"redact {attribute}: {type(error).__name__}", f"not sent, redacting it failed{at}{reason}")
 
 
 def choose(said: str, variable: str = "GRAPHMETER_REDACT") -> frozenset[str]:

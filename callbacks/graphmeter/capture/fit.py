@@ -123,6 +123,11 @@ def _fit(value: Any, limit: int) -> str:
     while longest >= _SHORTEST_CUT:
         said = _dump(_shortened_all(value, longest))
         if _bytes(said) <= limit:
+            # Halving overshoots: take back some of what it took away.
+            for more in (7, 6, 5) if longest < limit else ():
+                larger = _dump(_shortened_all(value, longest * more // 4))
+                if _bytes(larger) <= limit:
+                    return larger
             return said
         longest //= 2
     for most in (64, 16, 4, 1):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from graphmeter import guard, names
+from graphmeter import names
 from graphmeter.capture import Capture, Taken, fit
 from graphmeter.records import Run
-from graphmeter.redact import Where
+from graphmeter.redact import Where, failed
 
 _MESSAGE_MARGIN: Final = 256
 _LONGEST_MESSAGE: Final = 4_096
@@ -40,8 +40,8 @@ def settle(run: Run) -> None:
         make = _MAKERS.get(attribute, _json)
         try:
             taken.ready[attribute] = make(snapshot, taken, capture, _where(run, attribute))
-        except Exception as error:  # noqa: BLE001 - the user's redactor may raise anything; guard counts and logs
-            guard.swallowed(f"redact {attribute}", error)
+        except Exception as error:  # noqa: BLE001 - the user's redactor may raise anything; it is counted and logged
+            failed(attribute, error)
 
 
 def _where(run: Run, attribute: str) -> Where:

@@ -409,6 +409,8 @@ class GraphMeterCallbackHandler(_Base):
 def _fail(run_id: UUID, error: BaseException) -> None:
     if run_id in RUNS:
         runs.finish(run_id, *langgraph.outcome(error))
+    elif langgraph.outcome(error)[0] is names.CANCELLED:
+        runs.cancelled_late(run_id)
 
 
 def _make(made_with: dict[str, Any]) -> GraphMeterCallbackHandler:

@@ -30,6 +30,7 @@ def _named(*names_: str) -> tuple[type[BaseException], ...]:
 
 _INTERRUPTS = _named("GraphInterrupt")
 _STOPS = _named("GraphDrained")
+_TIMEOUTS = _named("NodeTimeoutError")
 _CONTROL = _named("ParentCommand", "GraphBubbleUp")
 
 NS = "langgraph_checkpoint_ns"
@@ -88,8 +89,7 @@ def become_node(run: Run, metadata: Mapping[str, Any]) -> None:
             if tree.first_step is None:
                 tree.first_step = step
             tree.steps = max(tree.steps, step - tree.first_step + 1)
-    if parent.held:
-        runs.succeed(parent, run)
+    runs.succeed(parent, run)
 
 
 def ensure_graph(chain: Run) -> None:
@@ -154,4 +154,5 @@ def failure_of(error: BaseException) -> Failure:
     except Exception:  # noqa: BLE001 - somebody else's __str__ is broken; the type still says a lot
         message = ""
     frames = StackSummary.extract(walk_tb(error.__traceback__), limit=-_MOST_FRAMES, lookup_lines=False)
-    return Failure(name, message[:4096], frames)
+    node = getattr(error, "node", "") if isinstance(error, _TIMEOUTS) else ""
+    return Failure(name, message[:4096], frames, node)

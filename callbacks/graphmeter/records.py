@@ -34,6 +34,8 @@ class Failure(NamedTuple):
     type: str
     message: str
     frames: StackSummary | None = None
+    node: str = ""
+    """The node whose time limit was exceeded, if that is what went wrong."""
 
 
 class Sink(Protocol):
@@ -135,8 +137,10 @@ class Run:
 
     __slots__ = (
         "attempt",
+        "attempts",
         "captured",
         "checkpoint_id",
+        "closed",
         "context",
         "ended_ns",
         "facts",
@@ -202,8 +206,12 @@ class Run:
         """When the first chunk of a streamed answer arrived."""
         self.open: dict[UUID, Run] = {}
         """Children that have not ended."""
-        self.held: dict[str, Run] = {}
-        """Failed attempts of nodes, by namespace, until it is known whether another attempt follows."""
+        self.attempts: dict[str, Run] = {}
+        """Last attempts of the nodes below, by namespace: open, or held."""
+        self.held = False
+        """Failed, and it is not known yet whether another attempt follows."""
+        self.closed = False
+        """No attempt of a node below is held any more."""
         self.parent_context: SpanContext | None = None
         self.proxy: context.CurrentSpan | None = None
         self.inside: Context | None = None

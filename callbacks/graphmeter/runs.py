@@ -15,6 +15,7 @@ from graphmeter.records import CHAIN, Failure, Run, anchor, now_ns
 _MOST_STRAYS: Final = 10_000
 _STRAY_PATIENCE_NS: Final = 600 * 1_000_000_000
 """How long a model call may outlive its graph before it is given up: 10 minutes, beyond any provider's own timeout."""
+_NODE_TIMEOUT: Final = "langgraph.errors.NodeTimeoutError"
 
 RUNS: dict[UUID, Run] = {}
 """Every open run of the process."""
@@ -65,7 +66,11 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     settled = kind is names.RUN and status is names.CANCELLED and not run.open
     if run.open and (status is names.CANCELLED or kind is names.RUN or parent is None):
         _sweep(run, keep_models=status is not names.CANCELLED)
-    if run.held:
+    elif run.open and parent is not None:
+        # Tasks and threads of a node may go on; whoever is above sees to their end.
+        parent.open.update(run.open)
+    run.closed = True
+    if run.attempts:
         _release(run, failure)
     if kind is CHAIN:
         return
@@ -79,32 +84,63 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     if kind is names.NODE and parent is not None:
         if status is names.INTERRUPTED:
             parent.interrupted = True
-        elif status is not names.OK:
-            parent.held[run.ns] = run
+        elif status is not names.OK and run.final and not parent.closed:
+            run.held = True
+            # The parent may have closed in the meantime, in another thread.
+            if parent.closed:
+                _release(parent, None)
             return
+        if parent.attempts.get(run.ns) is run:
+            del parent.attempts[run.ns]
     elif kind is names.RUN:
         recent.keep(run)
     run.tree.sink.close(run)
 
 
 def succeed(parent: Run, attempt: Run) -> None:
-    """Number `attempt`; if it follows a failed one of the same task, that one was not final."""
-    before = parent.held.pop(attempt.ns, None)
-    if before is not None:
-        before.final = False
-        attempt.attempt = before.attempt + 1
+    """Number `attempt`; if it follows another one of the same task, that one was not final."""
+    before = parent.attempts.get(attempt.ns)
+    parent.attempts[attempt.ns] = attempt
+    if before is None:
+        return
+    attempt.attempt = before.attempt + 1
+    before.final = False
+    # Else it has run out of time, and still cleans up.
+    if before.held:
+        before.held = False
+        if before.status is names.CANCELLED:
+            # What was cancelled is not tried again, but for a node that ran out of time: it was told so, too.
+            _timed_out(before, Failure(_NODE_TIMEOUT, ""))
         before.tree.sink.close(before)
 
 
 def _release(parent: Run, failure: Failure | None) -> None:
-    """`parent` ends: no attempt of its nodes follows any more."""
-    for attempt in parent.held.copy().values():
-        parent.held.pop(attempt.ns, None)
+    """`parent` ends: no attempt of its nodes follows any more. Open ones end by themselves."""
+    for attempt in parent.attempts.copy().values():
+        if not attempt.held or parent.attempts.pop(attempt.ns, None) is not attempt:
+            continue
         # A node that runs into its time limit is told "cancelled"; only the graph learns the reason.
-        if failure is not None and attempt.status is names.CANCELLED and failure.type.endswith(".NodeTimeoutError"):
-            attempt.status = names.ERROR
-            attempt.failure = failure
+        if failure is not None and failure.node == attempt.name and attempt.status is names.CANCELLED:
+            _timed_out(attempt, failure)
         attempt.tree.sink.close(attempt)
+
+
+def _timed_out(attempt: Run, failure: Failure) -> None:
+    attempt.status = names.ERROR
+    attempt.failure = failure
+
+
+def cancelled_late(run_id: UUID) -> None:
+    """A run that is closed already says that it was cancelled: so were the calls below it that are still waited for.
+
+    The graph of a node that runs out of time ends before that node does.
+    """
+    for stray_id, stray in _STRAYS.copy().items():
+        above = stray.parent
+        while above is not None and above.run_id != run_id:
+            above = above.parent
+        if above is not None:
+            finish(stray_id, names.CANCELLED)
 
 
 def _sweep(run: Run, *, keep_models: bool) -> None:
@@ -118,9 +154,11 @@ def _sweep(run: Run, *, keep_models: bool) -> None:
             _sweep(child, keep_models=keep_models)
         if keep_models and child.kind is names.MODEL:
             run.open.pop(child_id, None)
-            _STRAYS[child_id] = child
+            if child_id in RUNS:
+                _STRAYS[child_id] = child
         else:
             finish(child_id, names.CANCELLED)
+    run.open.clear()
     if _STRAYS:
         _give_up_strays()
 

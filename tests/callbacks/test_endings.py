@@ -86,32 +86,6 @@ async def test_cancelled_calls_outside_of_graphs_are_given_up_in_time(
     assert ["cancelled"] * 5 + ["ok"] == sorted(span.status for span in spans.spans("model"))
 
 
-def test_a_call_that_outlives_its_graph_is_still_billed(spans: InMemorySpans) -> None:
-    started, go, done = threading.Event(), threading.Event(), threading.Event()
-
-    def wait() -> None:
-        started.set()
-        go.wait(5)
-
-    def node(state: State) -> State:
-        from contextvars import copy_context
-
-        def later() -> None:
-            FakeChat(seen=wait).invoke("hi")
-            done.set()
-
-        threading.Thread(target=copy_context().run, args=(later,)).start()
-        started.wait(5)
-        return {"x": 1}
-
-    chain_of(("n", node)).invoke({}, config=config(spans))
-    assert "run demo ok\n  node n ok" == spans.tree()
-    go.set()
-    assert done.wait(5)
-    assert "run demo ok\n  node n ok\n    model gpt-4o-mini ok 10→5" == spans.tree()
-    assert "n" == spans.one("model").attributes[names.NODE_PATH]
-
-
 def test_many_threads_share_one_handler(spans: InMemorySpans) -> None:
     graph = chain_of(("a", nothing), ("ask", asking(FakeChat())))
     handler = spans.handler()

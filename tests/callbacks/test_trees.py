@@ -8,9 +8,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import RetryPolicy
 
 from callbacks.fakes import FakeChat, State, chain_of, nothing
 from graphmeter import langgraph, names
@@ -98,41 +96,6 @@ def test_a_model_call_outside_of_graphs_is_recorded_without_a_run(spans: InMemor
     assert names.RUN_ID not in call.attributes
     assert names.GRAPH not in call.attributes
     assert [] == [span for span in spans.all() if span.kind == names.START]
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_functional_api_tasks_are_nodes_below_the_entrypoint(spans: InMemorySpans, asynchronous: bool) -> None:
-    tries: list[int] = []
-
-    def step(n: int) -> int:
-        tries.append(n)
-        if len(tries) == 1:
-            raise ConnectionError("once")
-        return n
-
-    async def step_async(n: int) -> int:
-        return step(n)
-
-    retried: Any = task(name="step", retry_policy=RetryPolicy(initial_interval=0.001, jitter=False))
-    expected = "run flow ok\n  node flow ok\n    node step error attempt 1\n    node step ok attempt 2 final"
-    if asynchronous:
-        task_async = retried(step_async)
-
-        @entrypoint()
-        async def flow(n: int) -> Any:
-            return await task_async(n)
-
-        await flow.ainvoke(1, config={"callbacks": [spans.handler(graph="flow")]})
-    else:
-        task_sync = retried(step)
-
-        @entrypoint()
-        def flow(n: int) -> Any:
-            return task_sync(n).result()
-
-        flow.invoke(1, config={"callbacks": [spans.handler(graph="flow")]})
-    assert expected == spans.tree()
-    assert {"flow.step"} == {span.attributes[names.NODE_PATH] for span in spans.spans("node", "step")}
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -1,0 +1,144 @@
+"""What goes on after its node, or its graph, has ended: still billed if it answers, closed if it never will."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+
+from callbacks.fakes import FakeChat, State, chain_of, nothing
+from callbacks.trees import MINI, whole
+from graphmeter import names, runs
+from graphmeter.testing import InMemorySpans
+
+pytestmark = pytest.mark.usefixtures("no_faults")
+
+
+class Gate:
+    """Lets a model answer only when told."""
+
+    def __init__(self) -> None:
+        self.asked, self.go, self.done = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        self.asked.set()
+        assert self.go.wait(5)
+
+    def start(self, work: Any) -> None:
+        """Do `work` in a thread of its own, with the context of the caller."""
+
+        def run() -> None:
+            work()
+            self.done.set()
+
+        threading.Thread(target=copy_context().run, args=(run,)).start()
+        assert self.asked.wait(5)
+
+    def finish(self) -> None:
+        self.go.set()
+        assert self.done.wait(5)
+
+
+def test_a_call_that_outlives_its_graph_is_billed_to_its_node(spans: InMemorySpans, bound: Any) -> None:
+    gate = Gate()
+
+    def node(state: State) -> State:
+        gate.start(lambda: FakeChat(seen=gate.wait).invoke("hi"))
+        return {"x": 1}
+
+    chain_of(("n", node)).invoke({}, config=bound)
+    assert "run demo ok\n  node n ok" == whole(spans)
+    gate.finish()
+    assert f"run demo ok\n  node n ok\n    {MINI}" == whole(spans)
+    assert "n" == spans.one("model").attributes[names.NODE_PATH]
+
+
+def test_a_tool_that_outlives_its_node_is_closed_with_its_graph(spans: InMemorySpans, bound: Any) -> None:
+    """It costs nothing, so nothing waits for it; the call inside of it is waited for."""
+    gate = Gate()
+
+    @tool
+    def slow(query: str) -> str:
+        """Look up."""
+        FakeChat(seen=gate.wait).invoke(query)
+        return "found"
+
+    def node(state: State) -> State:
+        gate.start(lambda: slow.invoke({"query": "q"}))
+        return {"x": 1}
+
+    chain_of(("n", node), ("next", nothing)).invoke({}, config=bound)
+    assert "run demo ok\n  node n ok\n    tool slow cancelled\n  node next ok" == whole(spans)
+    gate.finish()
+    expected = f"run demo ok\n  node n ok\n    tool slow cancelled\n      {MINI}\n  node next ok"
+    assert expected == whole(spans)
+    assert {} == runs.RUNS
+
+
+async def test_a_task_left_behind_and_cancelled_later_leaves_nothing_open(spans: InMemorySpans, bound: Any) -> None:
+    left: list[asyncio.Task[Any]] = []
+
+    @tool
+    async def slow(query: str) -> str:
+        """Look up."""
+        await asyncio.sleep(60)
+        return "found"
+
+    async def node(state: State) -> State:
+        left.append(asyncio.create_task(slow.ainvoke({"query": "q"})))
+        await asyncio.sleep(0.01)
+        return {"x": 1}
+
+    await chain_of(("n", node)).ainvoke({}, config=bound)
+    assert "run demo ok\n  node n ok\n    tool slow cancelled" == whole(spans)
+    assert {} == runs.RUNS
+    left[0].cancel()
+    await asyncio.wait(left)
+    assert "run demo ok\n  node n ok\n    tool slow cancelled" == whole(spans)
+
+
+async def test_a_call_left_behind_and_cancelled_is_given_up_in_time(
+    spans: InMemorySpans, bound: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LangChain tells nobody that a call was cancelled which waits for its whole answer."""
+    left: list[asyncio.Task[Any]] = []
+
+    async def node(state: State) -> State:
+        left.append(asyncio.create_task(FakeChat(delay_s=60).ainvoke("hi")))
+        await asyncio.sleep(0.01)
+        return {"x": 1}
+
+    graph = chain_of(("n", node))
+    await graph.ainvoke({}, config=bound)
+    left[0].cancel()
+    await asyncio.wait(left)
+    assert 1 == runs.open_runs()
+    monkeypatch.setattr(runs, "_MOST_STRAYS", 1)
+    await FakeChat().ainvoke("hi", config=bound)
+    assert 0 == runs.open_runs()
+    expected = f"run demo ok\n  node n ok\n    model gpt-4o-mini cancelled\n{MINI}"
+    assert expected == whole(spans)
+
+
+def test_a_graph_that_outlives_the_graph_around_it_is_closed_with_it(spans: InMemorySpans, bound: Any) -> None:
+    gate = Gate()
+
+    def step(state: State) -> State:
+        gate.wait()
+        return {"x": 1}
+
+    inner = chain_of(("step", step), ("more", nothing), name="inner")
+
+    def node(state: State) -> State:
+        gate.start(lambda: inner.invoke({}))
+        return {"x": 1}
+
+    chain_of(("n", node)).invoke({}, config=bound)
+    expected = "run demo ok\n  node n ok\n    subgraph inner cancelled\n      node step cancelled"
+    assert expected == whole(spans)
+    gate.finish()
+    assert {} == runs.RUNS

@@ -9,6 +9,7 @@ Integrations wrap the errors of provider SDKs, so causes are looked at as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -60,6 +61,10 @@ _RATE_LIMITS: Final = frozenset(
     }
 )
 
+# langchain-openai raises what the Responses API says inside of an answer as ValueError: its error object, that object as
+# text, or a text that starts with the code.
+_CODE_IN_TEXT: Final = re.compile(r"(?:ResponseError\(code=')?(\w+)[:']")
+
 
 def facts_of(error: BaseException) -> dict[str, Value]:
     """`http.response.status_code` and `graphmeter.rate_limited` of a failed call, as far as `error` tells them."""
@@ -94,10 +99,11 @@ def _status(error: BaseException) -> int:
 def _is_rate_limit(error: BaseException) -> bool:
     if any(_word(_at(error, path)) in _RATE_LIMITS for path in _REASONS):
         return True
-    # langchain-openai raises what the Responses API says inside of an answer as ValueError: its error object, or a text
-    # that starts with the code.
     said = error.args[0] if error.args else None
-    return _word(getattr(said, "code", None)) in _RATE_LIMITS or _word(said).partition(":")[0] in _RATE_LIMITS
+    if _word(getattr(said, "code", None)) in _RATE_LIMITS:
+        return True
+    code = _CODE_IN_TEXT.match(_word(said))
+    return code is not None and code[1] in _RATE_LIMITS
 
 
 def _at(found: Any, path: tuple[str, ...]) -> Any:

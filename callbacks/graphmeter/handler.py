@@ -210,7 +210,7 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        run = self._call(names.OP_CHAT, run_id, parent_run_id, metadata, kwargs)
+        run = self._call(names.OP_CHAT, serialized, run_id, parent_run_id, metadata, kwargs)
         if self._events is not None and run is not None:
             self._events.chat_asked(run, messages)
 
@@ -226,20 +226,21 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        run = self._call(names.OP_TEXT, run_id, parent_run_id, metadata, kwargs)
+        run = self._call(names.OP_TEXT, serialized, run_id, parent_run_id, metadata, kwargs)
         if self._events is not None and run is not None:
             self._events.text_asked(run, prompts)
 
     def _call(
         self,
         operation: str,
+        serialized: Mapping[str, Any] | None,
         run_id: UUID,
         parent_run_id: UUID | None,
         metadata: dict[str, Any] | None,
         more: Mapping[str, Any],
     ) -> Run | None:
         params = more.get("invocation_params")
-        name, facts = models.asked(metadata or _NO_METADATA, params, operation)
+        name, facts = models.asked(metadata or _NO_METADATA, params, operation, serialized)
         run = self._leaf(names.MODEL, name, run_id, parent_run_id, metadata)
         if run is not None:
             run.facts = facts

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from graphmeter import names
+from graphmeter.attribution import text
 from graphmeter.records import Value
+from graphmeter.servers import server_of
 from graphmeter.usage import usage_of
 
 Facts = dict[str, Value | list[str]]
@@ -32,7 +34,19 @@ PROVIDERS: Final[Mapping[str, str]] = {
 }
 
 
-def asked(metadata: Mapping[str, Any], params: Mapping[str, Any] | None, operation: str) -> tuple[str, Facts]:
+# Tiers that are no tier: what a call gets, and is billed as, without asking.
+_USUAL_TIERS: Final = frozenset({"auto", "default", "on_demand", "standard"})
+
+PROVIDER_KEY: Final = "graphmeter_provider"
+"""Metadata key of a model that says whose it is, where its integration does not know."""
+
+
+def asked(
+    metadata: Mapping[str, Any],
+    params: Mapping[str, Any] | None,
+    operation: str,
+    serialized: Mapping[str, Any] | None = None,
+) -> tuple[str, Facts]:
     """Name of the requested model (empty if nobody says) and the attributes known at the start of a call."""
     model = metadata.get("ls_model_name")
     if not model and params:
@@ -44,6 +58,15 @@ def asked(metadata: Mapping[str, Any], params: Mapping[str, Any] | None, operati
     provider = metadata.get("ls_provider")
     if isinstance(provider, str) and provider:
         facts[names.PROVIDER] = provider_name(provider)
+    server = server_of(serialized)
+    if server is not None:
+        facts[names.SERVER_ADDRESS] = server.address
+        if server.port is not None:
+            facts[names.SERVER_PORT] = server.port
+        if server.provider and provider == "openai":
+            facts[names.PROVIDER] = server.provider
+    if PROVIDER_KEY in metadata and (said := text(metadata[PROVIDER_KEY], PROVIDER_KEY)):
+        facts[names.PROVIDER] = provider_name(said)
     if params and params.get("stream") is True:
         facts[names.REQUEST_STREAM] = True
     return name, facts
@@ -71,15 +94,19 @@ def answered(facts: Facts, response: Any) -> None:
         if isinstance(model, str) and model:
             facts[names.RESPONSE_MODEL] = model
             break
-    identity = said.get("id") or getattr(message, "id", None) or output.get("id")
     # Ids that LangChain makes up (from run ids) identify nothing at the provider.
-    if isinstance(identity, str) and identity and not identity.startswith(("lc_run-", "run-", "lc_")):
-        facts[names.RESPONSE_ID] = identity
+    for identity in (said.get("id"), getattr(message, "id", None), output.get("id")):
+        if isinstance(identity, str) and identity and not identity.startswith(("lc_run-", "run-", "lc_")):
+            facts[names.RESPONSE_ID] = identity
+            break
     if names.PROVIDER not in facts and isinstance(said.get("model_provider"), str):
         facts[names.PROVIDER] = provider_name(said["model_provider"])
     reasons = [reason for generation in generations if (reason := _finish_reason(generation))]
     if reasons:
         facts[names.FINISH_REASONS] = reasons
+    tier = said.get("service_tier") or output.get("service_tier")
+    if isinstance(tier, str) and tier and tier not in _USUAL_TIERS:
+        facts[names.SERVICE_TIER] = tier
 
     usage = usage_of(message, output)
     if usage is None:
@@ -92,6 +119,7 @@ def answered(facts: Facts, response: Any) -> None:
 
 
 def _finish_reason(generation: Any) -> str:
+    """Why the provider stopped, in its own word."""
     metadata = getattr(getattr(generation, "message", None), "response_metadata", None) or {}
     info = getattr(generation, "generation_info", None) or {}
     for place in (metadata, info):
@@ -99,4 +127,9 @@ def _finish_reason(generation: Any) -> str:
             reason = place.get(key)
             if isinstance(reason, str) and reason:
                 return reason
+    # OpenAI's Responses API has a status, and a reason only for what is not complete.
+    incomplete = metadata.get("incomplete_details")
+    for reason in (incomplete.get("reason") if isinstance(incomplete, Mapping) else None, metadata.get("status")):
+        if isinstance(reason, str) and reason:
+            return reason
     return ""

@@ -161,6 +161,8 @@ ERROR_TYPE: Final = "error.type"
 HTTP_STATUS: Final = "http.response.status_code"
 """On failed model calls: the HTTP status that the provider answered with, if it answered."""
 SERVER_ADDRESS: Final = "server.address"
+"""On model calls: the host of the base URL that the integration was given; absent where it was given none."""
+SERVER_PORT: Final = "server.port"
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"

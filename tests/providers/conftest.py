@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 
 from graphmeter import guard, runs
 from graphmeter.testing import InMemorySpans
+from providers.calls import Exported
 from providers.server import Provider, provider
 
 
@@ -43,6 +44,13 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def spans() -> Iterator[InMemorySpans]:
     with InMemorySpans() as kept:
+        yield kept
+
+
+@pytest.fixture
+def exported() -> Iterator[Exported]:
+    """As `spans`, also as the collector reads them."""
+    with Exported() as kept:
         yield kept
 
 

@@ -17,6 +17,7 @@ from graphmeter.usage import anthropic, openai, standard
 from graphmeter.usage.shapes import Shape, read
 
 SHAPES: Final[tuple[Shape, ...]] = (
+    openai.DEEPSEEK,
     openai.CHAT_COMPLETIONS,
     openai.RESPONSES,
     anthropic.MESSAGES,

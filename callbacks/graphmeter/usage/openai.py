@@ -23,6 +23,14 @@ CHAT_COMPLETIONS: Final = Shape(
 )
 """Accepted and rejected prediction tokens are output like any other, and billed so: no part of their own."""
 
+DEEPSEEK: Final = CHAT_COMPLETIONS._replace(
+    name="deepseek chat completions",
+    source="https://api-docs.deepseek.com/api/create-chat-completion",
+    marks=(frozenset({"prompt_tokens", "prompt_cache_hit_tokens"}),),
+    counts={**CHAT_COMPLETIONS.counts, names.USAGE_CACHE_READ: ("prompt_cache_hit_tokens",)},
+)
+"""Also says `prompt_cache_miss_tokens`: input that was not cached, not input that was written to a cache."""
+
 RESPONSES: Final = Shape(
     "openai responses",
     "https://platform.openai.com/docs/api-reference/responses/object",

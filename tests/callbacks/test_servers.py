@@ -1,0 +1,73 @@
+"""Where calls go, and whose server it is, by the base URL that an integration was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from graphmeter import models, names, servers
+from graphmeter.servers import Server, server_of
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> Iterator[None]:
+    servers.forget()
+    yield
+    servers.forget()
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        pytest.param("https://openrouter.ai/api/v1", Server("openrouter.ai", None, "openrouter"), id="openrouter"),
+        pytest.param("https://api.deepseek.com", Server("api.deepseek.com", None, "deepseek"), id="deepseek"),
+        pytest.param(
+            "https://cx.openai.azure.com/openai/v1/",
+            Server("cx.openai.azure.com", None, "azure.ai.openai"),
+            id="azure-v1",
+        ),
+        pytest.param(
+            "https://us-central1-aiplatform.googleapis.com/v1/openapi",
+            Server("us-central1-aiplatform.googleapis.com", None, "gcp.vertex_ai"),
+            id="vertex-region",
+        ),
+        pytest.param("http://localhost:8000/v1", Server("localhost", 8000, ""), id="self-hosted"),
+        pytest.param("vllm.cluster:8000", Server("vllm.cluster", 8000, ""), id="without-scheme"),
+        pytest.param("http://[::1]:8000/v1", Server("::1", 8000, ""), id="ipv6"),
+        pytest.param("https://user:secret@proxy.corp/v1", Server("proxy.corp", None, ""), id="without-credentials"),
+        pytest.param("https://notopenrouter.ai/v1", Server("notopenrouter.ai", None, ""), id="another-host"),
+        pytest.param("http://[::1", None, id="no-url"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_a_base_url_names_server_and_provider(base: str, expected: Server | None) -> None:
+    assert expected == server_of({"kwargs": {"openai_api_base": base}})
+
+
+@pytest.mark.parametrize("serialized", [None, {}, {"kwargs": None}, {"repr": "Chat()"}, {"kwargs": {"base_url": 7}}])
+def test_without_a_base_url_nothing_is_said(serialized: Any) -> None:
+    assert server_of(serialized) is None
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_BASE", "OPENAI_BASE_URL"])
+def test_the_environment_points_openai_elsewhere_too(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "http://litellm:4000")
+    assert Server("litellm", 4000, "") == server_of({"kwargs": {"openai_api_key": "…"}})
+    assert server_of({"kwargs": {"groq_api_key": "…"}}) is None
+
+
+def test_only_who_calls_itself_openai_is_renamed_after_the_server() -> None:
+    there = {"kwargs": {"openai_api_base": "https://openrouter.ai/api/v1"}}
+    _, facts = models.asked({"ls_provider": "openai"}, None, names.OP_CHAT, there)
+    assert "openrouter" == facts[names.PROVIDER]
+    _, facts = models.asked({"ls_provider": "deepseek"}, None, names.OP_CHAT, there)
+    assert ("deepseek", "openrouter.ai") == (facts[names.PROVIDER], facts[names.SERVER_ADDRESS])
+
+
+def test_a_model_may_say_whose_it_is() -> None:
+    said = {"ls_provider": "openai", "graphmeter_provider": "vllm"}
+    _, facts = models.asked(said, None, names.OP_CHAT, {"kwargs": {"openai_api_base": "http://gpu-7:8000/v1"}})
+    expected = {names.PROVIDER: "vllm", names.SERVER_ADDRESS: "gpu-7", names.SERVER_PORT: 8000}
+    assert {names.OPERATION: "chat", **expected} == facts

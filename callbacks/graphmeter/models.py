@@ -5,37 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from graphmeter import names
+from graphmeter import names, providers
 from graphmeter.attribution import text
 from graphmeter.records import Value
 from graphmeter.servers import server_of
 from graphmeter.usage import usage_of
 
 Facts = dict[str, Value | list[str]]
-
-# LangChain's `ls_provider` (and a few class-name prefixes) → `gen_ai.provider.name`. What is not listed stays as it is.
-PROVIDERS: Final[Mapping[str, str]] = {
-    "amazon_bedrock": "aws.bedrock",
-    "aws": "aws.bedrock",
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "azure_openai": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "google": "gcp.gemini",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "ibm": "ibm.watsonx.ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "vertexai": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-
-
-# Tiers that are no tier: what a call gets, and is billed as, without asking.
-_USUAL_TIERS: Final = frozenset({"auto", "default", "on_demand", "standard"})
 
 PROVIDER_KEY: Final = "graphmeter_provider"
 """Metadata key of a model that says whose it is, where its integration does not know."""
@@ -51,13 +27,13 @@ def asked(
     model = metadata.get("ls_model_name")
     if not model and params:
         model = params.get("model") or params.get("model_name") or params.get("model_id")
-    name = model if isinstance(model, str) else ""
+    name = providers.model_name(model) if isinstance(model, str) else ""
     facts: Facts = {names.OPERATION: operation}
     if name:
         facts[names.REQUEST_MODEL] = name
     provider = metadata.get("ls_provider")
     if isinstance(provider, str) and provider:
-        facts[names.PROVIDER] = provider_name(provider)
+        facts[names.PROVIDER] = providers.provider_name(provider, serialized)
     server = server_of(serialized)
     if server is not None:
         facts[names.SERVER_ADDRESS] = server.address
@@ -66,19 +42,10 @@ def asked(
         if server.provider and provider == "openai":
             facts[names.PROVIDER] = server.provider
     if PROVIDER_KEY in metadata and (said := text(metadata[PROVIDER_KEY], PROVIDER_KEY)):
-        facts[names.PROVIDER] = provider_name(said)
+        facts[names.PROVIDER] = providers.provider_name(said)
     if params and params.get("stream") is True:
         facts[names.REQUEST_STREAM] = True
     return name, facts
-
-
-def provider_name(provider: str) -> str:
-    """The OpenTelemetry name of a provider as LangChain spells it."""
-    known = PROVIDERS.get(provider)
-    if known is None:
-        lower = provider.lower()
-        known = PROVIDERS.get(lower, lower)
-    return known
 
 
 def answered(facts: Facts, response: Any) -> None:
@@ -89,26 +56,22 @@ def answered(facts: Facts, response: Any) -> None:
     output: Mapping[str, Any] = response.llm_output or {}
     said: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
 
-    for place in (said, output):
-        model = place.get("model_name") or place.get("model") or place.get("model_id")
-        if isinstance(model, str) and model:
-            facts[names.RESPONSE_MODEL] = model
-            break
-    # Ids that LangChain makes up (from run ids) identify nothing at the provider.
-    for identity in (said.get("id"), getattr(message, "id", None), output.get("id")):
-        if isinstance(identity, str) and identity and not identity.startswith(("lc_run-", "run-", "lc_")):
-            facts[names.RESPONSE_ID] = identity
-            break
+    model = providers.answering_model(said, output, str(facts.get(names.REQUEST_MODEL, "")))
+    if model:
+        facts[names.RESPONSE_MODEL] = model
+    identity = providers.identity(said, output, message)
+    if identity:
+        facts[names.RESPONSE_ID] = identity
     if names.PROVIDER not in facts and isinstance(said.get("model_provider"), str):
-        facts[names.PROVIDER] = provider_name(said["model_provider"])
+        facts[names.PROVIDER] = providers.provider_name(said["model_provider"])
     reasons = [reason for generation in generations if (reason := _finish_reason(generation))]
     if reasons:
         facts[names.FINISH_REASONS] = reasons
-    tier = said.get("service_tier") or output.get("service_tier")
-    if isinstance(tier, str) and tier and tier not in _USUAL_TIERS:
+    tier = providers.tier(said) or providers.tier(output)
+    if tier:
         facts[names.SERVICE_TIER] = tier
 
-    usage = usage_of(message, output)
+    usage = usage_of(message, output, getattr(first, "generation_info", None), str(facts.get(names.PROVIDER, "")))
     if usage is None:
         facts[names.USAGE_MISSING] = True
     elif usage.cached:
@@ -116,6 +79,8 @@ def answered(facts: Facts, response: Any) -> None:
         facts.update({names.SAVED_PREFIX + key: value for key, value in usage.attributes.items()})
     else:
         facts.update(usage.attributes)
+        if not usage.complete:
+            facts[names.USAGE_MISSING] = True
 
 
 def _finish_reason(generation: Any) -> str:
@@ -126,7 +91,7 @@ def _finish_reason(generation: Any) -> str:
         for key in ("finish_reason", "stop_reason", "done_reason", "stopReason"):
             reason = place.get(key)
             if isinstance(reason, str) and reason:
-                return reason
+                return providers.once(reason)
     # OpenAI's Responses API has a status, and a reason only for what is not complete.
     incomplete = metadata.get("incomplete_details")
     for reason in (incomplete.get("reason") if isinstance(incomplete, Mapping) else None, metadata.get("status")):

@@ -27,7 +27,7 @@ from tokenizers.models import WordLevel
 from callbacks.fakes import State, chain_of
 from graphmeter import instrument, meter_embeddings, names, uninstrument
 from graphmeter.testing import InMemorySpans, RecordedSpan
-from providers.local import Answer, Provider, json_answer, provider
+from providers.server import Answer, Provider, json_answer, provider
 
 pytestmark = pytest.mark.usefixtures("no_faults")
 

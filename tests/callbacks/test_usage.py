@@ -71,7 +71,7 @@ ANTHROPIC = {
         ),
         pytest.param(
             {"input_tokens": None, "output_tokens": 7.0, "input_token_details": None},
-            {names.USAGE_INPUT: 0, names.USAGE_OUTPUT: 7},
+            {names.USAGE_OUTPUT: 7},
             id="none-and-whole-floats",
         ),
     ],
@@ -136,11 +136,12 @@ def test_raw_provider_usage_is_the_second_choice(output: dict[str, Any], expecte
 
 
 @pytest.mark.parametrize("value", [-5, 1.5, "12", float("nan"), True, 1 << 80])
-def test_a_count_that_is_none_is_zero_and_counted(value: Any) -> None:
+def test_a_count_that_is_none_is_unknown_and_counted(value: Any) -> None:
     guard.forget()
     usage = usage_of(SimpleNamespace(usage_metadata={"input_tokens": value, "output_tokens": 1}), None)
     assert usage is not None
-    assert 0 == usage.attributes[names.USAGE_INPUT]
+    assert {names.USAGE_OUTPUT: 1} == usage.attributes
+    assert not usage.complete
     assert 1 == sum(guard.faults().values())
 
 

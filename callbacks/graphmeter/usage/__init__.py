@@ -12,11 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from graphmeter import guard
-from graphmeter.usage import anthropic, openai, standard
+from graphmeter import guard, names
+from graphmeter.usage import anthropic, bedrock, google, openai, others, standard
 from graphmeter.usage.shapes import Shape, read
 
 SHAPES: Final[tuple[Shape, ...]] = (
+    google.GENERATE_CONTENT,
+    bedrock.CONVERSE,
+    bedrock.INVOKE_MODEL,
+    others.COHERE,
+    others.OLLAMA,
     openai.DEEPSEEK,
     openai.CHAT_COMPLETIONS,
     openai.RESPONSES,
@@ -24,41 +29,85 @@ SHAPES: Final[tuple[Shape, ...]] = (
 )
 """Raw usage by provider's API. The first that fits reads it, so more particular ones come first."""
 
-_PLACES: Final = ("token_usage", "usage")
-"""Where integrations put the provider's own usage, in `llm_output` and in `response_metadata`."""
+_PLACES: Final = ("token_usage", "usage", "usage_metadata", "token_count")
+"""Where integrations put the provider's own usage, in `llm_output`, `response_metadata` or a generation's info."""
+_TOTALS: Final = (names.USAGE_INPUT, names.USAGE_OUTPUT)
+_BOTH: Final = frozenset(_TOTALS)
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Usage(NamedTuple):
     """Usage of one call."""
 
     attributes: dict[str, int]
+    """A total that is not among them is not known."""
     cached: bool
     """LangChain's own cache answered: nothing was spent, `attributes` say what it would have been."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether both totals are known."""
+        return self.attributes.keys() >= _BOTH
 
-def usage_of(message: Any, llm_output: Mapping[str, Any] | None) -> Usage | None:
+
+def usage_of(
+    message: Any,
+    llm_output: Mapping[str, Any] | None,
+    info: Mapping[str, Any] | None = None,
+    provider: str = "",
+) -> Usage | None:
     """Usage from the first place that has it: the message's `usage_metadata`, then raw provider usage; None if nowhere.
 
-    `message` is the first choice's AIMessage, or None for models that answer in plain text. A call without a single token
-    does not exist: a report of nothing but zeros, as some servers send in place of none, is no report.
+    `message` is the first choice's AIMessage, or None for models that answer in plain text; `info` what else that choice
+    came with; `provider` the gen_ai.provider.name. A call without a single token does not exist: a report of nothing but
+    zeros, as some servers send in place of none, is no report. Neither does one without input: there it is not known.
     """
     said = getattr(message, "usage_metadata", None)
+    metadata: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
     if isinstance(said, Mapping):
         cached = standard.is_cached(said)
         attributes = standard.attributes_of(said)
+        if provider.startswith("gcp."):
+            google.amend(attributes, said, metadata)
+        elif "input_token_details" not in said and "output_token_details" not in said:
+            _add_parts(attributes, llm_output, metadata)
         if any(attributes.values()):
+            if not attributes.get(names.USAGE_INPUT):
+                attributes.pop(names.USAGE_INPUT, None)
             return Usage(attributes, cached)
         if cached:  # what it saved is not known, which is not nothing
             return Usage({}, True)
-    for place in (llm_output, getattr(message, "response_metadata", None)):
+        if bedrock.is_blocked(metadata):
+            return Usage(attributes, False)
+    raw = _raw(llm_output, metadata, info)
+    if raw is None:
+        return None
+    attributes = _from_raw(raw)
+    return Usage(attributes, False) if any(attributes.values()) else None
+
+
+def _raw(*places: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The provider's own usage, from the first place that has it."""
+    for place in places:
         if not isinstance(place, Mapping):
             continue
         for key in _PLACES:
             raw = place.get(key)
             if isinstance(raw, Mapping) and raw:
-                attributes = _from_raw(raw)
-                return Usage(attributes, False) if any(attributes.values()) else None
+                return raw
+        if others.OLLAMA.fits(place):
+            return place
     return None
+
+
+def _add_parts(attributes: dict[str, int], *places: Mapping[str, Any] | None) -> None:
+    """Where an integration passes on totals only: parts, from raw usage with the same totals (langchain-mistralai)."""
+    raw = _raw(*places)
+    if raw is None:
+        return
+    found = _from_raw(raw)
+    if all(found.get(total) == attributes[total] for total in _TOTALS):
+        attributes.update(found)
 
 
 def _from_raw(usage: Mapping[str, Any]) -> dict[str, int]:

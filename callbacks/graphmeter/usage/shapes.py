@@ -5,7 +5,7 @@ In: a usage as the provider sent it. Out: inclusive token attributes; nothing ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from graphmeter import guard, names
@@ -28,6 +28,8 @@ class Shape(NamedTuple):
     """Attribute → what it is the sum of: keys, or `details.key` one level down. Totals that leave parts out (Anthropic's
     input excludes what was cached) name those parts too."""
     without: frozenset[str] = frozenset()
+    spelled: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """Turns a usage that is more than counts and one level of details into such."""
 
     def fits(self, usage: Mapping[str, Any]) -> bool:
         """Whether `usage` is spelled like this."""
@@ -35,11 +37,13 @@ class Shape(NamedTuple):
 
 
 def read(shape: Shape, usage: Mapping[str, Any]) -> dict[str, int]:
-    """Attributes of `usage`: both totals, and the parts that are not zero."""
+    """Attributes of `usage`: the totals that it names, and the parts that are not zero."""
+    if shape.spelled is not None:
+        usage = shape.spelled(usage)
     attributes = {}
     for attribute, paths in shape.counts.items():
         tokens = sum(_at(usage, path) for path in paths)
-        if tokens or attribute in _TOTALS:
+        if tokens or (attribute in _TOTALS and any(_names(usage, path) for path in paths)):
             attributes[attribute] = tokens
     return attributes
 
@@ -66,3 +70,8 @@ def count(usage: Mapping[str, Any], key: str) -> int:
 def _at(usage: Mapping[str, Any], path: str) -> int:
     outer, dot, key = path.partition(".")
     return count(details(usage, outer), key) if dot else count(usage, outer)
+
+
+def _names(usage: Mapping[str, Any], path: str) -> bool:
+    outer, dot, key = path.partition(".")
+    return (details(usage, outer).get(key) if dot else usage.get(outer)) is not None

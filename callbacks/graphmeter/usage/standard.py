@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from graphmeter import names
+from graphmeter.usage import bedrock
 from graphmeter.usage.shapes import count, details
 
 # What OpenAI serves at another tier stands in details of that tier: `priority_cache_read`, `flex_reasoning`. Details that
@@ -37,6 +38,9 @@ def attributes_of(usage: Mapping[str, Any]) -> dict[str, int]:
         _add(attributes, names.USAGE_CACHE_READ, _tiered(inputs, "cache_read"))
         # langchain-anthropic sets cache_creation to 0 when it knows the split; others report both.
         _add(attributes, names.USAGE_CACHE_WRITE, max(_tiered(inputs, "cache_creation"), five + hour))
+        cached = attributes.get(names.USAGE_CACHE_READ, 0) + attributes.get(names.USAGE_CACHE_WRITE, 0)
+        if cached and bedrock.excluded(usage, attributes[names.USAGE_INPUT], attributes[names.USAGE_OUTPUT], cached):
+            attributes[names.USAGE_INPUT] += cached
         _add(attributes, names.CACHE_WRITE_5M_TOKENS, five)
         _add(attributes, names.CACHE_WRITE_1H_TOKENS, hour)
         _add(attributes, names.USAGE_AUDIO_INPUT, _tiered(inputs, "audio"))

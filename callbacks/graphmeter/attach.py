@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -18,9 +19,9 @@ from graphmeter.redact import Function
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-    from langgraph.pregel import Pregel
+    from langgraph.pregel.protocol import PregelProtocol
 
-_Graph = TypeVar("_Graph", bound="Pregel[Any, Any, Any, Any]")
+_Graph = TypeVar("_Graph", bound="PregelProtocol[Any, Any, Any, Any]")
 
 _lock = threading.Lock()
 _NEED: Final = "graphmeter measures LangGraph: pip install langgraph"
@@ -53,8 +54,10 @@ def meter(
 ) -> _Graph:
     """A copy of the compiled `graph` that is measured. It streams, draws and nests in other graphs like the original.
 
+    A RemoteGraph is measured as its caller sees it: see `graphmeter.remote`.
+
     Args:
-        graph: A compiled graph; it stays as it is.
+        graph: A compiled graph, or a RemoteGraph; it stays as it is.
         name: Name of the graph in every report; default the name it was compiled with, else the service's.
         team: Whose money it is.
         tenant: For whom it is spent.
@@ -72,24 +75,29 @@ def meter(
         TypeError: `graph` is not a compiled graph.
         ValueError: `capture` names something that cannot be captured, or there is a handler already.
     """
+    compiled: Any = graph
     pregel = _pregel()
-    if not isinstance(graph, pregel):
+    if _is_remote(graph):
+        from graphmeter import remote
+
+        compiled = remote.measured(compiled)
+    elif not isinstance(graph, pregel):
         remedy = (
             "compile it first: meter(builder.compile())" if hasattr(graph, "compile") else "it is no LangGraph graph"
         )
         raise TypeError(f"meter() takes a compiled graph, not {type(graph).__name__}; {remedy}")
-    own = topology.name_of(graph)
+    own = topology.name_of(compiled)
     said = Attribution(
         name or ("" if own in (None, langgraph.UNNAMED) else own), team, tenant, environment, release, dict(tags or {})
     )
     config: RunnableConfig = {"metadata": dict(said.metadata())}
     if capture is not None or redact is not None:
-        if _attached(graph.config):
+        if _attached(compiled.config):
             raise ValueError("the graph has a handler already: give capture= and redact= to that one")
         handler = _capturing(handler, capture, redact)
-    if handler is not None or not _attached(graph.config):
+    if handler is not None or not _attached(compiled.config):
         config["callbacks"] = [handler or default_handler()]
-    return cast("_Graph", graph.with_config(config))
+    return cast("_Graph", compiled.with_config(config))
 
 
 def _capturing(
@@ -190,3 +198,9 @@ def _pregel() -> Any:
     except ImportError as error:
         raise ImportError(_NEED) from error
     return Pregel
+
+
+def _is_remote(graph: object) -> bool:
+    # Whoever has a RemoteGraph has loaded it; it brings an HTTP client along.
+    module = sys.modules.get("langgraph.pregel.remote")
+    return module is not None and isinstance(graph, module.RemoteGraph)

@@ -179,7 +179,8 @@ def _with_handler(
         callbacks = given.copy()
         callbacks.add_handler(handler, inherit=True)
     else:
-        callbacks = [*(given or ()), handler]
+        # First, so that what others open is inside of ours.
+        callbacks = [handler, *(given or ())]
     changed: RunnableConfig = {**(config or {}), "callbacks": callbacks}
     return changed
 

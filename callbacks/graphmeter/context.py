@@ -19,6 +19,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.util import types
 
+from graphmeter import marks
+
 if TYPE_CHECKING:
     from graphmeter.records import Run
 
@@ -115,13 +117,34 @@ def application_span(span: Span) -> Span:
 
 
 def opened_inside(here: Context, span: Span, run: Run) -> bool:
-    """Whether `span` was opened by the application inside the body of `run`, in the same trace, and is really recorded."""
+    """Whether `span` was opened by the application inside the body of `run`, in the same trace, and is really recorded.
+
+    Another instrumentation of LangChain is not the application: its span of the same thing stands beside ours.
+    """
     return (
         type(span) is not CurrentSpan
         and here.get(_RUN_KEY) is run
         and span.is_recording()
         and span.get_span_context().trace_id == run.context.trace_id
+        and not marks.is_of_langchain(span)
     )
+
+
+def around(here: Context, span: Span) -> SpanContext | None:
+    """The application's span around a run that starts on top of `span` in `here`; None: there is none.
+
+    Other instrumentations leave ended spans of theirs behind in asynchronous callers, and would chain every later run to
+    the first one. Below such a span is what was around the run of ours that it was opened in.
+    """
+    outer = application_span(span)
+    found = outer.get_span_context()
+    if not found.is_valid:
+        return None
+    if getattr(outer, "end_time", None) is not None:
+        before: Run | None = here.get(_RUN_KEY)  # type: ignore[assignment]
+        if before is not None and before.tree.trace_id == found.trace_id:
+            return before.tree.outer
+    return found
 
 
 def enter(run: Run, here: Context, span: Span) -> None:

@@ -84,7 +84,8 @@ class Pipeline:
         tree = run.tree
         if kind is names.RUN:
             self._put(start_of(run, self._heartbeats.promise))
-        return SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, tree.state)
+        inside = tree.inside_call if kind is names.MODEL else tree.inside
+        return SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, inside)
 
     def close(self, run: Run) -> None:
         """Queue the finished `run`."""

@@ -12,7 +12,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-from graphmeter import client, failures, guard, langgraph, models, names, older, prompts, roots, runs, topology, waits
+from graphmeter import (
+    client,
+    failures,
+    guard,
+    langgraph,
+    models,
+    names,
+    neighbours,
+    older,
+    prompts,
+    roots,
+    runs,
+    topology,
+    waits,
+)
 from graphmeter.attribution import Attribution
 from graphmeter.capture import chosen
 from graphmeter.hook import HOOK
@@ -154,6 +168,8 @@ class GraphMeterCallbackHandler(_Base):
         if run_id in RUNS:  # the same run, through another handler or a merged config
             return
         said = metadata or _NO_METADATA
+        if parent_run_id is None and neighbours.present():
+            neighbours.tell(said)
         parent = roots.parent_of(parent_run_id)
         label = name or (serialized or _NO_METADATA).get("name") or "chain"
         graph = None
@@ -398,6 +414,8 @@ class GraphMeterCallbackHandler(_Base):
         if run_id in RUNS:
             return None
         said = metadata or _NO_METADATA
+        if parent_run_id is None and neighbours.present():
+            neighbours.tell(said)
         parent = roots.parent_of(parent_run_id)
         if parent is not None:
             return Run(kind, name, run_id, parent, parent.tree, said.get(NS) or "")

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from langchain_core.tracers.context import register_configure_hook
 
-from graphmeter import guard, roots
+from graphmeter import guard, neighbours, roots
 from graphmeter.runs import RUNS
 
 if TYPE_CHECKING:
@@ -45,9 +45,12 @@ class Hook:
 
     def get(self) -> GraphMeterCallbackHandler | None:
         """The handler for what is being configured here."""
-        if self.everywhere is not None:
-            return self.everywhere
-        return self._around() if RUNS else None
+        handler = self.everywhere
+        if handler is None and RUNS:
+            handler = self._around()
+        if handler is not None and neighbours.present():
+            neighbours.stand_first(handler)
+        return handler
 
     @guard.guarded
     def _around(self) -> GraphMeterCallbackHandler | None:

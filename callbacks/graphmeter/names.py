@@ -146,7 +146,26 @@ STATE_DIFF: Final = "graphmeter.state.diff"
 
 TRACESTATE: Final = "graphmeter"
 """Key of ours in `tracestate`: what runs inside a measured run carries it, so that other instrumentations' spans of the
-same calls are known as twins. See `graphmeter.context`."""
+same calls are known as twins. The value is one of the two letters below, a colon, and the service's name as 8 hex digits of
+BLAKE2b (4 bytes). See `graphmeter.marks`."""
+MARK_RUN: Final = "n"
+"""Inside a run, outside of its model calls."""
+MARK_CALL: Final = "m"
+"""Inside a model call that we measure."""
+METADATA_MARK: Final = "graphmeter"
+"""Key of ours in LangChain's metadata, where another instrumentation of LangChain is loaded; the value is `n:` and the hash.
+It says that we measure the run that has it. Others write metadata as attributes: `traceloop.association.properties.…`."""
+LANGCHAIN_SCOPES: Final = (
+    "openinference.instrumentation.langchain",
+    "opentelemetry.instrumentation.langchain",
+    "opentelemetry.instrumentation.genai.langchain",
+    "langfuse-sdk",
+    "langsmith",
+    "github.com/grafana/sigil/sdks/python/frameworks",
+)
+"""How the scopes of instrumentations begin that record LangChain's runs, as we do."""
+MIRRORED: Final = "graphmeter.mirrored"
+"""On spans of ours that the application's own span processors were given, too (boolean): its backend has them already."""
 
 RESOURCE_TEAM: Final = "graphmeter.team"
 """Also read from the resource: OTEL_RESOURCE_ATTRIBUTES=graphmeter.team=cx attributes a whole service."""

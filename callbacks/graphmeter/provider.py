@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Tracer, TracerProvider
 
-from graphmeter import guard, names, spans
+from graphmeter import guard, marks, names, spans
 from graphmeter.context import SAMPLED
 from graphmeter.records import Note, Run, span_id_of, start_of
 from graphmeter.runs import RUNS
@@ -53,7 +53,10 @@ class ProviderSink:
         run.sdk_span = span
         if kind is names.RUN:
             self._note(start_of(run), trace.set_span_in_context(span))
-        return span.get_span_context()
+        made = span.get_span_context()
+        in_run, in_call = marks.inside(made.trace_state)
+        inside = in_call if kind is names.MODEL else in_run
+        return SpanContext(made.trace_id, made.span_id, False, made.trace_flags, inside)
 
     def note(self, note: Note) -> None:
         """Make a span of `note`, below the root span of the run that it is about."""

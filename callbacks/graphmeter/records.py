@@ -14,7 +14,7 @@ from uuid import UUID
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 
-from graphmeter import context, names
+from graphmeter import context, marks, names
 
 if TYPE_CHECKING:
     from graphmeter.capture import Capture, Taken
@@ -79,6 +79,8 @@ class Tree:
         "first_step",
         "flags",
         "graph",
+        "inside",
+        "inside_call",
         "offset_ns",
         "outer",
         "run_id",
@@ -117,6 +119,8 @@ class Tree:
         self.flags = flags
         """The application's sampling decision, for its own spans inside ours."""
         self.state = state
+        self.inside, self.inside_call = marks.inside(state)
+        """Trace states for the application's spans inside ours; in a model call it is the second."""
         self.first_step: int | None = None
         """LangGraph's number of the first step; on a thread that ran before, it is not 1."""
         self.steps = 0

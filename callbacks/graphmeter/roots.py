@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
-from opentelemetry.trace import SpanContext, TraceState
+from opentelemetry.trace import TraceState
 
 from graphmeter import attribution, context, guard, langgraph
 from graphmeter.capture import Capture
@@ -69,11 +69,10 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
             capture=around.capture,
         )
     here, span = context.current()
-    outer: SpanContext | None = context.application_span(span).get_span_context()
-    if outer is not None and outer.is_valid:
+    outer = context.around(here, span)
+    if outer is not None:
         trace_id, flags, state = outer.trace_id, outer.trace_flags, outer.trace_state
     else:
-        outer = None
         trace_id = trace_id_of(run_id)
         asked = _ask_sampler(trace_id, here)
         flags, state = asked if asked is not None else (context.SAMPLED, TraceState())

@@ -124,6 +124,8 @@ class SpanRecord:
     """Time to the first chunk; 0 when the answer was not streamed."""
     forwardable: bool = True
     """False for start records and for spans a client marked as already mirrored."""
+    twin: bool = False
+    """Another instrumentation's record of a call of ours: kept as a `span`, never billed."""
     cost: Cost | None = None
     """Set by `price` on model calls."""
 

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from graphmeter import client, guard, runs
+from graphmeter import client, guard, neighbours, runs
 from graphmeter.testing import InMemorySpans
 
 
@@ -25,6 +25,8 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         client, "_settings", None
     )  # settings are read from this environment, not from an earlier test's
+    # An instrumentation that another test has loaded is none of this test's.
+    monkeypatch.setattr(neighbours, "present", lambda: False)
     guard.forget()
     token = otel_context.attach(Context())
     yield

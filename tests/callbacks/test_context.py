@@ -9,30 +9,14 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
+from callbacks.application import Application
 from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of, current_span_id, nothing
 from graphmeter.testing import InMemorySpans
 
 pytestmark = pytest.mark.usefixtures("no_faults")
-
-
-class Application:
-    """An application with OpenTelemetry of its own."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, sampler: Sampler | None = None) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=sampler, resource=Resource.create({"service.name": "shop"}))
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = self.provider.get_tracer("application")
-        monkeypatch.setattr(trace, "get_tracer_provider", lambda: self.provider)
-
-    def spans(self) -> dict[str, ReadableSpan]:
-        return {span.name: span for span in self.exporter.get_finished_spans()}
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ OWN: Final[Table] = MappingProxyType(
         names.ATTEMPT: ordinal,
         names.ATTEMPT_FINAL: flag,
         names.ATTEMPT_SPAN: span_id,
+        names.MIRRORED: flag,
         names.LANGGRAPH_STEP: ordinal,
     }
 )

@@ -16,7 +16,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from graphmeter import names
-from graphmeter_collector.decode import genai, own
+from graphmeter_collector.decode import genai, own, twins
 from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick, pick_tags
 from graphmeter_collector.records import NO_USAGE, Envelope, Rejection, SpanRecord
 
@@ -52,21 +52,23 @@ class Decoded(NamedTuple):
 
 
 class _Origin(NamedTuple):
-    """What the resource says, for all its spans."""
+    """What resource and scope say, for all their spans."""
 
     service: str
     environment: str
     team: str
     tenant: str
     release: str
+    scope: str = ""
 
 
 def decode_request(message: ExportTraceServiceRequest, window: Window) -> Decoded:
     """Read every span of a request."""
     decoded = Decoded([], [], Counter())
     for resource_spans in message.resource_spans:
-        origin = _origin(resource_spans.resource, decoded.repairs)
+        whole = _origin(resource_spans.resource, decoded.repairs)
         for scope_spans in resource_spans.scope_spans:
+            origin = whole._replace(scope=scope_spans.scope.name)
             envelope = _envelope(resource_spans, scope_spans)
             read = _read_own if scope_spans.scope.name == names.SCOPE else _read_foreign
             for span in scope_spans.spans:
@@ -169,6 +171,7 @@ def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs)
     record.attempt = max(found.get(names.ATTEMPT, 1), 1)
     record.attempt_final = found.get(names.ATTEMPT_FINAL, True)
     record.attempt_span = found.get(names.ATTEMPT_SPAN, b"")
+    record.forwardable = not found.get(names.MIRRORED, False)
     _attribute(record, found, origin)
     # An unnamed graph takes the name of its service.
     record.graph = record.graph or origin.service
@@ -187,6 +190,9 @@ def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs)
 def _read_foreign(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs) -> None:
     found = pick(span.attributes, own.FOREIGN, repairs)
     record.kind = genai.kind(found)
+    if twins.is_twin(span, record.kind, origin.scope, origin.service):
+        record.kind = names.SPAN
+        record.twin = True
     _attribute(record, found, origin)
     _read_status(record, span, found, repairs)
     _read_call(record, found, repairs)

@@ -243,6 +243,8 @@ class Pipeline:
                 if item.kind is names.START:
                     self._heartbeats.started()
                 return spans.build_note(item, delivery.resource)
+            if item.captured is not None:
+                self._outbox.weigh(item.captured)
             self._finished(item)
             return spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
         except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs

@@ -20,9 +20,16 @@ from graphmeter.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from graphmeter.capture import Taken
+
 _log = logging.getLogger("graphmeter")
 
 BATCH_SPANS: Final = 512
+_MOST_ATTRIBUTES: Final = 3
+"""Captured attributes of one span: instructions, question and answer."""
+_CONTENT_IN_BATCH: Final = 4 * 1024 * 1024
+_CONTENT_WAITING: Final = 32 * 1024 * 1024
+"""Most bytes of captured content in one request, and waiting to be sent."""
 
 
 class Outbox:
@@ -42,6 +49,8 @@ class Outbox:
         self._connecting = threading.Lock()  # apart: connecting may take a while, counting must not
         self._reports = Reports(settings)
         self._backoff = Backoff()
+        self._batch = BATCH_SPANS
+        self._content_bytes = _MOST_ATTRIBUTES * settings.capture_bytes
         self._built: deque[ReadableSpan] = deque()
         self._closed = False
         self._warned = False
@@ -113,6 +122,14 @@ class Outbox:
             self._dropped += 0 if self._closed else beyond
         self._reports.changed()
 
+    def weigh(self, taken: Taken) -> None:
+        """`taken` is about to be part of a span: send fewer in one request; keep no more than its sizes of it while so much
+        waits that content would fill the memory."""
+        self._batch = max(min(BATCH_SPANS, _CONTENT_IN_BATCH // self._content_bytes), 1)
+        if taken.snapshots and len(self._built) * self._content_bytes >= _CONTENT_WAITING:
+            taken.snapshots.clear()
+            guard.noticed("captured content left out", "too many spans wait for the collector to keep it in memory")
+
     def send(self, *, force: bool) -> None:
         """Deliver what is built, and a report if one is due, unless it is too early to try again.
 
@@ -124,7 +141,7 @@ class Outbox:
             if self._backoff.wait_s and not force:
                 return
             with self.lock:
-                batch = [self._built[index] for index in range(min(len(self._built), BATCH_SPANS))]
+                batch = [self._built[index] for index in range(min(len(self._built), self._batch))]
                 last = len(batch) == len(self._built)
             if not self._deliver(delivery, batch, self._report(delivery, batch) if report and last else []):
                 return

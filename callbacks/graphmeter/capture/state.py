@@ -18,6 +18,7 @@ from graphmeter.capture import plain
 
 _MOST_ITEMS: Final = 10_000
 _SAMPLE: Final = 32
+_LISTS: Final = (list, tuple, set, frozenset, deque)
 _WHOLE_TEXT: Final = 65_536
 """Characters up to which a text that is not ASCII is measured; what is longer is extrapolated."""
 
@@ -54,18 +55,29 @@ class Size:
         if kind is float:
             return len(repr(value))
         if isinstance(value, dict):
-            return self._mapping(list(dict.items(value)), left)
-        if isinstance(value, list | tuple | set | frozenset | deque):
-            return self._listed(value, left)
+            return self._mapping(list(dict.items(value)), left) if value else 2
+        if isinstance(value, _LISTS):
+            return self._listed(value, left) if value else 2
+        if hasattr(kind, "__pydantic_fields__") and not hasattr(kind, "get_secret_value"):
+            # Nothing is shown: no need to ask which fields are hidden.
+            return self._mapping(list(value.__dict__.items()), left)
         return self._object(value, kind, left)
 
     def _mapping(self, items: Sequence[tuple[Any, Any]], left: int) -> int:
         if len(items) > left:
             self.partial = True
+            items = items[:left]
         size = 2 + max(2 * len(items) - 1, 0)
-        for key, value in items[:left]:
+        push = self._stack.append
+        for key, value in items:
             size += 2 + (_text_bytes(key) if type(key) is str else len(str(key)) if type(key) is int else 0)
-            self._stack.append(value)
+            # The small change of messages is counted at once: there is much of it.
+            if type(value) is str:
+                size += 2 + (len(value) if value.isascii() else _text_bytes(value))
+            elif value is None:
+                size += 4
+            else:
+                push(value)
         return size
 
     def _listed(self, values: Any, left: int) -> int:
@@ -84,9 +96,15 @@ class Size:
             return 2 + _text_bytes(str.__str__(value))
         if isinstance(value, bytes | bytearray | memoryview):
             return 2 + (memoryview(value).nbytes + 2) // 3 * 4
+        if hasattr(kind, "get_secret_value"):
+            return 2 + 10  # as it is shown
         if isinstance(value, enum.Enum):
             self._stack.append(value._value_)
             return 0
+        if (fields := plain.fields_of(value, kind)) is not None:
+            return self._mapping(fields, left)
+        if kind in plain.PRINTED:
+            return 2 + len(str(value))
         if (shape := plain.shape_of(value, kind)) is not None:
             size = getattr(value, "nbytes", None)
             if isinstance(size, int):
@@ -95,10 +113,6 @@ class Size:
             for length in shape:
                 cells *= length
             return cells * 8
-        if (fields := plain.fields_of(value, kind)) is not None:
-            return self._mapping(fields, left)
-        if kind in plain.PRINTED:
-            return 2 + len(str(value))
         self.partial = True
         return 2
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 
 from callbacks.fakes import FakeChat, asking, chain_of
 from graphmeter import attach, client, guard, instrument, meter, names, uninstrument
@@ -143,3 +145,28 @@ def test_a_failing_redactor_costs_the_value_and_nothing_else(
         f"redact {names.STATE_DIFF}: Unusable": 3,
     } == guard.faults()
     assert 2 == len([record for record in caplog.records if "not sent, redacting it failed" in record.message])
+
+
+def test_content_is_sent_in_smaller_requests_and_left_out_while_too_much_waits(
+    spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    waits = threading.Event()
+    export = spans.export
+
+    def counted(batch: Sequence[ReadableSpan]) -> SpanExportResult:
+        waits.wait(10)
+        sizes.append(len(batch))
+        return export(batch)
+
+    monkeypatch.setattr(spans, "export", counted)
+    graph = chain_of(("ask", asking(FakeChat())))
+    config: Any = {"callbacks": [spans.handler(capture="content,state")]}
+    for _ in range(600):
+        graph.invoke({}, config=config)
+    waits.set()
+    assert 600 == len(calls := spans.spans("model"))
+    assert 4 * 1024 * 1024 // (3 * 8192) >= max(sizes)
+    assert 0 < sum(names.INPUT_MESSAGES in call.attributes for call in calls) < 600
+    assert all(names.STATE_BYTES in node.attributes for node in spans.spans("node"))
+    assert {"captured content left out"} == set(guard.faults())

@@ -174,6 +174,7 @@ def test_a_size_is_that_of_compact_json(value: object) -> None:
 
 def test_objects_count_as_their_fields_and_bytes_as_base64() -> None:
     assert json_bytes({"name": "n", "shown": [1, 2]}) == Size(Odd()).bytes
+    assert json_bytes({"x": 0, "key": "**********"}) == Size(Model()).bytes
     assert 2 + 8 == Size(b"12345").bytes
 
 

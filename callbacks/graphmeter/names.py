@@ -323,6 +323,33 @@ RUN_COST_BUCKETS: Final = (
 RUN_STEPS_BUCKETS: Final = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 100.0)
 
 
+HUMAN_WAIT_BUCKETS: Final = (
+    1.0,
+    10.0,
+    60.0,
+    300.0,
+    900.0,
+    3600.0,
+    4 * 3600.0,
+    12 * 3600.0,
+    86_400.0,
+    2 * 86_400.0,
+    4 * 86_400.0,
+    7 * 86_400.0,
+)
+STATE_BYTES_BUCKETS: Final = (
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+)
+
+
 class Metric(NamedTuple):
     """One metric family as `/metrics` exposes it.
 
@@ -371,6 +398,26 @@ UNPRICED_CALLS = _counter("unpriced_calls_total", "Model calls without a known p
 USAGE_MISSING_CALLS = _counter("usage_missing_total", "Model calls that reported no usage.", "provider", "model")
 TOOL_CALLS = _counter("tool_calls_total", "Tool calls by status.", "node", "tool", "status")
 INTERRUPTS = _counter("interrupts_total", "Node attempts that ended in an interrupt.", "node")
+
+RUNS_WAITING = _gauge(
+    "runs_waiting", "Interrupted runs that nobody has answered for 30 days at most, from the database.", *BASE_LABELS
+)
+HUMAN_WAIT = _histogram("human_wait_seconds", "From an interrupt to its answer.", HUMAN_WAIT_BUCKETS)
+OUTCOMES = _counter(
+    "outcomes_total",
+    "Outcomes that applications told; good: true, false, unknown.",
+    "kind",
+    "good",
+)
+STATE_SIZE = _histogram(
+    "state_bytes", "Size of the state a node was given, where clients capture it.", STATE_BYTES_BUCKETS, "node"
+)
+CLIENT_SPANS = Metric(
+    PREFIX + "client_spans_total",
+    "counter",
+    "What became of the spans of client processes, as they report it: exported, dropped unsent, failed.",
+    ("service", "environment", "state"),
+)
 
 _BUDGET: Final = ("budget", "team")
 BUDGET_SPENT = _gauge("budget_spent_usd", "Spend in the budget's current period, from the ledger.", *_BUDGET)

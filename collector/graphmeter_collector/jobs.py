@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _log = structlog.stdlib.get_logger(__name__)
 
 GAUGES_EVERY_S: Final = 10.0
+WAITS_EVERY_S: Final = 10.0
 RETENTION_EVERY_S: Final = 3600.0
 SWEEP_AT_MOST_EVERY_S: Final = 30.0
 SWEEP_AT_LEAST_EVERY_S: Final = 0.5
@@ -55,12 +56,14 @@ class Jobs:
         self._config = config
         self._destinations = tuple(destinations)
         self._in_progress: dict[tuple[str, ...], float] = {}
+        self._waiting: dict[tuple[str, ...], float] = {}
 
     async def run(self, forwarders: Sequence[tuple[str, Forwarder]]) -> None:
         """Run every job until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweeping())
             group.create_task(self._every(lambda: GAUGES_EVERY_S, "gauges", self.refresh_gauges))
+            group.create_task(self._every(lambda: WAITS_EVERY_S, "waits", self.end_waits))
             group.create_task(self._every(lambda: RETENTION_EVERY_S, "retention", self.retain))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", self._forwarding(name, forwarder)))
@@ -75,10 +78,16 @@ class Jobs:
         async with self._store.job_lock("sweep") as ours:
             if not ours:
                 return
-            lost = await self._store.mark_lost(time.time_ns() - round(self._config().runs.lost_after_s * _NS))
+            lost = await self._store.mark_lost(time.time_ns(), round(self._config().runs.lost_after_s * _NS))
         if lost:
             self._counts.lost(lost)
             _log.warning("runs_lost", runs=len(lost), first=lost[0].run_id)
+
+    async def end_waits(self) -> None:
+        """Find the answers that interrupted runs waited for."""
+        async with self._store.job_lock("waits") as ours:
+            if ours:
+                self._counts.waited(await self._store.end_waits(time.time_ns()))
 
     async def retain(self) -> None:
         """Delete what is older than the configuration keeps."""
@@ -98,6 +107,9 @@ class Jobs:
         # A graph at rest is at 0, not gone: a line over time would have gaps otherwise.
         self._in_progress = dict.fromkeys(self._in_progress, 0.0) | {key: float(n) for key, n in running.items()}
         metrics.replace(names.RUNS_IN_PROGRESS, self._in_progress)
+        waiting = await self._store.runs_waiting(time.time_ns())
+        self._waiting = dict.fromkeys(self._waiting, 0.0) | {key: float(n) for key, n in waiting.items()}
+        metrics.replace(names.RUNS_WAITING, self._waiting)
         budgets = await state.budgets(self._store.reader, config)
         by_key = {(row.budget, row.team): row for row in budgets}
         metrics.replace(names.BUDGET_SPENT, {key: row.spent_nano / _NANO for key, row in by_key.items()})

@@ -197,7 +197,7 @@ class Pipeline:
             self._queued_bytes -= sum(waiting.size for waiting in group)
 
     def _count_commit(self, result: WriteResult) -> None:
-        self._metrics.inc(names.COLLECTOR_STORED, by=len(result.new))
+        self._metrics.inc(names.COLLECTOR_STORED, by=len(result.new) + result.merged)
         if result.duplicates:
             self._metrics.inc(names.COLLECTOR_DUPLICATE, by=result.duplicates)
         for observe in self._observers:
@@ -205,6 +205,7 @@ class Pipeline:
                 observe(result)
             except Exception:  # noqa: BLE001 - logged with its traceback
                 # The database has it; a metric that misses it must not take the pipeline down.
+                self._metrics.inc(names.COLLECTOR_JOB_FAILURES, "count")
                 _log.exception("count_failed", spans=len(result.new))
 
     def _count_request(self, decoded: Decoded, refused_by_store: list[Rejection]) -> None:

@@ -57,6 +57,40 @@ class Cost(NamedTuple):
     """Price within the catalogue, `openai/gpt-4o`."""
 
 
+class Outcome(NamedTuple):
+    """What an outcome note says."""
+
+    kind: str
+    good: bool | None
+    """None: not judged."""
+    value: float | None
+    """Finite, in the application's own unit."""
+
+
+class Topology(NamedTuple):
+    """What a topology note says."""
+
+    hash: bytes
+    """16 bytes of BLAKE2b over `json`."""
+    json: str
+    """Canonical: equal topologies are equal texts."""
+
+
+class Report(NamedTuple):
+    """What a report note says: counts since the client process started, none negative."""
+
+    client_id: str
+    """32 hex digits."""
+    sequence: int
+    """From 1; a later report contains the earlier ones."""
+    exported: int = 0
+    dropped: int = 0
+    failed: int = 0
+    queued: int = 0
+    faults: int = 0
+    open_runs: int = 0
+
+
 class Envelope(NamedTuple):
     """What spans of one request share: the OTLP bytes of their resource and scope, addressed by content."""
 
@@ -123,9 +157,21 @@ class SpanRecord:
     ttft_ns: int = 0
     """Time to the first chunk; 0 when the answer was not streamed."""
     forwardable: bool = True
-    """False for start records and for spans a client marked as already mirrored."""
+    """False for notes and for spans a client marked as already mirrored."""
     twin: bool = False
     """Another instrumentation's record of a call of ours: kept as a `span`, never billed."""
+    checkpoint_id: str = ""
+    """On a root: the LangGraph checkpoint at which it paused."""
+    resumed_from: str = ""
+    """On a root: the checkpoint that it goes on from; `graphmeter.names.LATEST_CHECKPOINT` where the client was not told."""
+    resumed_run_id: str = ""
+    """On a root: the run that it resumes, if the client knows."""
+    state_bytes: int | None = None
+    """On a node: size of the state that it was given; None where nobody measured."""
+    heartbeat_ns: int = 0
+    """On a start record: the promised interval between heartbeats; 0: none will come."""
+    said: Outcome | Topology | Report | None = None
+    """On a note of such a kind: what it says. The tags of a tags note are in `tags`."""
     cost: Cost | None = None
     """Set by `price` on model calls."""
 
@@ -148,6 +194,27 @@ class Rejection(NamedTuple):
     """A sentence for the sender, naming the span and the remedy."""
 
 
+class Waited(NamedTuple):
+    """A human answered: an interrupted run was resumed."""
+
+    service: str
+    environment: str
+    graph: str
+    team: str
+    wait_ns: int
+    """From the end of the interrupted run to the start of the resuming one."""
+
+
+class ClientChange(NamedTuple):
+    """By how much a client's report moved its counts. Positive: a later report contains the earlier ones."""
+
+    service: str
+    environment: str
+    exported: int
+    dropped: int
+    failed: int
+
+
 class RunTotals(NamedTuple):
     """State of a run right after its end was stored; feeds the per-run histograms."""
 
@@ -167,3 +234,7 @@ class WriteResult:
     """Runs whose end was stored by this transaction."""
     rejected: list[tuple[SpanRecord, Rejection]] = field(default_factory=list)
     """Spans the database refused on their own; the others are stored."""
+    merged: int = 0
+    """Notes that only change rows, such as heartbeats: stored, however often they come, neither new nor duplicates."""
+    clients: list[ClientChange] = field(default_factory=list)
+    """What new reports of clients added."""

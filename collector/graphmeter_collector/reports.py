@@ -74,6 +74,12 @@ class RunRow:
     output_tokens: int
     cost_nano: int
     unpriced_calls: int
+    checkpoint_id: str = ""
+    """Where it paused."""
+    resumed_from: str = ""
+    """Checkpoint that it goes on from."""
+    resumed_run_id: str = ""
+    """Run that it resumes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,37 @@ async def test_after_a_start_senders_come_first_and_the_sweep_later(
         assert names.RUNNING == await status_of(it, 1)
 
 
+async def test_a_run_that_missed_ten_heartbeats_is_lost_long_before_lost_after(database_url: str) -> None:
+    async with served(database_url) as it:
+        for of, silent_s in ((1, 120), (2, 30)):
+            start = otlp.started(of, start_ns=ago(600))
+            start.attributes.extend(otlp.pairs({names.HEARTBEAT_S: 10.0}))
+            heartbeat = otlp.own(8, names.HEARTBEAT, of=of, start_ns=ago(silent_s), s=0, parent=span_id(1))
+            await it.send(start, heartbeat)
+        await it.collector.jobs.sweep()
+        assert (names.LOST, names.RUNNING) == (await status_of(it, 1), await status_of(it, 2))
+
+
+async def test_waits_are_shown_and_counted_once_when_they_are_answered(database_url: str) -> None:
+    thread = {names.CONVERSATION_ID: "t1"}
+    asked = {**thread, names.STATUS: names.INTERRUPTED, names.LANGGRAPH_CHECKPOINT_ID: "c1"}
+    async with served(database_url) as it:
+        jobs, metrics = it.collector.jobs, it.collector.metrics
+
+        async def waiting() -> float:
+            await jobs.end_waits()
+            await jobs.refresh_gauges()
+            return metrics.value(names.RUNS_WAITING, *BASE)
+
+        await it.send(otlp.own(1, names.RUN, asked, of=1, start_ns=ago(3610), s=10))
+        assert (1, 0) == (await waiting(), metrics.value(names.HUMAN_WAIT, *BASE))
+
+        # Answered in another process, an hour later.
+        await it.send(otlp.own(1, names.RUN, {**thread, names.RESUMED_FROM: "c1"}, of=2, start_ns=ago(0.5), s=0.1))
+        assert (0, 1) == (await waiting(), metrics.value(names.HUMAN_WAIT, *BASE))
+        assert (0, 1) == (await waiting(), metrics.value(names.HUMAN_WAIT, *BASE))
+
+
 async def test_one_collector_at_a_time_sweeps(database_url: str) -> None:
     async with served(database_url) as it:
         await it.send(otlp.started(1, start_ns=ago(3 * 3600)))

@@ -328,7 +328,7 @@ async def test_a_postgres_that_goes_away_is_told_and_used_again_when_it_is_back(
     await store.close()
 
 
-async def test_an_observer_that_fails_is_logged_and_fails_neither_request_nor_other_observers(sqlite_url: str) -> None:
+async def test_an_observer_that_fails_is_logged_and_counted_and_fails_neither_request_nor_other_observers(sqlite_url: str) -> None:
     seen: list[int] = []
 
     def broken(result: WriteResult) -> None:
@@ -340,6 +340,7 @@ async def test_an_observer_that_fails_is_logged_and_fails_neither_request_nor_ot
             assert Ack(1, 0) == await it.send(node(1))
             await until(lambda: seen)
         assert ([1], ["count_failed"]) == (seen, [line["event"] for line in logged])
+        assert 1 == it.metrics.value(names.COLLECTOR_JOB_FAILURES, "count")
 
 
 async def test_a_sender_that_hangs_up_loses_nothing_and_harms_nobody(sqlite_url: str) -> None:

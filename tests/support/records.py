@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 from graphmeter import names
-from graphmeter_collector.records import Cost, Envelope, SpanRecord, TokenUsage
+from graphmeter_collector.records import Cost, Envelope, Report, SpanRecord, TokenUsage, Topology
 
 T0_NS = 1_795_000_000_000_000_000
 """2026-11-18 11:06:40 UTC: where test runs start."""
@@ -53,6 +55,23 @@ def record(
             **facts,
         }
     )
+
+
+def note(number: int, kind: str, *, of: int = 1, at_s: float = 0.0, **facts: Any) -> SpanRecord:
+    """What a client says besides spans."""
+    return record(number, of=of, kind=kind, at_s=at_s, s=0, **{"forwardable": False, **facts})
+
+
+def topology(*nodes: str) -> Topology:
+    """A topology whose nodes follow one another."""
+    text = json.dumps({"nodes": nodes, "edges": [[*pair, False] for pair in pairwise(nodes)]}, separators=(",", ":"))
+    return Topology(hashlib.blake2b(text.encode(), digest_size=16).digest(), text)
+
+
+def report(number: int, *, of: int = 1, at_s: float = 0.0, **counts: int) -> SpanRecord:
+    """Report `number` of client `of`; belongs to no run."""
+    said = Report(f"{of:032x}", number, **counts)
+    return note(1000 + number, names.REPORT, of=900 + of, at_s=at_s, run_id="", graph="", said=said)
 
 
 def call(

@@ -26,7 +26,7 @@ _NS_PER_S = 1_000_000_000
 _MAX_SECONDS = 30 * 86_400.0
 
 Repairs: TypeAlias = Counter[str]
-"""How many values had to be changed, by reason: `cut`, `clamped`, `wrong_type`."""
+"""How many values had to be changed, by reason: `cut`, `clamped`, `wrong_type`, `not_finite` …"""
 Reader: TypeAlias = Callable[[AnyValue, Repairs], Any]
 Table: TypeAlias = Mapping[str, Reader]
 """A dialect: attribute key → how its value is read. A reader returns None for what it cannot use."""
@@ -142,6 +142,26 @@ def seconds(value: AnyValue, repairs: Repairs) -> int | None:
         repairs["clamped"] += 1
         return None
     return round(number * _NS_PER_S)
+
+
+def number(value: AnyValue, repairs: Repairs) -> float | None:
+    """Any finite number."""
+    kind = value.WhichOneof("value")
+    found = value.double_value if kind == "double_value" else float(value.int_value) if kind == "int_value" else None
+    if found is None:
+        _unusable(kind, repairs)
+    elif not math.isfinite(found):
+        repairs["not_finite"] += 1
+        found = None
+    return found
+
+
+def raw(value: AnyValue, repairs: Repairs) -> str | None:
+    """A text of any length as it came: whoever reads it judges it."""
+    if value.WhichOneof("value") == "string_value":
+        return value.string_value
+    _unusable(value.WhichOneof("value"), repairs)
+    return None
 
 
 def span_id(value: AnyValue, repairs: Repairs) -> bytes | None:

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from graphmeter import names
-from graphmeter_collector.decode.attributes import Table, flag, label, ordinal, span_id
+from graphmeter_collector.decode.attributes import Table, count, flag, label, ordinal, span_id
 from graphmeter_collector.decode.genai import GENAI
+from graphmeter_collector.decode.notes import NOTES
 
 ATTRIBUTION: Final[Table] = MappingProxyType(
     dict.fromkeys(
@@ -41,6 +42,11 @@ OWN: Final[Table] = MappingProxyType(
         names.ATTEMPT_SPAN: span_id,
         names.MIRRORED: flag,
         names.LANGGRAPH_STEP: ordinal,
+        names.LANGGRAPH_CHECKPOINT_ID: label,
+        names.RESUMED_FROM: label,
+        names.RESUMED_RUN: label,
+        names.STATE_BYTES: count,
+        **NOTES,
     }
 )
 
@@ -60,10 +66,15 @@ RESOURCE: Final[Table] = MappingProxyType(
     )
 )
 
-_OWN_KINDS: Final = frozenset({*names.KINDS, names.START}) - {names.SPAN}
+_OWN_KINDS: Final = frozenset({*names.KINDS, *names.NOTES}) - {names.SPAN}
+_NOTES: Final = frozenset(names.NOTES)
 
 
 def kind(found: dict[str, Any]) -> str:
     """The kind a span of ours claims; `span` when it claims none that exists (a newer client)."""
     claimed: str = found.get(names.KIND, "")
     return claimed if claimed in _OWN_KINDS else names.SPAN
+
+
+def is_note(kind: str) -> bool:
+    return kind in _NOTES

@@ -16,7 +16,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from graphmeter import names
-from graphmeter_collector.decode import genai, own, twins
+from graphmeter_collector.decode import genai, notes, own, twins
 from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick, pick_tags
 from graphmeter_collector.records import NO_USAGE, Envelope, Rejection, SpanRecord
 
@@ -88,7 +88,11 @@ def decode_request(message: ExportTraceServiceRequest, window: Window) -> Decode
                     body=span.SerializeToString(),
                     service=origin.service,
                 )
-                read(record, span, origin, decoded.repairs)
+                try:
+                    read(record, span, origin, decoded.repairs)
+                except notes.Unusable as fault:
+                    decoded.rejections.append(_reject(fault.reason, span, str(fault)))
+                    continue
                 decoded.records.append(record)
     return decoded
 
@@ -173,17 +177,25 @@ def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs)
     record.attempt_span = found.get(names.ATTEMPT_SPAN, b"")
     record.forwardable = not found.get(names.MIRRORED, False)
     _attribute(record, found, origin)
+    record.tags = pick_tags(span.attributes, names.TAG_PREFIX, repairs)
+    if own.is_note(record.kind):
+        # An outcome or a tag may come from a process that does not know the graph.
+        if record.kind not in (names.OUTCOME, names.TAGS, names.REPORT):
+            record.graph = record.graph or origin.service
+        notes.read(record, found)
+        return
     # An unnamed graph takes the name of its service.
     record.graph = record.graph or origin.service
-    record.tags = pick_tags(span.attributes, names.TAG_PREFIX, repairs)
+    _read_status(record, span, found, repairs)
     claimed = found.get(names.STATUS, "")
-    if record.kind == names.START:
-        record.status = names.RUNNING
-        record.forwardable = False
-    else:
-        _read_status(record, span, found, repairs)
-        if claimed in names.SPAN_STATUSES:
-            record.status = claimed
+    if claimed in names.SPAN_STATUSES:
+        record.status = claimed
+    if record.kind == names.RUN:
+        record.checkpoint_id = found.get(names.LANGGRAPH_CHECKPOINT_ID, "")
+        record.resumed_from = found.get(names.RESUMED_FROM, "")
+        record.resumed_run_id = found.get(names.RESUMED_RUN, "")
+    elif record.kind == names.NODE:
+        record.state_bytes = found.get(names.STATE_BYTES)
     _read_call(record, found, repairs)
 
 

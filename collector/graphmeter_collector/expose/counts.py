@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from graphmeter import names
-from graphmeter_collector.records import RunTotals, SpanRecord, WriteResult
+from graphmeter_collector.records import Outcome, RunTotals, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, Series
 from graphmeter_collector.telemetry import Metrics
 
@@ -27,6 +27,7 @@ BudgetsOf = Callable[[SpanRecord], Iterable[tuple[str, str]]]
 _NANO = float(names.NANO_PER_USD)
 _S = 1e9
 _RUN_ENDS = (*names.SPAN_STATUSES, names.LOST)
+CLIENT_STATES = ("exported", "dropped", "failed")
 _DUPLICATE = "duplicate"
 
 
@@ -50,6 +51,10 @@ class Counts:
                 count(self, record)
         for totals in result.finished:
             self._run(totals)
+        for change in result.clients:
+            for state in CLIENT_STATES:
+                added: int = getattr(change, state)
+                self._metrics.inc(names.CLIENT_SPANS, change.service, change.environment, state, by=added)
 
     def precreate(self, series: Sequence[Series]) -> None:
         """Make known combinations visible at 0, so that their first event of this process is an increase."""
@@ -73,6 +78,18 @@ class Counts:
             # The run may have started at a collector that is no more.
             self._declare_run(base)
             self._metrics.inc(names.RUNS, *base, names.LOST)
+
+    def waited(self, answers: Iterable[Waited]) -> None:
+        """Count waits that ended with an answer."""
+        for answer in answers:
+            base = (answer.service, answer.environment, answer.graph, answer.team)
+            self._metrics.observe(names.HUMAN_WAIT, *base, value=answer.wait_ns / _S)
+
+    def _outcome(self, record: SpanRecord) -> None:
+        said = record.said
+        if isinstance(said, Outcome):
+            good = "unknown" if said.good is None else "true" if said.good else "false"
+            self._metrics.inc(names.OUTCOMES, *_base(record), said.kind, good)
 
     def _start(self, record: SpanRecord) -> None:
         base = _base(record)
@@ -99,6 +116,10 @@ class Counts:
         metrics.observe(names.NODE_DURATION, *base, record.node, value=record.duration_ns / _S, trace_id=trace)
         if status == names.INTERRUPTED:
             metrics.inc(names.INTERRUPTS, *base, record.node)
+            # Who is asked will answer: the histogram must have been at 0 before that.
+            metrics.declare(names.HUMAN_WAIT, *base)
+        if record.state_bytes is not None:
+            metrics.observe(names.STATE_SIZE, *base, record.node, value=record.state_bytes)
         self._error(base, record)
 
     def _tool(self, record: SpanRecord) -> None:
@@ -185,6 +206,7 @@ _MOST_DECLARED = 50_000
 
 _BY_KIND: dict[str, Callable[[Counts, SpanRecord], None]] = {
     names.START: Counts._start,
+    names.OUTCOME: Counts._outcome,
     names.NODE: Counts._node,
     names.MODEL: Counts._model,
     names.TOOL: Counts._tool,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from graphmeter_collector.records import SpanRecord, WriteResult
+from graphmeter_collector.records import SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem, Reader
 
 
@@ -25,13 +25,25 @@ class Store(Protocol):
     async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
         """Store what is new in one durable transaction: spans, bodies, runs, ledger, rollups, outbox.
 
+        And what clients say besides spans (`graphmeter.names.NOTES`): outcomes, tags, topologies, reports, heartbeats.
         Idempotent by (trace_id, span_id, day): whatever was stored before, by whichever collector, changes nothing.
         A record the database refuses is in `rejected`; the others are stored.
         """
         ...
 
-    async def mark_lost(self, silent_since_ns: int) -> list[LostRun]:
-        """Turn running runs not heard of since then into lost ones; a late end turns them back."""
+    async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
+        """Turn running runs that have been silent for too long into lost ones; a late end turns them back.
+
+        Too long is `lost_after_ns`, or ten heartbeats for a run that promised them, whichever is shorter.
+        """
+        ...
+
+    async def end_waits(self, now_ns: int) -> list[Waited]:
+        """Look what the threads of interrupted runs did next; returns the waits that somebody ended with an answer."""
+        ...
+
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+        """Interrupted runs that nobody has answered, by (service, environment, graph, team)."""
         ...
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
@@ -41,8 +53,8 @@ class Store(Protocol):
     async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
         """Delete spans and span bodies of earlier days (days since the epoch); runs, ledger and rollups stay.
 
-        Returns what went, by table: rows on SQLite, whole days on Postgres; for `outbox` rows on both (their spans can no
-        longer be forwarded).
+        Reports of clients go with the spans of their time. Returns what went, by table: rows on SQLite, whole days on
+        Postgres; for `outbox` (whose spans can no longer be forwarded) and `client_report` rows on both.
         """
         ...
 

@@ -35,4 +35,6 @@ async def write_what_can_be_written(
         duplicates=first.duplicates + second.duplicates,
         finished=first.finished + second.finished,
         rejected=first.rejected + second.rejected,
+        merged=first.merged + second.merged,
+        clients=first.clients + second.clients,
     )

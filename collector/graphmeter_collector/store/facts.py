@@ -26,6 +26,9 @@ Row = tuple[Any, ...]
 DUPLICATE = "duplicate"
 """Cost status of a call that another span has brought to the ledger already."""
 
+ELSEWHERE = frozenset(names.NOTES) - {names.START}
+"""Notes without a row in `span`. Start records have one: it tells a second delivery, and runs are counted by them."""
+
 ROLLUP_DIMENSIONS = ("service", "environment", "graph", "team", "node", "kind", "provider", "model")
 ROLLUP_SUMS = (
     "count",
@@ -64,6 +67,15 @@ class Rollup:
     sums: list[int] = field(default_factory=lambda: [0] * len(ROLLUP_SUMS))
     """In the order of `ROLLUP_SUMS`."""
     latency: histogram.Buckets = field(default_factory=dict)
+
+
+def split(records: Iterable[SpanRecord]) -> tuple[list[SpanRecord], list[SpanRecord]]:
+    """What has a row in `span`, and the notes that are kept elsewhere."""
+    spans: list[SpanRecord] = []
+    notes: list[SpanRecord] = []
+    for record in records:
+        (notes if record.kind in ELSEWHERE else spans).append(record)
+    return spans, notes
 
 
 def key_of(record: SpanRecord) -> SpanKey:

@@ -19,9 +19,9 @@ from sqlalchemy.engine import URL
 
 from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
-from graphmeter_collector.records import SpanRecord, WriteResult
+from graphmeter_collector.records import SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
-from graphmeter_collector.store import facts, partitions
+from graphmeter_collector.store import facts, notes, partitions, runs, waits
 from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
 from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, connect, shown
 from graphmeter_collector.store.migrate import require_head
@@ -108,14 +108,24 @@ class PostgresStore:
 
         return await write_what_can_be_written(records, attempt)
 
-    async def mark_lost(self, silent_since_ns: int) -> list[LostRun]:
+    async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
-            "UPDATE run SET status = $1 WHERE status = $2 AND last_seen_ns < $3 "
+            "UPDATE run SET status = $1 WHERE status = $2 AND last_seen_ns < $3::bigint - "
+            "CASE WHEN heartbeat_ns > 0 THEN LEAST($4::bigint, heartbeat_ns * $5::bigint) ELSE $4 END "
             "RETURNING service, environment, graph, team, run_id"
         )
-        values = (names.LOST, names.RUNNING, silent_since_ns)
+        values = (names.LOST, names.RUNNING, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS)
         async with self._aside() as run:
             return [LostRun(*row) for row in await run(lambda connection: connection.fetch(statement, *values))]
+
+    async def end_waits(self, now_ns: int) -> list[Waited]:
+        endings = waits.endings(await self.reader.rows(waits.open_waits(now_ns)))
+        if not endings:
+            return []
+        columns = [list(column) for column in zip(*endings, strict=True)]
+        async with self._aside() as run:
+            rows = await run(lambda connection: connection.fetch(waits.END_POSTGRES, *columns))
+        return waits.answered(endings, [(row["trace_id"], row["run_id"]) for row in rows])
 
     async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
         async with self._aside() as run:
@@ -127,13 +137,25 @@ class PostgresStore:
             }
             statement = "WITH gone AS (DELETE FROM outbox WHERE day < $1 RETURNING 1) SELECT count(*) FROM gone"
             unsent = await run(lambda connection: connection.fetchval(statement, bodies_from_day))
+            statement = (
+                "WITH gone AS (DELETE FROM client_report WHERE at_ns < $1 RETURNING 1) SELECT count(*) FROM gone"
+            )
+            oldest_ns = spans_from_day * facts.DAY_NS
+            reports = await run(lambda connection: connection.fetchval(statement, oldest_ns))
         for days in dropped.values():
             # Made again should such a day still turn up.
             self._days -= days
-        return {**{table: len(days) for table, days in dropped.items()}, "outbox": int(unsent)}
+        return {
+            **{table: len(days) for table, days in dropped.items()},
+            "outbox": int(unsent),
+            "client_report": int(reports),
+        }
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_in_progress()
+
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+        return await self.reader.runs_waiting(now_ns)
 
     @asynccontextmanager
     async def job_lock(self, name: str) -> AsyncIterator[bool]:
@@ -217,9 +239,10 @@ class PostgresStore:
     # --- writing ----------------------------------------------------------------------------------------------------
 
     async def _write(self, records: Sequence[SpanRecord], destinations: Sequence[str]) -> WriteResult:
-        given = facts.once(records)
+        spans, said = facts.split(records)
+        given = facts.once(spans)
         async with self._writing:
-            stored = await self._retried(lambda connection: self._store(connection, given, destinations))
+            stored = await self._retried(lambda connection: self._store(connection, given, said, destinations))
         # Only after the commit: what was rolled back is not there.
         if len(self._envelopes) > MAX_REMEMBERED_ENVELOPES:
             self._envelopes.clear()
@@ -227,18 +250,31 @@ class PostgresStore:
         for record in stored.new:
             if facts.key_of(record) in stored.billed:
                 facts.mark_duplicate(record)
-        new = facts.in_order(records, stored.new)
+        new = facts.in_order(records, [*stored.new, *stored.outcomes])
         finished = [
             stored.totals[record.trace_id, record.run_id].of(record)
             for record in new
             if record.kind == names.RUN and record.run_id
         ]
-        return WriteResult(new=new, duplicates=len(records) - len(new), finished=finished)
+        merged = notes.merged(said)
+        return WriteResult(
+            new=new,
+            duplicates=len(records) - len(new) - merged,
+            finished=finished,
+            merged=merged,
+            clients=list(stored.clients),
+        )
 
-    async def _store(self, connection: Connection, given: Sequence[SpanRecord], destinations: Sequence[str]) -> Stored:
+    async def _store(
+        self,
+        connection: Connection,
+        given: Sequence[SpanRecord],
+        said: Sequence[SpanRecord],
+        destinations: Sequence[str],
+    ) -> Stored:
         for day in sorted({record.day for record in given} - self._days):
             await self._ensure_partition(connection, day)
-        transaction = Transaction(connection, self._writer, destinations, self._envelopes)
+        transaction = Transaction(connection, self._writer, destinations, self._envelopes, said)
         try:
             async with connection.transaction():
                 return await transaction.store_all(given)

@@ -26,15 +26,15 @@ from graphmeter_collector.reports import (
     Series,
     SpanRow,
 )
-from graphmeter_collector.store import nodes
+from graphmeter_collector.store import nodes, waits
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
-from graphmeter_collector.store.tables import ledger, outbox, rollup_hour, run, span, span_body, span_envelope
+from graphmeter_collector.store.tables import ledger, outbox, rollup_hour, run, span, span_body, span_envelope, wait
 
 SHORTEST_PREFIX = 8
 """Characters of a run or trace id that are enough to look for it."""
 
-_RUN_COLUMNS = [column for column in run.columns if column.name not in ("root_seen", "last_seen_ns")]
+_RUN_COLUMNS = [column for column in run.columns if column.name not in ("root_seen", "last_seen_ns", "heartbeat_ns")]
 
 
 class SqlReader:
@@ -165,6 +165,16 @@ class SqlReader:
         """Running runs by (service, environment, graph, team)."""
         keys = [run.c[name] for name in ("service", "environment", "graph", "team")]
         query = select(*keys, func.count().label("count")).where(run.c.status == names.RUNNING).group_by(*keys)
+        return {
+            (row["service"], row["environment"], row["graph"], row["team"]): row["count"]
+            for row in await self.rows(query)
+        }
+
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+        """Interrupted runs that nobody has answered, by (service, environment, graph, team)."""
+        keys = [wait.c[name] for name in ("service", "environment", "graph", "team")]
+        open_ = (wait.c.resumed.is_(None), wait.c.until_ns.is_(None), wait.c.since_ns >= now_ns - waits.LONGEST_NS)
+        query = select(*keys, func.count().label("count")).where(*open_).group_by(*keys)
         return {
             (row["service"], row["environment"], row["graph"], row["team"]): row["count"]
             for row in await self.rows(query)

@@ -6,7 +6,7 @@ less than the root at most, so the greatest is the only one said), and the start
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +14,8 @@ from graphmeter import names
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.store.facts import Row, SpanKey, key_of, tags_json
 
+MISSED_HEARTBEATS = 10
+"""Heartbeats in a row that may be missed: a collector may be away for a few, a process that has gone misses all."""
 ATTRIBUTION = ("service", "environment", "graph", "team", "tenant", "release", "thread_id", "user_id", "session_id")
 RUN_SUMS = (
     "spans",
@@ -57,7 +59,7 @@ class Run:
     """LangGraph steps of this run, as its root says. Until that is seen, the highest of a node of the graph itself (a
     subgraph counts steps of its own), which on a thread that ran before includes the steps of earlier runs."""
     spans: int = 0
-    """Start records excluded."""
+    """Notes excluded."""
     node_attempts: int = 0
     node_errors: int = 0
     """Attempts that failed, retried or not."""
@@ -68,6 +70,10 @@ class Run:
     output_tokens: int = 0
     cost_nano: int = 0
     unpriced_calls: int = 0
+    checkpoint_id: str = ""
+    resumed_from: str = ""
+    resumed_run_id: str = ""
+    heartbeat_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -86,6 +92,11 @@ class RunNode:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_nano: int = 0
+
+
+def heartbeats(notes: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """Those of the notes that are signs of life."""
+    return [note for note in notes if note.kind == names.HEARTBEAT]
 
 
 def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> tuple[list[Row], list[Row]]:
@@ -116,6 +127,7 @@ def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
 def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
     end_ns = record.start_ns + record.duration_ns
     run.last_seen_ns = max(run.last_seen_ns, end_ns)
+    run.heartbeat_ns = max(run.heartbeat_ns, record.heartbeat_ns)
     if record.kind == names.RUN:
         if not run.root_seen:
             _settle(run, record, end_ns)
@@ -126,7 +138,7 @@ def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
                 setattr(run, column, said)
         run.tags = greatest_tags(run.tags, tags_json(record))
         run.started_ns = min(run.started_ns, record.start_ns)
-    if record.kind == names.START:
+    if record.kind in (names.START, names.HEARTBEAT):
         return
     run.spans += 1
     if record.kind == names.NODE:
@@ -156,6 +168,9 @@ def _settle(run: Run, root: SpanRecord, end_ns: int) -> None:
     run.ended_ns = end_ns
     run.duration_ns = root.duration_ns
     run.steps = root.step
+    run.checkpoint_id = root.checkpoint_id
+    run.resumed_from = root.resumed_from
+    run.resumed_run_id = root.resumed_run_id
 
 
 def greatest_tags(left: str, right: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, LargeBinary, SmallInteger, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, SmallInteger, Table, Text
 
 from graphmeter_collector.store import facts, runs, tables
 
@@ -59,6 +59,7 @@ def array_type(column: Column[object]) -> str:
         (JSON, "text"),
         (Text, "text"),
         (Boolean, "boolean"),
+        (Double, "double precision"),
         (BigInteger, "bigint"),
         (SmallInteger, "smallint"),
         (Integer, "integer"),
@@ -106,6 +107,8 @@ def merge_run(dialect: Dialect) -> str:
         "last_seen_ns": f"{dialect.greatest}(run.last_seen_ns, excluded.last_seen_ns)",
         "steps": rooted("steps", f"{dialect.greatest}(run.steps, excluded.steps)"),
         **{column: f"run.{column} + excluded.{column}" for column in runs.RUN_SUMS},
+        **{column: rooted(column, "''") for column in ("checkpoint_id", "resumed_from", "resumed_run_id")},
+        "heartbeat_ns": f"{dialect.greatest}(run.heartbeat_ns, excluded.heartbeat_ns)",
     }
     return _upsert(tables.run, dialect, merges)
 
@@ -120,9 +123,36 @@ def merge_run_node(dialect: Dialect) -> str:
     return _upsert(tables.run_node, dialect, merges)
 
 
+def merge_run_tag(dialect: Dialect) -> str:
+    """A tag of a run; what was said last stands."""
+    text = dialect.by_code_point
+    later = f"(excluded.at_ns, excluded.value{text}) > (run_tag.at_ns, run_tag.value{text})"
+    return f"{_upsert(tables.run_tag, dialect, _given('value', 'at_ns'))}\nWHERE {later}"
+
+
+def merge_topology(dialect: Dialect) -> str:
+    """A shape of a graph: when it was seen first and last."""
+    merges = {
+        "first_ns": f"{dialect.least}(graph_topology.first_ns, excluded.first_ns)",
+        "last_ns": f"{dialect.greatest}(graph_topology.last_ns, excluded.last_ns)",
+    }
+    return _upsert(tables.graph_topology, dialect, merges)
+
+
+def put_report(dialect: Dialect) -> str:
+    """A client's report, unless a later one is there."""
+    columns = [name for name in tables.column_names(tables.client_report) if name != "client_id"]
+    newer = "excluded.sequence > client_report.sequence"
+    return f"{_upsert(tables.client_report, dialect, _given(*columns))}\nWHERE {newer}"
+
+
+def _given(*columns: str) -> dict[str, str]:
+    return {column: f"excluded.{quoted(column)}" for column in columns}
+
+
 def put_rollup(table: Table, dialect: Dialect) -> str:
     """Write a rollup row whole: the caller has read it in this transaction, and nobody else writes it."""
-    return _upsert(table, dialect, {column: f"excluded.{quoted(column)}" for column in (*facts.ROLLUP_SUMS, "latency")})
+    return _upsert(table, dialect, _given(*facts.ROLLUP_SUMS, "latency"))
 
 
 def _upsert(table: Table, dialect: Dialect, merges: dict[str, str]) -> str:

@@ -15,9 +15,9 @@ from sqlalchemy.engine import URL
 
 from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
-from graphmeter_collector.records import RunTotals, SpanRecord, WriteResult
+from graphmeter_collector.records import ClientChange, RunTotals, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
-from graphmeter_collector.store import facts, histogram, runs, sql, tables
+from graphmeter_collector.store import facts, histogram, notes, runs, sql, tables, waits
 from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
 from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
 from graphmeter_collector.store.lock import FileLock
@@ -38,6 +38,13 @@ _LEDGER = sql.insert(tables.ledger, _D, ignore_conflicts=True)
 _OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
 _RUN = sql.merge_run(_D)
 _RUN_NODE = sql.merge_run_node(_D)
+_WAIT = sql.insert(tables.wait, _D, ignore_conflicts=True)
+_OUTCOME = sql.insert(tables.outcome, _D, ignore_conflicts=True)
+_RUN_TAG = sql.merge_run_tag(_D)
+_TOPOLOGY = sql.merge_topology(_D)
+_REPORT = sql.put_report(_D)
+_REPORTED = "SELECT sequence, exported, dropped, failed FROM client_report WHERE client_id = ?"
+_ATTRIBUTION = "SELECT service, environment, graph, team FROM run WHERE run_id = ? ORDER BY started_ns"
 _STORED = "SELECT 1 FROM span WHERE trace_id = ? AND span_id = ? AND day = ?"
 _NOT_BILLED_HERE = "UPDATE span SET cost_nano = 0 WHERE trace_id = ? AND span_id = ? AND day = ?"
 _PRAGMAS = (
@@ -109,20 +116,32 @@ class SqliteStore:
 
         return await write_what_can_be_written(records, attempt)
 
-    async def mark_lost(self, silent_since_ns: int) -> list[LostRun]:
+    async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
-            "UPDATE run SET status = ? WHERE status = ? AND last_seen_ns < ? "
+            "UPDATE run SET status = ? WHERE status = ? AND last_seen_ns < ? - "
+            "CASE WHEN heartbeat_ns > 0 THEN min(?, heartbeat_ns * ?) ELSE ? END "
             "RETURNING service, environment, graph, team, run_id"
         )
-        values = (names.LOST, names.RUNNING, silent_since_ns)
+        values = (names.LOST, names.RUNNING, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS, lost_after_ns)
         rows = await self._transaction(lambda db: db.execute(statement, values).fetchall())
         return [LostRun(*row) for row in rows]
+
+    async def end_waits(self, now_ns: int) -> list[Waited]:
+        endings = waits.endings(await self.reader.rows(waits.open_waits(now_ns)))
+        if not endings:
+            return []
+
+        def write(db: sqlite3.Connection) -> list[tuple[bytes, str]]:
+            return [(end.trace_id, end.run_id) for end in endings if db.execute(waits.END_SQLITE, end).rowcount]
+
+        return waits.answered(endings, await self._transaction(write))
 
     async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
         return {
             "span": await self._delete_before("span", "start_ns", spans_from_day * facts.DAY_NS),
             "span_body": await self._delete_before("span_body", "day", bodies_from_day),
             "outbox": await self._delete_before("outbox", "day", bodies_from_day),
+            "client_report": await self._delete_before("client_report", "at_ns", spans_from_day * facts.DAY_NS),
         }
 
     async def _delete_before(self, table: str, column: str, limit: int) -> int:
@@ -138,6 +157,9 @@ class SqliteStore:
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_in_progress()
+
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+        return await self.reader.runs_waiting(now_ns)
 
     @asynccontextmanager
     async def job_lock(self, name: str) -> AsyncIterator[bool]:
@@ -197,19 +219,44 @@ def _write(
     db: sqlite3.Connection, records: Sequence[SpanRecord], destinations: Sequence[str]
 ) -> tuple[WriteResult, set[facts.SpanKey]]:
     """What was stored, and which new calls the ledger had already."""
-    new = _write_spans(db, facts.once(records))
+    spans, said = facts.split(records)
+    new = _write_spans(db, facts.once(spans))
     billed = _write_ledger(db, [record for record in new if facts.is_call(record)])
     db.executemany(_BODY, facts.body_rows(new))
     db.executemany(_ENVELOPE, facts.envelope_rows(new))
     db.executemany(_OUTBOX, facts.outbox_rows(new, destinations, time.time_ns()))
-    run_rows, node_rows = runs.changes(new, billed)
+    run_rows, node_rows = runs.changes([*new, *runs.heartbeats(said)], billed)
     db.executemany(_RUN, run_rows)
     db.executemany(_RUN_NODE, node_rows)
     _write_rollups(db, tables.rollup_hour, facts.rollups(new, facts.HOUR_NS, billed))
     _write_rollups(db, tables.rollup_day, facts.rollups(new, facts.DAY_NS, billed))
-    in_order = facts.in_order(records, new)
+    db.executemany(_WAIT, notes.wait_rows(new))
+    outcomes, clients = _write_notes(db, said) if said else ([], [])
+    in_order = facts.in_order(records, [*new, *outcomes])
     finished = [_totals(db, record) for record in in_order if record.kind == names.RUN and record.run_id]
-    return WriteResult(new=in_order, duplicates=len(records) - len(new), finished=finished), billed
+    merged = notes.merged(said)
+    result = WriteResult(
+        new=in_order,
+        duplicates=len(records) - len(in_order) - merged,
+        finished=finished,
+        merged=merged,
+        clients=clients,
+    )
+    return result, billed
+
+
+def _write_notes(db: sqlite3.Connection, said: Sequence[SpanRecord]) -> tuple[list[SpanRecord], list[ClientChange]]:
+    """Store what clients say besides spans; returns outcomes that were not there, and what reports added."""
+    new = [note for note in notes.outcomes(said) if db.execute(_OUTCOME, notes.outcome_row(note)).rowcount]
+    for note in new:
+        if not note.graph and (known := db.execute(_ATTRIBUTION, (note.run_id,)).fetchone()):
+            notes.attribute(note, known)
+    db.executemany(_RUN_TAG, notes.tag_rows(said))
+    db.executemany(_TOPOLOGY, notes.topology_rows(said))
+    reports = notes.report_rows(said)
+    before = {row[0]: found for row in reports if (found := db.execute(_REPORTED, (row[0],)).fetchone())}
+    db.executemany(_REPORT, reports)
+    return new, notes.changes(reports, before)
 
 
 def _write_spans(db: sqlite3.Connection, given: Sequence[SpanRecord]) -> list[SpanRecord]:

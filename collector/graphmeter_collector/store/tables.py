@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    text,
 )
 
 from graphmeter import names
@@ -120,10 +122,22 @@ run = Table(
         "cost_nano",
     ),
     *_big("unpriced_calls"),
+    # Where it paused, what it goes on from, and which run it says it resumes: root fields.
+    *_text("checkpoint_id", "resumed_from", "resumed_run_id"),
+    # Promised interval between heartbeats; 0: none will come.
+    *_big("heartbeat_ns"),
     Index(None, "run_id"),
     Index(None, "started_ns"),
     Index(None, "graph", "started_ns"),
     Index(None, "status", "last_seen_ns"),
+    # What a thread did next; graphs without a checkpointer have no thread.
+    Index(
+        None,
+        "thread_id",
+        "started_ns",
+        sqlite_where=text("thread_id != ''"),
+        postgresql_where=text("thread_id <> ''"),
+    ),
 )
 
 # Nodes a run visited.
@@ -136,6 +150,73 @@ run_node = Table(
     Column("first_ns", BigInteger, nullable=False),
     Column("last_ns", BigInteger, nullable=False),
     *_big("attempts", "errors", "duration_ns", "model_calls", "input_tokens", "output_tokens", "cost_nano"),
+)
+
+# One row per interrupted run of a thread: since when somebody is waited for, and the run of the thread that ended it.
+# Written from the interrupted root; a job fills in the end (see `store.waits`), whichever of the two was stored first.
+wait = Table(
+    "wait",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    *_text("service", "environment", "graph", "team", "thread_id", "checkpoint_id"),
+    Column("since_ns", BigInteger, nullable=False),
+    # Start of the next run of the thread; NULL: still waiting.
+    Column("until_ns", BigInteger),
+    Column("next_trace_id", LargeBinary),
+    *_text("next_run_id"),
+    # Whether that run went on from a checkpoint rather than from new input; NULL until its root says so.
+    Column("resumed", Boolean),
+    Index(None, "thread_id", "since_ns"),
+    Index("ix_wait_open", "since_ns", sqlite_where=text("resumed IS NULL"), postgresql_where=text("resumed IS NULL")),
+)
+
+# How runs turned out for the business, one row per time that it was said.
+outcome = Table(
+    "outcome",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("good", Boolean),
+    Column("value", Double),
+    Column("at_ns", BigInteger, nullable=False),
+    *_text("service", "environment", "graph", "team"),
+    Index(None, "run_id"),
+    Index(None, "at_ns"),
+)
+
+# Tags that a run was given by its id, after spans of it had left; the one said last stands.
+run_tag = Table(
+    "run_tag",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    *_text("value"),
+    Column("at_ns", BigInteger, nullable=False),
+)
+
+# Nodes and edges of graphs, one row per shape that was seen.
+graph_topology = Table(
+    "graph_topology",
+    metadata,
+    *_text("service", "environment", "graph", key=True),
+    Column("hash", LargeBinary, primary_key=True),
+    Column("json", Text, nullable=False),
+    Column("first_ns", BigInteger, nullable=False),
+    Column("last_ns", BigInteger, nullable=False),
+)
+
+# What became of the spans of each client process, as its newest report says.
+client_report = Table(
+    "client_report",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    *_text("service", "environment"),
+    *_big("sequence", "exported", "dropped", "failed", "queued", "faults", "open_runs"),
+    Column("at_ns", BigInteger, nullable=False),
+    Index(None, "at_ns"),
 )
 
 # One append-only row per model call that could cost money; outlives spans.

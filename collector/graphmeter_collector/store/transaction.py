@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Table
 
-from graphmeter_collector.records import RunTotals, SpanRecord
-from graphmeter_collector.store import facts, histogram, runs, sql, tables
+from graphmeter_collector.records import ClientChange, RunTotals, SpanRecord
+from graphmeter_collector.store import facts, histogram, notes, runs, sql, tables
 
 if TYPE_CHECKING:
     import asyncpg
@@ -27,6 +27,20 @@ _LEDGER = sql.insert(tables.ledger, _D, ignore_conflicts=True) + " RETURNING tra
 _OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
 _RUN = sql.merge_run(_D) + " RETURNING trace_id, run_id, cost_nano, steps"
 _RUN_NODE = sql.merge_run_node(_D)
+_WAIT = sql.insert(tables.wait, _D, ignore_conflicts=True)
+_OUTCOME = sql.insert(tables.outcome, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
+_RUN_TAG = sql.merge_run_tag(_D)
+_TOPOLOGY = sql.merge_topology(_D)
+_NO_REPORT = sql.insert(tables.client_report, _D, ignore_conflicts=True)
+_REPORT = sql.put_report(_D)
+_REPORTED = (
+    "SELECT client_id, sequence, exported, dropped, failed FROM client_report WHERE client_id = ANY($1) "
+    "ORDER BY client_id FOR UPDATE"
+)
+_ATTRIBUTION = (
+    "SELECT DISTINCT ON (run_id) run_id, service, environment, graph, team FROM run WHERE run_id = ANY($1) "
+    "ORDER BY run_id, started_ns"
+)
 _STAGE = "CREATE TEMP TABLE IF NOT EXISTS incoming (LIKE span) ON COMMIT DELETE ROWS"
 _UNSTAGE = (
     "INSERT INTO span SELECT * FROM incoming ORDER BY trace_id, span_id, day "
@@ -59,6 +73,10 @@ class Stored:
     """New spans whose call the ledger had already."""
     totals: dict[tuple[bytes, str], Totals] = field(default_factory=dict)
     """Of the runs it touched, by trace id and run id."""
+    outcomes: Sequence[SpanRecord] = ()
+    """Outcomes that were not there."""
+    clients: Sequence[ClientChange] = ()
+    """What reports added."""
 
 
 @dataclass(slots=True)
@@ -70,6 +88,8 @@ class Transaction:
     """Slot whose rollup rows nobody else writes."""
     destinations: Sequence[str]
     known_envelopes: Collection[bytes]
+    notes: Sequence[SpanRecord] = ()
+    """What has no row in `span`."""
 
     async def store_all(self, given: Sequence[SpanRecord]) -> Stored:
         """Store spans of which none is stored yet.
@@ -90,7 +110,7 @@ class Transaction:
         await self._copy(tables.span, [facts.span_row(record) for record in given], into="incoming")
         inserted = {tuple(row) for row in await self.connection.fetch(_UNSTAGE)}
         new = [record for record in given if facts.key_of(record) in inserted]
-        if not new:
+        if not new and not self.notes:
             return Stored()
         billed = await self._bill([record for record in new if facts.is_call(record)])
         await self._insert(_BODY, facts.body_rows(new))
@@ -106,7 +126,7 @@ class Transaction:
         return billed
 
     async def _aggregate(self, stored: Stored) -> Stored:
-        run_rows, node_rows = runs.changes(stored.new, stored.billed)
+        run_rows, node_rows = runs.changes([*stored.new, *runs.heartbeats(self.notes)], stored.billed)
         stored.totals = {
             (row["trace_id"], row["run_id"]): Totals(row["cost_nano"], row["steps"])
             for row in await self._insert(_RUN, run_rows)
@@ -114,9 +134,32 @@ class Transaction:
         await self._insert(_RUN_NODE, node_rows)
         await self._roll_up(tables.rollup_hour, facts.rollups(stored.new, facts.HOUR_NS, stored.billed))
         await self._roll_up(tables.rollup_day, facts.rollups(stored.new, facts.DAY_NS, stored.billed))
+        await self._insert(_WAIT, notes.wait_rows(stored.new))
+        if self.notes:
+            await self._note(stored)
         # Last: other collectors that see the same envelope for the first time wait for this row until our commit.
         await self._insert(_ENVELOPE, facts.envelope_rows(stored.new, self.known_envelopes))
         return stored
+
+    async def _note(self, stored: Stored) -> None:
+        """Store what clients say besides spans."""
+        said = notes.outcomes(self.notes)
+        inserted = {tuple(row) for row in await self._insert(_OUTCOME, [notes.outcome_row(note) for note in said])}
+        stored.outcomes = [note for note in said if (note.trace_id, note.span_id) in inserted]
+        if unknown := [note for note in stored.outcomes if not note.graph]:
+            rows = await self.connection.fetch(_ATTRIBUTION, [note.run_id for note in unknown])
+            known = {row["run_id"]: tuple(row)[1:] for row in rows}
+            for note in unknown:
+                if note.run_id in known:
+                    notes.attribute(note, known[note.run_id])
+        await self._insert(_RUN_TAG, notes.tag_rows(self.notes))
+        await self._insert(_TOPOLOGY, notes.topology_rows(self.notes))
+        if reports := notes.report_rows(self.notes):
+            # First a row of nothing, then a lock on it: of two collectors that hear of a client, only one counts a report.
+            await self._insert(_NO_REPORT, [(*row[:3], *(0,) * (len(row) - 4), row[-1]) for row in reports])
+            rows = await self.connection.fetch(_REPORTED, [row[0] for row in reports])
+            stored.clients = notes.changes(reports, {row["client_id"]: tuple(row)[1:] for row in rows})
+            await self._insert(_REPORT, reports)
 
     async def _roll_up(self, table: Table, rollups: dict[facts.RollupKey, facts.Rollup]) -> None:
         if not rollups:

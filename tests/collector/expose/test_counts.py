@@ -12,7 +12,16 @@ from graphmeter import names
 from graphmeter.names import Metric
 from graphmeter_collector.expose import counts as counts_module
 from graphmeter_collector.expose.counts import Counts
-from graphmeter_collector.records import Cost, RunTotals, SpanRecord, TokenUsage, WriteResult
+from graphmeter_collector.records import (
+    ClientChange,
+    Cost,
+    Outcome,
+    RunTotals,
+    SpanRecord,
+    TokenUsage,
+    Waited,
+    WriteResult,
+)
 from graphmeter_collector.reports import LostRun, Series
 from graphmeter_collector.telemetry import Metrics
 from support.records import call, priced, record, trace, whole_run
@@ -133,8 +142,51 @@ def test_every_family_that_counts_facts_is_counted_here() -> None:
         names.USAGE_MISSING_CALLS,
         names.INTERRUPTS,
         names.BUDGET_COST,
+        names.HUMAN_WAIT,
+        names.OUTCOMES,
+        names.STATE_SIZE,
+        names.CLIENT_SPANS,
     }
     assert set(COUNTED) == ONE_RUN.keys() | elsewhere
+
+
+def test_outcomes_are_counted_by_kind_and_judgement() -> None:
+    def outcome(number: int, good: bool | None) -> SpanRecord:
+        return record(number, kind=names.OUTCOME, s=0, said=Outcome("resolved", good, 4.5))
+
+    metrics = counted(outcome(1, True), outcome(2, True), outcome(3, False), outcome(4, None))
+
+    expected = {("resolved", "true"): 2, ("resolved", "false"): 1, ("resolved", "unknown"): 1}
+    assert {names.OUTCOMES.name: expected} == shown(metrics)
+
+
+def test_an_interrupted_node_makes_the_wait_visible_at_zero_and_an_answer_counts_it() -> None:
+    metrics = Metrics()
+    counts = Counts(metrics)
+    asked = record(1, node="approve", status=names.INTERRUPTED)
+    counts.count(WriteResult(new=[asked], duplicates=0, finished=[]))
+    assert {(): (0, 0)} == of(names.HUMAN_WAIT, metrics)
+
+    counts.waited([Waited(*BASE, 3 * 3_600_000_000_000)])
+
+    assert {(): (1, 10_800)} == of(names.HUMAN_WAIT, metrics)
+
+
+def test_the_size_of_the_state_is_shown_only_where_it_was_captured() -> None:
+    assert names.STATE_SIZE.name not in shown(counted(record(1, node="a")))
+
+    assert {("a",): (2, 5_000)} == of(
+        names.STATE_SIZE, counted(record(1, node="a", state_bytes=5_000), record(2, node="a", state_bytes=0))
+    )
+
+
+def test_reports_of_clients_add_what_they_changed() -> None:
+    metrics = Metrics()
+    changes = [ClientChange("shop", "test", 10, 0, 1), ClientChange("shop", "test", 5, 2, 0)]
+    Counts(metrics).count(WriteResult(new=[], duplicates=0, finished=[], merged=2, clients=changes))
+
+    expected = {("shop", "test", "exported"): 15, ("shop", "test", "dropped"): 2, ("shop", "test", "failed"): 1}
+    assert expected == of(names.CLIENT_SPANS, metrics)
 
 
 def test_two_commits_of_one_run_add_up_to_what_one_commit_counts() -> None:

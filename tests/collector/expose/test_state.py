@@ -200,7 +200,7 @@ async def test_a_lost_run_is_bad_and_a_running_one_neither(store: Store) -> None
     start = record(1, kind=names.START, status=names.RUNNING, start_ns=NOW - 10, end_ns=NOW - 10)
     await store.write([start])
     [running] = await slos(store.reader, config(slo()), NOW)
-    await store.mark_lost(NOW)
+    await store.mark_lost(NOW, 0)
     [lost] = await slos(store.reader, config(slo()), NOW)
     assert [(0, 0, None, None), (0, 1, 0.0, -99.0)] == [
         (row.good, row.bad, row.achieved_ratio, row.budget_remaining_ratio) for row in (running, lost)

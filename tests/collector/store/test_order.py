@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from collector.store.dump import Dump, dump, fresh, opened
 from graphmeter import names
-from graphmeter_collector.records import SpanRecord
+from graphmeter_collector.records import Outcome, SpanRecord
 from graphmeter_collector.store import facts
 from graphmeter_collector.store.migrate import migrate
 from support import postgres
-from support.records import call, record, whole_run
+from support.records import call, note, record, report, topology, whole_run
 
 
 def unruly() -> list[SpanRecord]:
@@ -46,6 +46,19 @@ def unruly() -> list[SpanRecord]:
         record(34, kind=names.NODE, node="gate", status=names.INTERRUPTED, of=2, step=9, at_s=-40, s=90),
         record(35, kind=names.SUBGRAPH, node="gate", of=2, step=70),
         record(36, kind=names.NODE, node="gate.inner", of=2, step=70),
+        *whole_run(5, status=names.INTERRUPTED),
+        note(40, names.HEARTBEAT, of=2, at_s=9_000, team="a", heartbeat_ns=5),
+        note(41, names.HEARTBEAT, of=6, at_s=3),
+        note(42, names.OUTCOME, of=5, said=Outcome("resolved", True, 1.5)),
+        note(43, names.OUTCOME, of=5, said=Outcome("resolved", None, None)),
+        note(44, names.TAGS, of=5, at_s=2, tags={"a": "Z", "b": "1"}),
+        note(45, names.TAGS, of=5, at_s=2, tags={"a": "ä", "b": "2"}),
+        note(46, names.TAGS, of=5, at_s=1, tags={"a": "x", "c": "3"}),
+        note(47, names.TOPOLOGY, of=5, at_s=2, said=topology("plan", "answer")),
+        note(48, names.TOPOLOGY, of=4, at_s=1, said=topology("plan", "answer")),
+        report(1, exported=5),
+        report(2, exported=9, dropped=1),
+        report(3, exported=9, dropped=2, failed=1),
     ]
 
 
@@ -91,8 +104,13 @@ def expected() -> Dump:
 
 async def write_in_pieces(url: str, pieces: Iterator[list[SpanRecord]]) -> Dump:
     async with opened(url) as store:
-        ended = [totals for piece in pieces if piece for totals in (await store.write(piece)).finished]
-    assert 2 == len(ended)
+        written = [await store.write(piece) for piece in pieces if piece]
+    ended = [totals for result in written for totals in result.finished]
+    # Whatever the order: what reports add sums to what the last one says.
+    reported = [change[2:] for result in written for change in result.clients]
+    assert (9, 2, 1) == tuple(map(sum, zip(*reported, strict=True)))
+    assert 2 == sum(each.kind == names.OUTCOME for result in written for each in result.new)
+    assert 3 == len(ended)
     return await dump(url)
 
 

@@ -7,15 +7,16 @@ from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.reports import RunFilter
 from graphmeter_collector.store import facts, partitions
 from support import postgres
-from support.records import T0_NS, whole_run
+from support.records import T0_NS, report, whole_run
 
 TODAY = T0_NS // facts.DAY_NS
 DAY_S = 86_400
 
 
 def _runs() -> list[SpanRecord]:
-    """One run on each of ten days, the last one today."""
-    return [record for age in range(10) for record in whole_run(age + 1, at_s=-float(age * DAY_S))]
+    """One run on each of ten days, the last one today; a client that was heard of then, and one that is."""
+    runs = [record for age in range(10) for record in whole_run(age + 1, at_s=-float(age * DAY_S))]
+    return [*runs, report(1, of=1, at_s=-9.0 * DAY_S), report(1, of=2)]
 
 
 async def test_spans_and_bodies_of_earlier_days_go_and_everything_else_stays(database_url: str) -> None:
@@ -31,6 +32,7 @@ async def test_spans_and_bodies_of_earlier_days_go_and_everything_else_stays(dat
         for table in ("run", "run_node", "ledger", "rollup_hour", "rollup_day"):
             assert after[table] == before[table]
         assert min(gone.values()) > 0
+        assert ["2"] == [row["client_id"].lstrip("0") for row in after["client_report"]]
         assert len(await store.reader.runs(RunFilter())) == 10
 
 

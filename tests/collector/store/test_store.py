@@ -344,9 +344,9 @@ async def test_a_silent_run_is_lost_once_and_a_late_end_corrects_it(database_url
         begun = await store.write([start])
         assert [] == begun.finished
         assert {("shop", "test", "support", "cx"): 1} == await store.runs_in_progress()
-        assert [] == await store.mark_lost(start.end_ns)
+        assert [] == await store.mark_lost(start.end_ns + 9, 9)
 
-        [lost] = await store.mark_lost(start.end_ns + 1)
+        [lost] = await store.mark_lost(start.end_ns + 10, 9)
 
         assert ("shop", "test", "support", "cx", RUN_1) == (
             lost.service,
@@ -355,13 +355,13 @@ async def test_a_silent_run_is_lost_once_and_a_late_end_corrects_it(database_url
             lost.team,
             lost.run_id,
         )
-        assert [] == await store.mark_lost(start.end_ns + 1)
+        assert [] == await store.mark_lost(start.end_ns + 10, 9)
         assert {} == await store.runs_in_progress()
 
         # A sign of life does not bring it back, and it is not lost again; its end says what became of it.
         await store.write(fresh(rest[:2]))
         assert [names.LOST] == [row["status"] for row in (await dump(database_url))["run"]]
-        assert [] == await store.mark_lost(1 << 62)
+        assert [] == await store.mark_lost(1 << 62, 0)
         late = await store.write(fresh(rest))
 
     [finished] = late.finished

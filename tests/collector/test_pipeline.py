@@ -328,7 +328,7 @@ async def test_a_postgres_that_goes_away_is_told_and_used_again_when_it_is_back(
     await store.close()
 
 
-async def test_an_observer_that_fails_is_logged_and_counted_and_fails_neither_request_nor_other_observers(sqlite_url: str) -> None:
+async def test_an_observer_that_fails_is_counted_and_fails_neither_request_nor_other_observers(sqlite_url: str) -> None:
     seen: list[int] = []
 
     def broken(result: WriteResult) -> None:

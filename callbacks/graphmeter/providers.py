@@ -122,7 +122,7 @@ def tier(said: Mapping[str, Any]) -> str:
         for key in path:
             found = found.get(key) if isinstance(found, Mapping) else None
         if isinstance(found, str) and found:
-            name = found.lower()
+            name = once(found.lower())
             return "" if name in _STANDARD else name
     # https://docs.aws.amazon.com/bedrock/latest/userguide/latency-optimized-inference.html
     return "latency_optimized" if details(said, "performanceConfig").get("latency") == "optimized" else ""

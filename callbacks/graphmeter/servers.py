@@ -9,6 +9,7 @@ call went, and `metadata={"graphmeter_provider": "vllm"}` on the model says it b
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -27,7 +28,6 @@ _BASES: Final = (
 """Constructor arguments of integrations that hold a base URL."""
 
 _PROVIDERS: Final[Mapping[str, str]] = {
-    "amazonaws.com": "aws.bedrock",
     "api.anthropic.com": "anthropic",
     "api.cerebras.ai": "cerebras",
     "api.cohere.ai": "cohere",
@@ -54,6 +54,12 @@ _PROVIDERS: Final[Mapping[str, str]] = {
 }
 """Host, or what it ends with after a dot → `gen_ai.provider.name`. Names as OpenTelemetry and, where it has
 none, genai-prices spell them."""
+
+# Amazon's and Google's domains hold much else, load balancers of self-hosted models included.
+_REGIONAL: Final = (
+    (re.compile(r"bedrock-[a-z-]+\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)"), "aws.bedrock"),
+    (re.compile(r"[a-z0-9-]+-aiplatform\.googleapis\.com"), "gcp.vertex_ai"),
+)
 
 
 class Server(NamedTuple):
@@ -109,10 +115,12 @@ def _server(base: str) -> Server | None:
 
 
 def _provider(host: str) -> str:
+    for pattern, provider in _REGIONAL:
+        if pattern.fullmatch(host):
+            return provider
     labels = host.split(".")
     for start in range(len(labels) - 1):
         known = _PROVIDERS.get(".".join(labels[start:]))
         if known is not None:
             return known
-    # Vertex AI puts its regions in front with a hyphen.
-    return "gcp.vertex_ai" if host.endswith("-aiplatform.googleapis.com") else ""
+    return ""

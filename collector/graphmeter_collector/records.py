@@ -148,6 +148,8 @@ class SpanRecord:
     """The model that answered, else the one asked for."""
     request_model: str = ""
     response_id: str = ""
+    service_tier: str = ""
+    """Tier that the provider served the call at, `flex`, `priority` …; empty for its usual one."""
     tool: str = ""
     """Name of the tool or retriever."""
     usage: TokenUsage = NO_USAGE

@@ -33,6 +33,16 @@ def asked_anew() -> Iterator[None]:
             Server("us-central1-aiplatform.googleapis.com", None, "gcp.vertex_ai"),
             id="vertex-region",
         ),
+        pytest.param(
+            "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1",
+            Server("bedrock-runtime.us-east-1.amazonaws.com", None, "aws.bedrock"),
+            id="bedrock",
+        ),
+        pytest.param(
+            "http://vllm-1.us-east-1.elb.amazonaws.com",
+            Server("vllm-1.us-east-1.elb.amazonaws.com", None, ""),
+            id="load-balancer-at-amazon",
+        ),
         pytest.param("http://localhost:8000/v1", Server("localhost", 8000, ""), id="self-hosted"),
         pytest.param("vllm.cluster:8000", Server("vllm.cluster", 8000, ""), id="without-scheme"),
         pytest.param("http://[::1]:8000/v1", Server("::1", 8000, ""), id="ipv6"),

@@ -22,6 +22,7 @@ _CACHE_CREATION_FLAT: Final = "gen_ai.usage.cache_creation_input_tokens"
 _CACHE_READ_FLAT: Final = "gen_ai.usage.cache_read_input_tokens"
 _AUDIO_CACHE_READ: Final = "gen_ai.usage.audio.cache_read.input_tokens"
 _IMAGE_CACHE_READ: Final = "gen_ai.usage.image.cache_read.input_tokens"
+_OPENAI_TIER: Final = "openai.response.service_tier"
 
 _USAGE_KEYS: Final = (
     names.USAGE_INPUT,
@@ -59,6 +60,8 @@ GENAI: Final[Table] = MappingProxyType(
         names.TIME_TO_FIRST_CHUNK: seconds,
         names.CACHE_HIT: flag,
         names.USAGE_MISSING: flag,
+        names.SERVICE_TIER: label,
+        _OPENAI_TIER: label,
         **dict.fromkeys(_USAGE_KEYS, count),
         **dict.fromkeys((names.SAVED_PREFIX + key for key in _USAGE_KEYS), count),
     }
@@ -88,6 +91,9 @@ _PROVIDER_OF_SYSTEM: Final = MappingProxyType(
 """Values that gen_ai.system had and gen_ai.provider.name renamed; all others stayed."""
 
 
+_USUAL_TIERS: Final = frozenset({"auto", "default", "standard"})
+
+
 def kind(found: dict[str, Any]) -> str:
     """What a foreign span stands for: one of `graphmeter.names.KINDS`."""
     operation = found.get(names.OPERATION)
@@ -104,6 +110,12 @@ def provider(found: dict[str, Any]) -> str:
         return named
     system: str = found.get(_SYSTEM, "")
     return _PROVIDER_OF_SYSTEM.get(system, system)
+
+
+def service_tier(found: dict[str, Any]) -> str:
+    """Tier that a call was served at; empty for the provider's usual one."""
+    tier: str = found.get(names.SERVICE_TIER) or found.get(_OPENAI_TIER, "")
+    return "" if tier in _USUAL_TIERS else tier
 
 
 def usage_reported(found: dict[str, Any], prefix: str = "") -> bool:

@@ -254,6 +254,7 @@ def _read_call(record: SpanRecord, found: dict[str, Any], repairs: Repairs) -> N
     record.request_model = found.get(names.REQUEST_MODEL, "")
     record.model = found.get(names.RESPONSE_MODEL) or record.request_model
     record.response_id = found.get(names.RESPONSE_ID, "")
+    record.service_tier = genai.service_tier(found)
     record.cache_hit = found.get(names.CACHE_HIT, False)
     prefix = names.SAVED_PREFIX if record.cache_hit else ""
     record.usage = genai.usage(found, repairs, prefix)

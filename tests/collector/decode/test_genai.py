@@ -208,3 +208,16 @@ def test_failure_is_read_from_status_type_and_exception(
 ) -> None:
     found = record({**CHAT, **attributes}, status=status, exception=exception)
     assert expected == (found.status, found.error_type)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({names.SERVICE_TIER: "flex"}, "flex"),
+        ({"openai.response.service_tier": "priority"}, "priority"),
+        ({"openai.response.service_tier": "default"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_tier_is_read_unless_it_is_the_usual_one(attributes: dict[str, Any], expected: str) -> None:
+    assert expected == record({**CHAT, **attributes}).service_tier

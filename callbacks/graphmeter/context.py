@@ -4,12 +4,16 @@ A callback cannot rely on undoing what it attaches: asynchronous ends arrive in 
 streams are abandoned. So what is attached is a proxy that heals itself: while its run is open it answers with the run's
 identity, afterwards with that of the span below it. Nothing depends on a detach; restoring is best effort.
 
+A stream hands control back in the middle: between two parts its caller sees the context of the generator. So the proxy of a
+graph, and of a model call that streams, lends its identity only to code that runs below LangGraph or the model.
+
 The proxy lends identity only. Attributes, events and status that the application sets on "the current span" go to the
 application's own span below, as if we were not there.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +23,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.util import types
 
-from graphmeter import marks
+from graphmeter import marks, names
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from graphmeter.records import Run
 
 _RUN_KEY = otel_context.create_key("graphmeter-run")
@@ -33,11 +39,21 @@ SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 class CurrentSpan(Span):
     """Stands for an open run; once `identity` is None, for the span that was current below it."""
 
-    __slots__ = ("below", "identity")
+    __slots__ = ("below", "identity", "run")
 
-    def __init__(self, identity: SpanContext, below: Span) -> None:
+    def __init__(self, identity: SpanContext, below: Span, run: Run) -> None:
         self.identity: SpanContext | None = identity
         self.below = below
+        self.run = run
+
+    def _covers_caller(self) -> bool:
+        """Whether the calling code is part of the run, as it always is but in the caller of a stream."""
+        run = self.run
+        if run.kind is names.RUN:
+            return _runs_below("langgraph.")
+        if run.kind is names.MODEL and run.first_ns:
+            return _runs_below("langchain_core.language_models.")
+        return True
 
     def _application_span(self) -> Span:
         span = self.below
@@ -48,8 +64,9 @@ class CurrentSpan(Span):
     def get_span_context(self) -> SpanContext:
         span: Span = self
         while type(span) is CurrentSpan:
-            if span.identity is not None:
-                return span.identity
+            identity = span.identity
+            if identity is not None and span._covers_caller():
+                return identity
             span = span.below
         return span.get_span_context()
 
@@ -91,6 +108,15 @@ class CurrentSpan(Span):
         return getattr(self._application_span(), name)
 
 
+def _runs_below(module: str) -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if (frame.f_globals.get("__name__") or "").startswith(module):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def current() -> tuple[Context, Span]:
     """The current context and span, with ended proxies of ours peeled off, so that chains stay short."""
     here = otel_context.get_current()
@@ -119,7 +145,8 @@ def application_span(span: Span) -> Span:
 def opened_inside(here: Context, span: Span, run: Run) -> bool:
     """Whether `span` was opened by the application inside the body of `run`, in the same trace, and is really recorded.
 
-    Another instrumentation of LangChain is not the application: its span of the same thing stands beside ours.
+    Another instrumentation of LangChain is not the application: its span of the same thing stands beside ours. Nor is one
+    inside that the caller of a stream opens around the next part.
     """
     return (
         type(span) is not CurrentSpan
@@ -127,6 +154,7 @@ def opened_inside(here: Context, span: Span, run: Run) -> bool:
         and span.is_recording()
         and span.get_span_context().trace_id == run.context.trace_id
         and not marks.is_of_langchain(span)
+        and (run.kind is not names.RUN or getattr(getattr(span, "parent", None), "span_id", 0) == run.context.span_id)
     )
 
 
@@ -149,7 +177,7 @@ def around(here: Context, span: Span) -> SpanContext | None:
 
 def enter(run: Run, here: Context, span: Span) -> None:
     """Make `run` current, on top of `span` in `here`."""
-    proxy = CurrentSpan(run.context, span)
+    proxy = CurrentSpan(run.context, span, run)
     inside = Context({**here, _SPAN_KEY: proxy, _RUN_KEY: run})
     run.proxy = proxy
     run.inside = inside

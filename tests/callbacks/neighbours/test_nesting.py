@@ -100,7 +100,8 @@ def things(app: Application) -> Iterator[Things]:
 
 @pytest.fixture
 async def async_things(app: Application, postgres_server: Any) -> AsyncIterator[AsyncThings]:
-    AsyncPGInstrumentor().instrument(tracer_provider=app.provider)
+    instrumentor: Any = AsyncPGInstrumentor  # untyped
+    instrumentor().instrument(tracer_provider=app.provider)
     with servers.http() as url, servers.redis() as port:
         database = await asyncpg.connect(postgres_server.url)
         cache = redis.asyncio.Redis(port=port)
@@ -112,7 +113,7 @@ async def async_things(app: Application, postgres_server: Any) -> AsyncIterator[
             yield AsyncThings(url, client, database, cache)
         await cache.aclose()
         await database.close()
-    AsyncPGInstrumentor().uninstrument()
+    instrumentor().uninstrument()
 
 
 class AsyncChat(FakeChat):
@@ -201,7 +202,7 @@ async def test_the_same_in_an_asynchronous_graph(
 
 def fan(work: Callable[[State], Any], **options: Any) -> Any:
     """Two nodes at once, then one."""
-    builder = StateGraph(State)
+    builder: Any = StateGraph(State)
     for name in ("left", "right", "last"):
         builder.add_node(name, work)
     builder.add_edge(START, "left")
@@ -421,7 +422,7 @@ async def test_a_run_that_fails_or_is_left_leaves_nothing_behind(
             await graph.ainvoke({}, config=config(spans))
         async for _ in (left := graph.astream({}, config=config(spans))):
             break
-        await left.aclose()  # type: ignore[attr-defined]
+        await left.aclose()
     else:
         with pytest.raises(LookupError):
             graph.invoke({}, config=config(spans))

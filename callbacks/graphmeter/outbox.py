@@ -51,6 +51,7 @@ class Outbox:
         self._backoff = Backoff()
         self._batch = BATCH_SPANS
         self._content_bytes = _MOST_ATTRIBUTES * settings.capture_bytes
+        self._weighed = 0
         self._built: deque[ReadableSpan] = deque()
         self._closed = False
         self._warned = False
@@ -114,7 +115,7 @@ class Outbox:
     def put(self, spans: Sequence[ReadableSpan], failed: int) -> None:
         """What was in hand is now built, but for `failed` items that could not be."""
         with self.lock:
-            self.in_hand = 0
+            self.in_hand = self._weighed = 0
             room = 0 if self._closed else max(self._capacity - len(self._built), 0)
             self._built.extend(spans[:room])
             beyond = len(spans[room:])
@@ -126,7 +127,9 @@ class Outbox:
         """`taken` is about to be part of a span: send fewer in one request; keep no more than its sizes of it while so much
         waits that content would fill the memory."""
         self._batch = max(min(BATCH_SPANS, _CONTENT_IN_BATCH // self._content_bytes), 1)
-        if taken.snapshots and len(self._built) * self._content_bytes >= _CONTENT_WAITING:
+        waiting = len(self._built) + self._weighed
+        self._weighed += 1
+        if taken.snapshots and waiting * self._content_bytes >= _CONTENT_WAITING:
             taken.snapshots.clear()
             guard.noticed("captured content left out", "too many spans wait for the collector to keep it in memory")
 

@@ -79,7 +79,8 @@ def usage_of(
             return Usage({}, True)
         if bedrock.is_blocked(metadata):
             return Usage(attributes, False)
-    raw = _raw(llm_output, metadata, info)
+    # LangChain hands on the whole body of an answer that says it failed: what it used up to there is billed.
+    raw = _raw(llm_output, metadata, info, metadata.get("body"))
     if raw is None:
         return None
     attributes = _from_raw(raw)

@@ -403,6 +403,9 @@ RUNS_WAITING = _gauge(
     "runs_waiting", "Interrupted runs that nobody has answered for 30 days at most, from the database.", *BASE_LABELS
 )
 HUMAN_WAIT = _histogram("human_wait_seconds", "From an interrupt to its answer.", HUMAN_WAIT_BUCKETS)
+RATE_LIMITED_CALLS = _counter(
+    "rate_limited_total", "Model calls refused for the provider's rate limits.", "provider", "model"
+)
 OUTCOMES = _counter(
     "outcomes_total",
     "Outcomes that applications told; good: true, false, unknown.",

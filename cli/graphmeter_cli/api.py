@@ -13,14 +13,18 @@ import click
 
 from graphmeter_collector.reports import (
     BudgetRow,
+    ClientRow,
     CostRow,
     NodeRow,
+    OutcomeRow,
     RunCount,
     RunFilter,
     RunRow,
     Series,
     SloRow,
     SpanRow,
+    TopologyRow,
+    WaitRow,
 )
 
 TIMEOUT_S = 60.0
@@ -65,6 +69,12 @@ class HttpReader:
     async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
         asked = {**_range(since_ns, until_ns), "by": ",".join(by)}
         return self._rows(CostRow, await self._get("/api/cost", asked))
+
+    async def topologies(self, graph: str) -> list[TopologyRow]:
+        return self._rows(TopologyRow, await self._get(f"/api/graphs/{quote(graph, safe='')}/topology", missing=[]))
+
+    async def clients(self, since_ns: int) -> list[ClientRow]:
+        return self._rows(ClientRow, await self._get("/api/clients", {"since_ns": max(since_ns, 1)}, missing=[]))
 
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
         return self._rows(RunCount, await self._get("/api/run_counts", _range(since_ns, until_ns)))
@@ -111,12 +121,19 @@ class HttpReader:
         """A row from its JSON; fields of a newer collector are ignored."""
         try:
             values = {name: item[name] for name in _names(kind) if name in item}
-            # JSON knows no tuples.
-            return kind(**{name: tuple(value) if name == "crossed" else value for name, value in values.items()})
+            return kind(**{name: self._value(name, value) for name, value in values.items()})
         except TypeError as problem:
             raise click.ClickException(
                 f"{self.url} speaks another version: its {kind.__name__} does not fit this `graphmeter` ({problem})"
             ) from problem
+
+    def _value(self, name: str, value: Any) -> Any:
+        """A field from its JSON, which knows neither tuples nor rows within rows."""
+        if name == "crossed":
+            return tuple(value)
+        if name == "outcomes":
+            return tuple(self._rows(OutcomeRow, value))
+        return self._row(WaitRow, value) if name == "wait" and value is not None else value
 
 
 def _range(since_ns: int, until_ns: int) -> dict[str, object]:

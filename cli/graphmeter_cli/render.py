@@ -20,7 +20,7 @@ from rich.text import Text
 
 from graphmeter import names
 from graphmeter_cli.units import count, duration, moment, percent, plural, usd, usd_places
-from graphmeter_collector.reports import BudgetRow, CostRow, NodeRow, RunRow, SloRow
+from graphmeter_collector.reports import BudgetRow, CostRow, NodeRow, OutcomeRow, RunRow, SloRow
 from graphmeter_config.values import duration_text
 
 STYLES = {
@@ -98,8 +98,10 @@ def run_table(rows: Sequence[RunRow]) -> Table:
         "calls>",
         "tokens>",
         "USD>",
+        *(("outcome",) if any(row.outcomes for row in rows) else ()),
         "error",
     )
+    told = any(row.outcomes for row in rows)
     places = usd_places(row.cost_nano for row in rows)
     for row in rows:
         result.add_row(
@@ -107,15 +109,41 @@ def run_table(rows: Sequence[RunRow]) -> Table:
             plain(row.run_id, empty=row.trace_id),
             plain(row.graph),
             plain(row.team, empty=names.UNATTRIBUTED),
-            status_text(row.status),
+            Text.assemble(status_text(row.status), plain(waiting(row), "dim")),
             duration(row.duration_ns),
             count(row.steps),
             count(row.model_calls),
             count(row.input_tokens + row.output_tokens),
             usd(row.cost_nano, places) + ("+?" if row.unpriced_calls else ""),
+            *((outcome_text(row.outcomes),) if told else ()),
             plain(row.error_type, "red"),
         )
     return result
+
+
+def waiting(row: RunRow) -> str:
+    """What an interrupted run waits for or waited, or that a run resumes one; empty for all others."""
+    wait = row.wait
+    if wait is None:
+        return ", resumed" if row.resumed_run_id else ""
+    if wait.until_ns is None:
+        return ", waiting"
+    if wait.resumed is None:
+        return ", going on"
+    return f", answered after {duration(wait.until_ns - wait.since_ns)}" if wait.resumed else ", left"
+
+
+def outcome_text(outcomes: Sequence[OutcomeRow]) -> Text:
+    """`resolved: good, csat: 4.5`; the last word of each kind."""
+    last = {each.kind: each for each in outcomes}
+    parts = []
+    for each in last.values():
+        judged = "" if each.good is None else "good" if each.good else "bad"
+        valued = "" if each.value is None else f"{each.value:g}"
+        said = " ".join(part for part in (judged, valued) if part)
+        style = "" if each.good is None else STYLES[names.OK] if each.good else STYLES[names.ERROR]
+        parts.append(plain(f"{each.kind}: {said}" if said else each.kind, style))
+    return Text(", ").join(parts)
 
 
 def node_table(rows: Sequence[NodeRow], title: str = "") -> Table:

@@ -162,6 +162,8 @@ class SpanRecord:
     """False for notes and for spans a client marked as already mirrored."""
     twin: bool = False
     """Another instrumentation's record of a call of ours: kept as a `span`, never billed."""
+    rate_limited: bool = False
+    """On a failed model call: refused for the provider's rate limits."""
     checkpoint_id: str = ""
     """On a root: the LangGraph checkpoint at which it paused."""
     resumed_from: str = ""

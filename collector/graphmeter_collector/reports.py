@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 COST_DIMENSIONS = (
     "service",
@@ -43,6 +43,29 @@ class RunFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class OutcomeRow:
+    """How a run turned out, said once."""
+
+    kind: str
+    good: bool | None
+    """None: not judged."""
+    value: float | None
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRow:
+    """What became of an interrupted run's question."""
+
+    since_ns: int
+    until_ns: int | None
+    """Start of the thread's next run; None: somebody is still waited for."""
+    next_run_id: str
+    resumed: bool | None
+    """Whether that run answered; False: it had new input. None: there is none, or it has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """One graph run."""
 
@@ -58,6 +81,7 @@ class RunRow:
     user_id: str
     session_id: str
     tags: dict[str, str]
+    """Those that were given by run id afterwards included."""
     status: str
     error_type: str
     status_message: str
@@ -80,6 +104,45 @@ class RunRow:
     """Checkpoint that it goes on from."""
     resumed_run_id: str = ""
     """Run that it resumes."""
+    resumed_after_ns: int | None = None
+    """How long that one had waited."""
+    wait: WaitRow | None = None
+    """Of an interrupted run of a thread."""
+    outcomes: tuple[OutcomeRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyRow:
+    """One shape that a graph had."""
+
+    service: str
+    environment: str
+    graph: str
+    hash: str
+    topology: dict[str, Any]
+    """`{"nodes": ["plan", …], "edges": [["plan", "search", false], …]}`: source, target, whether conditional."""
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRow:
+    """What became of the spans of one client process, as its newest report says."""
+
+    client_id: str
+    service: str
+    environment: str
+    sequence: int
+    exported: int
+    dropped: int
+    """Discarded unsent: its queue was full."""
+    failed: int
+    """Refused by the collector, or given up."""
+    queued: int
+    faults: int
+    """Errors of Graphmeter's own that were kept away from the application."""
+    open_runs: int
+    at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,13 +300,21 @@ class Reader(Protocol):
         ...
 
     async def spans(self, trace_id: str) -> list[SpanRow]:
-        """All spans of a trace but start records, by start."""
+        """All spans of a trace but notes, by start."""
         ...
 
     async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]: ...
 
     async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
         """Spend grouped by dimensions of `COST_DIMENSIONS`, dearest first; `by=()` gives the one total."""
+        ...
+
+    async def topologies(self, graph: str) -> list[TopologyRow]:
+        """Shapes of the graph, the one seen last first."""
+        ...
+
+    async def clients(self, since_ns: int) -> list[ClientRow]:
+        """Clients that have reported since then, those with most losses first."""
         ...
 
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]: ...

@@ -18,15 +18,15 @@ from cli.running import failure, json_of, run
 from graphmeter import names
 from graphmeter_cli.api import HttpReader
 from graphmeter_cli.demo import collector
-from graphmeter_cli.doctor import probe
+from graphmeter_cli.doctor import checks, probe
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.reports import RunFilter
 from graphmeter_collector.store import open_store
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.read import open_reader
-from support.records import T0_NS, whole_run
+from support.records import T0_NS, answered, whole_run
 
-UNTIL_NS = T0_NS + 3600 * 1_000_000_000
+UNTIL_NS = T0_NS + 4 * 3600 * 1_000_000_000
 
 
 async def _write(url: str, records: Sequence[SpanRecord]) -> None:
@@ -37,10 +37,10 @@ async def _write(url: str, records: Sequence[SpanRecord]) -> None:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database with two runs, one of them failed."""
+    """A database with two runs, one of them failed, two of a thread that waited in between, and all that is said beside."""
     url = f"sqlite:///{tmp_path_factory.mktemp('data') / 'graphmeter.db'}"
     migrate(url)
-    asyncio.run(_write(url, [*whole_run(1), *whole_run(2, at_s=10, status=names.ERROR)]))
+    asyncio.run(_write(url, [*whole_run(1), *whole_run(2, at_s=10, status=names.ERROR), *answered()]))
     return url
 
 
@@ -58,6 +58,8 @@ def url(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         ["runs"],
         ["runs", "--status", "error", "--min-duration", "1s", "--since", "2026-11-01"],
         ["trace", "00000000-0000-0000-0000-000000000001"],
+        ["trace", "00000000-0000-0000-0000-000000000051"],
+        ["trace", "00000000-0000-0000-0000-000000000052"],
         ["nodes", "--since", "2026-11-01", "--team", "cx"],
         ["cost", "--month", "2026-11"],
         ["cost", "--by", "graph,node", "--since", "2026-11-01"],
@@ -75,8 +77,11 @@ def test_a_report_over_http_is_that_of_the_database(database: str, url: str, arg
 async def test_every_question_has_the_same_answer_over_http(database: str, url: str) -> None:
     async with open_reader(database) as direct, HttpReader(url) as over_http:
         for reader in (direct, over_http):
-            assert 2 == len(await reader.runs(RunFilter(until_ns=UNTIL_NS)))
+            assert 4 == len(await reader.runs(RunFilter(until_ns=UNTIL_NS)))
         assert await direct.run_counts(T0_NS, UNTIL_NS) == await over_http.run_counts(T0_NS, UNTIL_NS)
+        assert await direct.topologies("support") == await over_http.topologies("support") != []
+        assert await direct.clients(T0_NS) == await over_http.clients(T0_NS) != []
+        assert [] == await over_http.topologies("none")
         assert await direct.series(T0_NS) == await over_http.series(T0_NS)
         assert await over_http.run("deadbeef") is None
         assert ["team-monthly"] == [row.budget for row in await over_http.budgets()]
@@ -134,11 +139,11 @@ def test_what_is_no_collector_is_said(status: int, body: bytes, content_type: st
 
 
 def test_doctor_sends_a_run_and_reads_it_back(url: str) -> None:
-    checks = {check["name"]: check for check in json_of("doctor", "--endpoint", url)}
+    found = {check["name"]: check for check in json_of("doctor", "--endpoint", url)}
 
-    assert ["reachable", "ready", "clock", "version", "forward", "a run"] == list(checks)
-    assert all(check["ok"] and not check["remedy"] for check in checks.values())
-    run_id = checks["a run"]["found"].split()[0]
+    assert ["reachable", "ready", "clock", "version", "forward", "clients", "a run"] == list(found)
+    assert all(check["ok"] and not check["remedy"] for check in found.values())
+    run_id = found["a run"]["found"].split()[0]
     trace = json_of("trace", run_id, "--url", url)
     assert (probe.SERVICE, probe.GRAPH, 0) == (
         trace["run"]["service"],
@@ -146,6 +151,17 @@ def test_doctor_sends_a_run_and_reads_it_back(url: str) -> None:
         trace["run"]["cost_nano"],
     )
     assert probe.NODE in {span["node"] for span in trace["spans"]}
+
+
+def test_doctor_warns_of_clients_that_lose_spans(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The one that reported did so when the tests' runs were.
+    monkeypatch.setattr(checks, "HEARD_OF_WITHIN_NS", 10**18)
+    result = run("doctor", "--endpoint", url, "--json")
+
+    [found] = [check for check in json.loads(result.stdout) if check["name"] == "clients"]
+    assert (1, False) == (result.exit_code, found["ok"])
+    assert "lost spans: 1 span dropped, 0 failed; most by service 'shop'" in found["found"]
+    assert "GRAPHMETER_QUEUE_SPANS" in found["remedy"]
 
 
 def test_doctor_without_langgraph_sends_bare_spans(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,4 +191,5 @@ def test_terminals_without_unicode_get_plain_marks() -> None:
 def test_json_is_the_dataclasses_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     render.print_json({"run": RUN, "spans": [span(1)]})
 
-    assert {"run": asdict(RUN), "spans": [asdict(span(1))]} == json.loads(capsys.readouterr().out)
+    expected = json.loads(json.dumps({"run": asdict(RUN), "spans": [asdict(span(1))]}))
+    assert expected == json.loads(capsys.readouterr().out)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from graphmeter import names
-from graphmeter_collector.records import Cost, Envelope, Report, SpanRecord, TokenUsage, Topology
+from graphmeter_collector.records import Cost, Envelope, Outcome, Report, SpanRecord, TokenUsage, Topology
 
 T0_NS = 1_795_000_000_000_000_000
 """2026-11-18 11:06:40 UTC: where test runs start."""
@@ -72,6 +72,22 @@ def report(number: int, *, of: int = 1, at_s: float = 0.0, **counts: int) -> Spa
     """Report `number` of client `of`; belongs to no run."""
     said = Report(f"{of:032x}", number, **counts)
     return note(1000 + number, names.REPORT, of=900 + of, at_s=at_s, run_id="", graph="", said=said)
+
+
+def answered() -> list[SpanRecord]:
+    """Run 51 waits for three hours, run 52 goes on; how it turned out and a late tag were said of both; who reports."""
+    asked: dict[str, Any] = {"thread_id": "chat-1", "status": names.INTERRUPTED, "checkpoint_id": "c1"}
+    going_on: dict[str, Any] = {"thread_id": "chat-1", "resumed_from": "c1"}
+    return [
+        record(1, of=51, kind=names.RUN, at_s=100, s=2, **asked),
+        record(2, of=51, node="approve", at_s=101, s=1, parent_id=span_id(1), status=names.INTERRUPTED),
+        record(1, of=52, kind=names.RUN, at_s=10_902, s=2, tags={"plan": "iron"}, **going_on),
+        note(3, names.OUTCOME, of=52, at_s=20_000, said=Outcome("resolved", True, None)),
+        note(4, names.OUTCOME, of=52, at_s=20_001, said=Outcome("csat", None, 4.5)),
+        note(5, names.TAGS, of=52, at_s=20_002, tags={"plan": "gold", "late": "yes"}),
+        note(6, names.TOPOLOGY, of=51, at_s=100, said=topology("__start__", "approve", "__end__")),
+        report(1, exported=5, dropped=1),
+    ]
 
 
 def call(

@@ -36,6 +36,10 @@ def command(*, run: str, source: Source, as_json: bool) -> None:
     console.print(trace_tree(row, spans, ascii_only=console.options.ascii_only))
     click.echo()
     console.print(render.status_text(row.status), _summary(row), sep="  ")
+    for line in _story(row):
+        console.print(render.plain(line))
+    if row.outcomes:
+        console.print("outcome ", render.outcome_text(row.outcomes), sep="")
 
 
 async def _look_up(reader: Reader, reference: str) -> tuple[RunRow, list[SpanRow]]:
@@ -43,6 +47,33 @@ async def _look_up(reader: Reader, reference: str) -> tuple[RunRow, list[SpanRow
     if row is None:
         raise click.ClickException(f"no run {reference!r}: `graphmeter runs` lists them")
     return row, await reader.spans(row.trace_id)
+
+
+def _story(row: RunRow) -> list[str]:
+    """What else is known of the run: whom it waited for, what it resumes, how it is tagged."""
+    lines = []
+    if row.resumed_run_id:
+        lines.append(f"resumes run {row.resumed_run_id}{_after(row.resumed_after_ns)}")
+    elif row.resumed_from:
+        lines.append(f"goes on from checkpoint {row.resumed_from}")
+    if (wait := row.wait) is not None:
+        waited_ns = None if wait.until_ns is None else wait.until_ns - wait.since_ns
+        if waited_ns is None:
+            lines.append(f"waits for an answer since {moment(wait.since_ns)} UTC")
+        elif wait.resumed is False:
+            lines.append(
+                f"left without an answer: the thread got new input in run {wait.next_run_id}{_after(waited_ns)}"
+            )
+        else:
+            going = "" if wait.resumed else ", which has not ended"
+            lines.append(f"resumed by run {wait.next_run_id}{_after(waited_ns)}{going}")
+    if row.tags:
+        lines.append("tags " + " ".join(f"{name}={value}" for name, value in sorted(row.tags.items())))
+    return lines
+
+
+def _after(waited_ns: int | None) -> str:
+    return "" if waited_ns is None else f" after {duration(waited_ns)}"
 
 
 def _summary(row: RunRow) -> str:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from uuid import uuid4
 
 import aiohttp
+import click
 from prometheus_client.parser import text_string_to_metric_families
 
 from graphmeter import names
@@ -20,6 +21,7 @@ from graphmeter_cli.units import count, duration, plural
 
 MAX_SKEW_S = 10.0  # traces of several machines become unreadable well before
 STORED_WITHIN_S = 10.0
+HEARD_OF_WITHIN_NS = 15 * 60 * 1_000_000_000  # what a client lost long ago, and has told nothing since, is history
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _POLL_S = 0.1
 
@@ -64,6 +66,7 @@ async def examine(url: str) -> AsyncIterator[Check]:
         metrics = await _metrics(session, url)
         yield _version(metrics)
         yield _forwarding(metrics)
+    yield await _clients(url)
     yield await _there_and_back(url)
 
 
@@ -168,6 +171,29 @@ def _forwarding(metrics: _Metrics) -> Check:
     )
     remedy = f"{', '.join(dead)} takes nothing: does it run, and is it the base URL of an OTLP/HTTP receiver?"
     return Check("forward", ok=not dead, found=found, remedy=remedy if dead else "")
+
+
+async def _clients(url: str) -> Check:
+    """Whether applications lose spans on their side, where no collector could count them."""
+    try:
+        async with HttpReader(url) as reader:
+            rows = await reader.clients(time.time_ns() - HEARD_OF_WITHIN_NS)
+    except click.ClickException as problem:  # what keeps it from answering is another check's to judge
+        return Check("clients", ok=True, found=f"not told: {problem.message}")
+    losing = [row for row in rows if row.dropped or row.failed]
+    if not losing:
+        return Check("clients", ok=True, found=f"{plural(len(rows), 'client')} reported lately, none lost a span")
+    worst = losing[0]
+    found = (
+        f"{len(losing)} of {plural(len(rows), 'client')} lost spans: {plural(sum(row.dropped for row in losing), 'span')} "
+        f"dropped, {count(sum(row.failed for row in losing))} failed; most by service {worst.service!r}"
+    )
+    return Check(
+        "clients",
+        ok=False,
+        found=found,
+        remedy="dropped: the collector was away, or GRAPHMETER_QUEUE_SPANS is too small; failed: see the application's log",
+    )
 
 
 async def _there_and_back(url: str) -> Check:

@@ -46,6 +46,7 @@ OWN: Final[Table] = MappingProxyType(
         names.RESUMED_FROM: label,
         names.RESUMED_RUN: label,
         names.STATE_BYTES: count,
+        names.RATE_LIMITED: flag,
         **NOTES,
     }
 )

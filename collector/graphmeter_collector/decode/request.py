@@ -196,6 +196,8 @@ def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs)
         record.resumed_run_id = found.get(names.RESUMED_RUN, "")
     elif record.kind == names.NODE:
         record.state_bytes = found.get(names.STATE_BYTES)
+    elif record.kind == names.MODEL:
+        record.rate_limited = record.status == names.ERROR and found.get(names.RATE_LIMITED, False)
     _read_call(record, found, repairs)
 
 

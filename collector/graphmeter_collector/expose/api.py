@@ -20,6 +20,7 @@ from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.expose import state
 from graphmeter_collector.reports import (
     BudgetRow,
+    ClientRow,
     CostRow,
     NodeRow,
     Reader,
@@ -29,6 +30,7 @@ from graphmeter_collector.reports import (
     Series,
     SloRow,
     SpanRow,
+    TopologyRow,
 )
 from graphmeter_config import Config
 
@@ -111,6 +113,17 @@ def api_router(reader: Reader, config: Callable[[], Config]) -> APIRouter:
     @router.get("/runs/{reference}/trace", summary="All spans of a run's trace, by start")
     async def trace(reference: Reference) -> list[SpanRow]:
         return await reader.spans((await _find(reader, reference)).trace_id)
+
+    @router.get("/graphs/{graph}/topology", summary="Shapes of a graph, the one seen last first")
+    async def topology(graph: Reference) -> list[TopologyRow]:
+        found = await reader.topologies(graph)
+        if not found:
+            raise HTTPException(404, f"no topology of a graph {graph!r}: its client sends one with the first run")
+        return found
+
+    @router.get("/clients", summary="What client processes report of their spans, those with most losses first")
+    async def clients(since: Since = "24h", since_ns: Ns = 0) -> list[ClientRow]:
+        return await reader.clients(_range(since, "", since_ns, 0)[0])
 
     @router.get("/nodes", summary="Latency, errors, tokens and cost per node")
     async def nodes(

@@ -152,6 +152,8 @@ class Counts:
             if count:
                 metrics.inc(names.TOKENS, *call, bucket, by=count)
         self._error(base, record)
+        if record.rate_limited:
+            metrics.inc(names.RATE_LIMITED_CALLS, *base, record.provider, record.model)
         if cost is None or cost.status == "unpriced":
             metrics.inc(names.UNPRICED_CALLS, *base, record.provider, record.model)
         elif cost.status == "usage_missing":

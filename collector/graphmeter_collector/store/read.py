@@ -17,6 +17,7 @@ from graphmeter import names
 from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailable
 from graphmeter_collector.reports import (
     COST_DIMENSIONS,
+    ClientRow,
     CostRow,
     NodeRow,
     OutboxItem,
@@ -25,14 +26,29 @@ from graphmeter_collector.reports import (
     RunRow,
     Series,
     SpanRow,
+    TopologyRow,
 )
-from graphmeter_collector.store import nodes, waits
+from graphmeter_collector.store import details, nodes, waits
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
-from graphmeter_collector.store.tables import ledger, outbox, rollup_hour, run, span, span_body, span_envelope, wait
+from graphmeter_collector.store.tables import (
+    client_report,
+    graph_topology,
+    ledger,
+    outbox,
+    rollup_hour,
+    run,
+    span,
+    span_body,
+    span_envelope,
+    wait,
+)
 
 SHORTEST_PREFIX = 8
 """Characters of a run or trace id that are enough to look for it."""
+
+MOST_CLIENTS = 1000
+"""Client processes that one answer names."""
 
 _RUN_COLUMNS = [column for column in run.columns if column.name not in ("root_seen", "last_seen_ns", "heartbeat_ns")]
 
@@ -70,7 +86,7 @@ class SqlReader:
             *([run.c.started_ns < where.until_ns] if where.until_ns else []),
         ]
         newest = select(*_RUN_COLUMNS).where(*conditions).order_by(run.c.started_ns.desc()).limit(where.limit)
-        return [_run_row(row) for row in await self.rows(newest)]
+        return await details.complete(self, [_run_row(row) for row in await self.rows(newest)])
 
     async def run(self, reference: str) -> RunRow | None:
         wanted = reference.strip().lower()
@@ -84,12 +100,16 @@ class SqlReader:
         exact = [row for row in found if wanted in (row["run_id"], row["trace_id"].hex())]
         # A trace that holds several runs is named by its first; an exact id is never ambiguous.
         if exact:
-            return _run_row(exact[0])
+            return await self._details(exact[0])
         if len(found) > 1:
             raise BadRequest(
                 f"{reference!r} fits {len(found)} runs or more: give more characters", reason="ambiguous_run"
             )
-        return _run_row(found[0]) if found else None
+        return await self._details(found[0]) if found else None
+
+    async def _details(self, row: RowMapping) -> RunRow:
+        [found] = await details.complete(self, [_run_row(row)])
+        return found
 
     async def spans(self, trace_id: str) -> list[SpanRow]:
         try:
@@ -145,6 +165,33 @@ class SqlReader:
             for row in await self.rows(query)
         ]
         return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+
+    async def topologies(self, graph: str) -> list[TopologyRow]:
+        columns = graph_topology.c
+        query = select(graph_topology).where(columns.graph == graph).order_by(columns.last_ns.desc(), columns.hash)
+        return [
+            TopologyRow(
+                service=row["service"],
+                environment=row["environment"],
+                graph=row["graph"],
+                hash=row["hash"].hex(),
+                topology=json.loads(row["json"]),
+                first_ns=row["first_ns"],
+                last_ns=row["last_ns"],
+            )
+            for row in await self.rows(query)
+        ]
+
+    async def clients(self, since_ns: int) -> list[ClientRow]:
+        columns = client_report.c
+        losses = columns.dropped + columns.failed
+        query = (
+            select(client_report)
+            .where(columns.at_ns >= since_ns)
+            .order_by(losses.desc(), columns.at_ns.desc(), columns.client_id)
+            .limit(MOST_CLIENTS)
+        )
+        return [ClientRow(**row) for row in await self.rows(query)]
 
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
         keys = [run.c[name] for name in ("service", "environment", "graph", "team", "status")]

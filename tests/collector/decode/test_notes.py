@@ -162,6 +162,13 @@ def test_a_note_without_its_subject_is_refused_and_its_neighbours_are_not(
     assert hint in rejection.message
 
 
+def test_only_a_call_that_failed_was_refused_for_its_rate_limits() -> None:
+    for status, expected in ((names.ERROR, True), (names.OK, False)):
+        call = otlp.own(1, names.MODEL, {names.STATUS: status, names.RATE_LIMITED: True})
+        [record] = decode_request(otlp.request(call), Window(0, T0_NS * 2)).records
+        assert expected == record.rate_limited
+
+
 def test_what_a_run_paused_at_and_resumes_is_read_from_roots_alone() -> None:
     said = {
         names.LANGGRAPH_CHECKPOINT_ID: "c2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -255,6 +256,21 @@ async def test_slos_are_told_per_graph(it: Served) -> None:
     )
 
 
+async def test_a_topology_and_the_reports_of_clients_are_told(it: Served) -> None:
+    shape = {"nodes": ["__start__", "plan"], "edges": [["__start__", "plan", False]]}
+    now = time.time_ns()
+    drawn = otlp.own(1, names.TOPOLOGY, {names.TOPOLOGY_JSON: json.dumps(shape)}, start_ns=now, s=0)
+    counts = {names.CLIENT_ID: "a" * 32, names.CLIENT_SEQUENCE: 1, names.CLIENT_EXPORTED: 7, names.CLIENT_DROPPED: 2}
+    await it.send(drawn, otlp.span(2, {names.KIND: names.REPORT, **counts}, start_ns=now, s=0))
+
+    [topology] = await it.get("/api/graphs/support/topology")
+    assert (shape, "shop", now) == (topology["topology"], topology["service"], topology["last_ns"])
+    assert (404, True) == ((problem := await it.problem("/api/graphs/none/topology"))[0], "no topology" in problem[1])
+    [client] = await it.get("/api/clients")
+    assert ("a" * 32, "shop", 7, 2) == tuple(client[key] for key in ("client_id", "service", "exported", "dropped"))
+    assert [] == await it.get(f"/api/clients?since_ns={now + 1}")
+
+
 async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
     document = await it.get("/openapi.json")
     assert {
@@ -267,6 +283,8 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/runs",
         "/api/runs/{reference}",
         "/api/runs/{reference}/trace",
+        "/api/graphs/{graph}/topology",
+        "/api/clients",
         "/api/nodes",
         "/api/cost",
         "/api/run_counts",

@@ -146,6 +146,7 @@ def test_every_family_that_counts_facts_is_counted_here() -> None:
         names.OUTCOMES,
         names.STATE_SIZE,
         names.CLIENT_SPANS,
+        names.RATE_LIMITED_CALLS,
     }
     assert set(COUNTED) == ONE_RUN.keys() | elsewhere
 
@@ -178,6 +179,13 @@ def test_the_size_of_the_state_is_shown_only_where_it_was_captured() -> None:
     assert {("a",): (2, 5_000)} == of(
         names.STATE_SIZE, counted(record(1, node="a", state_bytes=5_000), record(2, node="a", state_bytes=0))
     )
+
+
+def test_calls_refused_for_rate_limits_are_counted_by_provider_and_model() -> None:
+    failed: dict[str, Any] = {"status": names.ERROR, "error_type": "429", "cost": priced(0)}
+    metrics = counted(call(1, rate_limited=True, **failed), call(2, **failed))
+
+    assert {("openai", "gpt-4o"): 1} == of(names.RATE_LIMITED_CALLS, metrics)
 
 
 def test_reports_of_clients_add_what_they_changed() -> None:

@@ -12,6 +12,9 @@ from opentelemetry.context import Context
 from graphmeter import client, guard, neighbours, runs
 from graphmeter.testing import InMemorySpans
 
+# Its asserts hold of every tree; one that fails has to say what it saw.
+pytest.register_assert_rewrite("callbacks.trees")
+
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

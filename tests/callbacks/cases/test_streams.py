@@ -88,7 +88,10 @@ async def test_a_stream_left_early_is_cancelled_not_failed(
         del stream
         gc.collect()
         # What is forgotten is closed by the event loop, in a task of its own.
-        await asyncio.sleep(0.01)
+        for _ in range(1000):
+            await asyncio.sleep(0.005)
+            if not runs.open_runs():
+                break
     else:
         stream = graph.stream({}, bound)
         if how == "break":

@@ -36,13 +36,13 @@ PROVIDERS: Final[Mapping[str, str]] = {
 }
 
 _TIERS: Final = (
-    ("service_tier",),  # openai
     ("usage", "service_tier"),  # anthropic
     ("serviceTier", "type"),  # bedrock converse
     ("usage_metadata", "service_tier"),  # gemini
     ("usage_metadata", "traffic_type"),  # vertex
 )
-"""Where answers say at which tier they were served: keys of `response_metadata`, the first that says one counts."""
+"""Where else than at `service_tier` answers say how they were served: details of `response_metadata`, the first that says
+it counts."""
 _STANDARD: Final = frozenset({"auto", "default", "standard", "on_demand", "traffic_type_unspecified", "unspecified"})
 _MADE_UP: Final = ("lc_run-", "run-", "lc_")
 """Ids that LangChain makes of run ids; they identify nothing at the provider."""
@@ -90,7 +90,7 @@ def model_name(model: str) -> str:
 def answering_model(said: Mapping[str, Any], output: Mapping[str, Any], asked: str) -> str:
     """The model that answered, from `response_metadata` or `llm_output`; empty if neither says."""
     # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_PromptRouterTrace.html
-    routed = details(details(said, "trace"), "promptRouter").get("invokedModelId")
+    routed = details(details(said, "trace"), "promptRouter").get("invokedModelId") if "trace" in said else None
     if isinstance(routed, str) and routed:
         return model_name(routed)
     for place in (said, output):
@@ -117,13 +117,15 @@ def identity(said: Mapping[str, Any], output: Mapping[str, Any], message: Any) -
 
 def tier(said: Mapping[str, Any]) -> str:
     """The tier of service, if it is not the provider's standard one."""
-    for path in _TIERS:
-        found: Any = said
-        for key in path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        if isinstance(found, str) and found:
-            name = once(found.lower())
-            return "" if name in _STANDARD else name
+    found = said.get("service_tier")  # openai
+    for outer, inner in () if found else _TIERS:
+        if outer in said and (found := details(said, outer).get(inner)):
+            break
+    if isinstance(found, str) and found:
+        name = once(found.lower())
+        return "" if name in _STANDARD else name
+    if "performanceConfig" not in said:
+        return ""
     # https://docs.aws.amazon.com/bedrock/latest/userguide/latency-optimized-inference.html
     return "latency_optimized" if details(said, "performanceConfig").get("latency") == "optimized" else ""
 

@@ -17,6 +17,31 @@ from graphmeter.usage.shapes import count, details
 _TIERS: Final = ("", "priority_", "flex_")
 
 
+def _at_any_tier(parts: Mapping[str, str]) -> Mapping[str, str]:
+    return {tier + key: name for key, name in parts.items() for tier in _TIERS}
+
+
+_INPUT_PARTS: Final = {
+    **_at_any_tier(
+        {
+            "cache_read": names.USAGE_CACHE_READ,
+            "cache_creation": names.USAGE_CACHE_WRITE,
+            "audio": names.USAGE_AUDIO_INPUT,
+            "image": names.USAGE_IMAGE_INPUT,
+        }
+    ),
+    "ephemeral_5m_input_tokens": names.CACHE_WRITE_5M_TOKENS,
+    "ephemeral_1h_input_tokens": names.CACHE_WRITE_1H_TOKENS,
+}
+_OUTPUT_PARTS: Final = _at_any_tier(
+    {
+        "reasoning": names.USAGE_REASONING,
+        "audio": names.USAGE_AUDIO_OUTPUT,
+        "image": names.USAGE_IMAGE_OUTPUT,
+    }
+)
+
+
 def is_cached(usage: Mapping[str, Any]) -> bool:
     """Whether LangChain's own cache gave this answer: it adds the integer 0 as `total_cost`.
 
@@ -34,29 +59,23 @@ def attributes_of(usage: Mapping[str, Any]) -> dict[str, int]:
     }
     inputs = details(usage, "input_token_details")
     if inputs:
-        five, hour = count(inputs, "ephemeral_5m_input_tokens"), count(inputs, "ephemeral_1h_input_tokens")
-        _add(attributes, names.USAGE_CACHE_READ, _tiered(inputs, "cache_read"))
-        # langchain-anthropic sets cache_creation to 0 when it knows the split; others report both.
-        _add(attributes, names.USAGE_CACHE_WRITE, max(_tiered(inputs, "cache_creation"), five + hour))
-        cached = attributes.get(names.USAGE_CACHE_READ, 0) + attributes.get(names.USAGE_CACHE_WRITE, 0)
+        _add(attributes, inputs, _INPUT_PARTS)
+        lives = attributes.get(names.CACHE_WRITE_5M_TOKENS, 0) + attributes.get(names.CACHE_WRITE_1H_TOKENS, 0)
+        written = attributes.get(names.USAGE_CACHE_WRITE, 0)
+        if lives > written:
+            # langchain-anthropic sets cache_creation to 0 when it knows the split; others report both.
+            attributes[names.USAGE_CACHE_WRITE] = written = lives
+        cached = attributes.get(names.USAGE_CACHE_READ, 0) + written
         if cached and bedrock.excluded(usage, attributes[names.USAGE_INPUT], attributes[names.USAGE_OUTPUT], cached):
             attributes[names.USAGE_INPUT] += cached
-        _add(attributes, names.CACHE_WRITE_5M_TOKENS, five)
-        _add(attributes, names.CACHE_WRITE_1H_TOKENS, hour)
-        _add(attributes, names.USAGE_AUDIO_INPUT, _tiered(inputs, "audio"))
-        _add(attributes, names.USAGE_IMAGE_INPUT, _tiered(inputs, "image"))
     outputs = details(usage, "output_token_details")
     if outputs:
-        _add(attributes, names.USAGE_REASONING, _tiered(outputs, "reasoning"))
-        _add(attributes, names.USAGE_AUDIO_OUTPUT, _tiered(outputs, "audio"))
-        _add(attributes, names.USAGE_IMAGE_OUTPUT, _tiered(outputs, "image"))
+        _add(attributes, outputs, _OUTPUT_PARTS)
     return attributes
 
 
-def _tiered(found: Mapping[str, Any], key: str) -> int:
-    return sum(count(found, tier + key) for tier in _TIERS)
-
-
-def _add(attributes: dict[str, int], name: str, tokens: int) -> None:
-    if tokens:
-        attributes[name] = tokens
+def _add(attributes: dict[str, int], found: Mapping[str, Any], parts: Mapping[str, str]) -> None:
+    for key, value in found.items():
+        name = parts.get(key)
+        if name is not None and value and (tokens := count(found, key)):
+            attributes[name] = attributes.get(name, 0) + tokens

@@ -102,7 +102,8 @@ def read(metadata: Mapping[str, Any], defaults: Mapping[str, Value]) -> dict[str
         if value is not None and (said := text(value, key)):
             shared[attribute] = said
     for key, value in metadata.items():
-        if key.startswith(TAG) and (said := text(value, key)):
+        # LangChain lets keys pass that are no texts.
+        if isinstance(key, str) and key.startswith(TAG) and (said := text(value, key)):
             shared[names.TAG_PREFIX + key[len(TAG) :]] = said
     return shared
 

@@ -286,13 +286,18 @@ class GraphMeterCallbackHandler(_Base):
         run = RUNS.get(run_id)
         if run is None:
             return
-        if self._events is not None:
-            self._events.model_answered(run, response)
         try:
+            if self._events is not None:
+                self._events.model_answered(run, response)
             if run.facts is not None:
                 models.answered(run.facts, response)
                 if run.request is not None:
                     prompts.settle(run.facts, run.request, response)
+        except Exception:
+            # An answer that we cannot read has been paid for all the same.
+            if run.facts is not None and names.USAGE_INPUT not in run.facts:
+                run.facts[names.USAGE_MISSING] = True
+            raise
         finally:
             runs.finish(run_id)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
 
-from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of, nothing
+from callbacks.fakes import FakeChat, State, asking_async, chain_of
 from graphmeter import names, runs
 from graphmeter.testing import InMemorySpans
 
@@ -84,24 +83,3 @@ async def test_cancelled_calls_outside_of_graphs_are_given_up_in_time(
     await FakeChat().ainvoke("hi", config=config(spans))
     assert 0 == runs.open_runs()
     assert ["cancelled"] * 5 + ["ok"] == sorted(span.status for span in spans.spans("model"))
-
-
-def test_many_threads_share_one_handler(spans: InMemorySpans) -> None:
-    graph = chain_of(("a", nothing), ("ask", asking(FakeChat())))
-    handler = spans.handler()
-
-    def work() -> None:
-        for _ in range(20):
-            graph.invoke({}, config={"callbacks": [handler]})
-
-    threads = [threading.Thread(target=work) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    counts: dict[str, int] = {}
-    for span in spans.all():
-        counts[span.kind] = counts.get(span.kind, 0) + 1
-    assert {"start": 320, "run": 320, "node": 640, "model": 320} == counts
-    assert len(spans.all()) == len({(span.trace_id, span.span_id) for span in spans.all()})
-    assert 0 == runs.open_runs()

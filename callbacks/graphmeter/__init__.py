@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from graphmeter.handler import GraphMeterCallbackHandler
     from graphmeter.inside import RunInfo, current_run, tag
     from graphmeter.outcomes import outcome
+    from graphmeter.processor import GraphMeterSpanProcessor
 
 __all__ = [
     "GraphMeterCallbackHandler",
+    "GraphMeterSpanProcessor",
     "RunInfo",
     "Stats",
     "current_run",
@@ -39,6 +41,7 @@ __all__ = [
 
 _HOMES = {
     "GraphMeterCallbackHandler": "graphmeter.handler",
+    "GraphMeterSpanProcessor": "graphmeter.processor",
     "RunInfo": "graphmeter.inside",
     "Stats": "graphmeter.client",
     "current_run": "graphmeter.inside",

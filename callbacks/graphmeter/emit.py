@@ -16,7 +16,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own processors import it, too
 from opentelemetry.trace import SpanContext
 
-from graphmeter import guard, names
+from graphmeter import following, guard, mirror, names
 from graphmeter.delivery import Delivery
 from graphmeter.heartbeat import Heartbeats
 from graphmeter.outbox import BATCH_SPANS, Outbox
@@ -64,7 +64,7 @@ class Pipeline:
         self._reset()
 
     def _reset(self) -> None:
-        self._queue: deque[Run | Note] = deque()
+        self._queue: deque[Run | Note | ReadableSpan] = deque()
         self._flushes: deque[_Flush] = deque()
         self._outbox = Outbox(self._settings, lambda: self._connect(), self._queue)
         self._heartbeats = Heartbeats(self, self._settings.heartbeat_s)
@@ -84,6 +84,8 @@ class Pipeline:
         tree = run.tree
         if kind is names.RUN:
             self._put(start_of(run, self._heartbeats.promise))
+            if following.active:
+                following.begun(tree.trace_id)
         inside = tree.inside_call if kind is names.MODEL else tree.inside
         return SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, inside)
 
@@ -97,7 +99,11 @@ class Pipeline:
         """Queue `note`."""
         self._put(note)
 
-    def _put(self, item: Run | Note) -> None:
+    def take(self, span: ReadableSpan) -> None:
+        """Queue a finished span of the application."""
+        self._put(span)
+
+    def _put(self, item: Run | Note | ReadableSpan) -> None:
         waiting = len(self._queue)
         if waiting >= self._capacity or self._stopping:
             self._outbox.drop()
@@ -234,7 +240,7 @@ class Pipeline:
             built = [span for item in items if (span := self._span_of(item, delivery)) is not None]
             self._outbox.put(built, failed=len(items) - len(built))
 
-    def _span_of(self, item: Run | Note, delivery: Delivery) -> ReadableSpan | None:
+    def _span_of(self, item: Run | Note | ReadableSpan, delivery: Delivery) -> ReadableSpan | None:
         # Here and not above: the SDK is loaded when a handler is made, not when the package is imported.
         from graphmeter import spans
 
@@ -243,10 +249,16 @@ class Pipeline:
                 if item.kind is names.START:
                     self._heartbeats.started()
                 return spans.build_note(item, delivery.resource)
+            if not isinstance(item, Run):
+                return item
             if item.captured is not None:
                 self._outbox.weigh(item.captured)
             self._finished(item)
-            return spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
+            processor = mirror.processor_for(item) if item.tree.mirror else None
+            span = spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
+            if processor is not None:
+                mirror.hand_over(span, processor)
+            return span
         except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs
             guard.swallowed("build span", error)
             return None

@@ -72,6 +72,8 @@ class GraphMeterCallbackHandler(_Base):
         endpoint: Base URL of a collector other than the process's own.
         exporter: An OpenTelemetry span exporter that takes the place of the collector.
         tracer_provider: Takes the place of the whole pipeline: spans are made by this provider, with its ids and sampler.
+        mirror: Hand finished spans to the application's own span processors, too, as far as it samples the trace; default
+            GRAPHMETER_MIRROR. Not with `tracer_provider`.
 
     Raises:
         ValueError: `capture` names something that cannot be captured.
@@ -98,6 +100,7 @@ class GraphMeterCallbackHandler(_Base):
         endpoint: str = "",
         exporter: SpanExporter | None = None,
         tracer_provider: TracerProvider | None = None,
+        mirror: bool | None = None,
     ) -> None:
         super().__init__()
         settings = client.settings()
@@ -117,6 +120,7 @@ class GraphMeterCallbackHandler(_Base):
             "endpoint": endpoint,
             "exporter": exporter,
             "tracer_provider": tracer_provider,
+            "mirror": mirror,
         }
         sink: Sink
         if tracer_provider is not None:
@@ -126,7 +130,12 @@ class GraphMeterCallbackHandler(_Base):
         else:
             sink = client.pipeline(endpoint=endpoint, exporter=exporter)
         self._ground = roots.Ground(
-            sink, said.over(settings).shared(), graph, settings.debug if debug is None else debug, captures
+            sink,
+            said.over(settings).shared(),
+            graph,
+            settings.debug if debug is None else debug,
+            captures,
+            settings.mirror if mirror is None else mirror,
         )
         HOOK.register(self, sink)
         if kinds:

@@ -118,6 +118,7 @@ def ensure_graph(chain: Run) -> None:
                 debug=chain.tree.debug,
                 unnamed=chain.tree.unnamed,
                 capture=chain.tree.capture,
+                mirror=chain.tree.mirror,
             )
         top = anchor(chain.parent)
         chain.parent_context = chain.tree.outer if top is None else top.context

@@ -165,7 +165,7 @@ LANGCHAIN_SCOPES: Final = (
 )
 """How the scopes of instrumentations begin that record LangChain's runs, as we do."""
 MIRRORED: Final = "graphmeter.mirrored"
-"""On spans of ours that the application's own span processors were given, too (boolean): its backend has them already."""
+"""On spans that reach the application's own backend by another way, too (boolean): the collector does not forward them."""
 
 RESOURCE_TEAM: Final = "graphmeter.team"
 """Also read from the resource: OTEL_RESOURCE_ATTRIBUTES=graphmeter.team=cx attributes a whole service."""

@@ -81,6 +81,7 @@ class Tree:
         "graph",
         "inside",
         "inside_call",
+        "mirror",
         "offset_ns",
         "outer",
         "run_id",
@@ -106,6 +107,7 @@ class Tree:
         debug: bool = False,
         unnamed: str = "",
         capture: Capture | None = None,
+        mirror: bool = False,
     ) -> None:
         self.run_id = run_id
         self.graph = graph
@@ -129,6 +131,8 @@ class Tree:
         """What a graph inside is called that has no name of its own."""
         self.capture = capture
         """What to capture, and how to redact it and error messages."""
+        self.mirror = mirror
+        """Whether the application's span processors get our spans, too."""
         self.debug = debug
         self.finished: list[Run] = []
         """For `graphmeter.debug`, which prints them when the root has ended."""

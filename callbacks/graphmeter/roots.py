@@ -27,6 +27,7 @@ class Ground:
     """Name of graphs that have none."""
     debug: bool
     capture: Capture
+    mirror: bool = False
 
 
 def parent_of(parent_run_id: UUID | None) -> Run | None:
@@ -67,6 +68,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
             debug=around.debug,
             unnamed=around.unnamed,
             capture=around.capture,
+            mirror=around.mirror,
         )
     here, span = context.current()
     outer = context.around(here, span)
@@ -88,6 +90,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
         debug=ground.debug,
         unnamed=ground.unnamed,
         capture=ground.capture,
+        mirror=ground.mirror,
     )
 
 

@@ -45,6 +45,8 @@ class Settings:
     """Send unsent spans on SIGTERM, within `exit_timeout_s`, before what SIGTERM does otherwise."""
     topology: bool = True
     """Send nodes and edges of every graph once: names only, no code."""
+    mirror: bool = False
+    """Hand our spans to the application's own span processors, too."""
     capture: frozenset[str] = frozenset()
     """What happened in the graph: `content`, `media`, `state`, `state_diff`; see `graphmeter.capture`."""
     capture_bytes: int = 8192
@@ -79,6 +81,7 @@ class Settings:
             exit_timeout_s=_number(env, "GRAPHMETER_EXIT_TIMEOUT_S", default.exit_timeout_s, least=0.0),
             flush_on_sigterm=_switch(env, "GRAPHMETER_FLUSH_ON_SIGTERM", default=default.flush_on_sigterm),
             topology=_switch(env, "GRAPHMETER_TOPOLOGY", default=default.topology),
+            mirror=_switch(env, "GRAPHMETER_MIRROR", default=default.mirror),
             heartbeat_s=_number(env, "GRAPHMETER_HEARTBEAT_S", default.heartbeat_s, least=0.0),
             report_s=_number(env, "GRAPHMETER_REPORT_S", default.report_s, least=0.0),
         )

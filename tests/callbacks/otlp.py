@@ -68,7 +68,7 @@ class Receiver:
                 self.scopes.add(scoped.scope.name)
                 for span in scoped.spans:
                     said = attributes(span)
-                    if said[names.KIND] == names.REPORT:
+                    if said.get(names.KIND) == names.REPORT:
                         self.reports.append(said)
                     else:
                         self.spans.append(span)

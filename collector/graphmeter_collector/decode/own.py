@@ -51,7 +51,7 @@ OWN: Final[Table] = MappingProxyType(
     }
 )
 
-FOREIGN: Final[Table] = MappingProxyType({**GENAI, **ATTRIBUTION})
+FOREIGN: Final[Table] = MappingProxyType({**GENAI, **ATTRIBUTION, names.MIRRORED: flag})
 
 RESOURCE: Final[Table] = MappingProxyType(
     dict.fromkeys(

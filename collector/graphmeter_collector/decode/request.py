@@ -203,6 +203,7 @@ def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs)
 
 def _read_foreign(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs) -> None:
     found = pick(span.attributes, own.FOREIGN, repairs)
+    record.forwardable = not found.get(names.MIRRORED, False)
     record.kind = genai.kind(found)
     if twins.is_twin(span, record.kind, origin.scope, origin.service):
         record.kind = names.SPAN

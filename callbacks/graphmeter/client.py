@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from graphmeter import forks, guard, langgraph, names, recent, runs, terminate
@@ -20,12 +22,14 @@ from graphmeter.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from graphmeter.spool import Spool
+
 _log = logging.getLogger("graphmeter")
 
 _lock = threading.RLock()
 _settings: Settings | None = None
-_REPORT_PATIENCE_S: Final = 1.0
-"""Longest delay of the exit when there is nothing to send but the last report."""
+_LAST_PATIENCE_S: Final = 1.0
+"""Longest delay of the exit when no spans of this process wait: for the last report, and what others left on disk."""
 _pipelines: dict[object, Pipeline] = {}
 """By endpoint ("" is the shared default), or by exporter."""
 
@@ -35,7 +39,7 @@ class Stats:
     """What became of the spans of this process since it started."""
 
     emitted: int
-    """Spans that finished runs (and run starts) gave rise to; the sum of the next four."""
+    """Spans and notes that runs gave rise to; the sum of the next five."""
     exported: int
     """Taken by a collector or exporter."""
     dropped: int
@@ -43,7 +47,9 @@ class Stats:
     failed: int
     """Refused by the collector, or given up at shutdown."""
     queued: int
-    """Waiting to be sent."""
+    """Waiting to be sent, in memory."""
+    spooled: int
+    """Waiting to be sent, on disk. What other processes left there counts when it is sent, and as emitted then."""
     faults: int
     """Errors of our own that were kept away from the application."""
     open_runs: int
@@ -70,7 +76,8 @@ def pipeline(*, endpoint: str = "", exporter: SpanExporter | None = None) -> Pip
             connect = _deliveries(chosen, endpoint, exporter)
             found = _pipelines[key] = Pipeline(chosen, connect, finished, _arm_exit)
             if chosen.flush_on_sigterm and chosen.exit_timeout_s > 0:
-                terminate.arm(_on_sigterm, chosen.exit_timeout_s)
+                # With a spool, what a flush could not deliver is then written.
+                terminate.arm(_on_sigterm, chosen.exit_timeout_s + (_LAST_PATIENCE_S if chosen.spool_dir else 0.0))
         return found
 
 
@@ -85,9 +92,20 @@ def _deliveries(chosen: Settings, endpoint: str, exporter: SpanExporter | None) 
             return send.ExporterDelivery(exporter, resource)
         target = destination.choose(replace(chosen, endpoint=endpoint) if endpoint else chosen)
         _log.info("Graphmeter sends spans to %s (%s)", target.url, target.reason)
-        return send.HttpDelivery(target, resource, chosen.timeout_s)
+        return send.HttpDelivery(target, resource, chosen.timeout_s, _spool(chosen, endpoint))
 
     return connect
+
+
+@guard.guarded
+def _spool(chosen: Settings, endpoint: str) -> Spool | None:
+    if not chosen.spool_dir:
+        return None
+    from graphmeter.spool import Spool
+
+    # By pipeline, not by address: a collector that has moved gets what waited for it, another one does not.
+    name = hashlib.blake2b(endpoint.encode(), digest_size=8).hexdigest() if endpoint else "spans"
+    return Spool(Path(chosen.spool_dir).expanduser(), name, int(chosen.spool_mb * 1_000_000))
 
 
 @guard.guarded
@@ -155,12 +173,14 @@ def stats() -> Stats:
     dropped = sum(count.dropped for count in counts)
     failed = sum(count.failed for count in counts)
     queued = sum(count.queued for count in counts)
+    spooled = sum(count.spooled for count in counts)
     return Stats(
-        exported + dropped + failed + queued,
+        exported + dropped + failed + queued + spooled,
         exported,
         dropped,
         failed,
         queued,
+        spooled,
         sum(kinds.values()),
         runs.open_runs(),
         kinds,
@@ -185,19 +205,20 @@ def _all() -> list[Pipeline]:
 def _at_exit() -> None:
     runs.give_up()
     patience = settings().exit_timeout_s
-    if patience <= 0:
+    if patience <= 0 and not settings().spool_dir:
         return
     if any(one.counts().queued for one in _all()):
         shutdown(patience)
-    elif any(one.unreported for one in _all()):
-        shutdown(min(patience, _REPORT_PATIENCE_S))
+    elif any(one.unfinished for one in _all()):
+        shutdown(min(patience, _LAST_PATIENCE_S))
 
 
 @guard.guarded
 def _on_sigterm() -> None:
     # No shutdown, and nothing is given up: the application's own handler may go on working for a while.
-    if any(one.counts().queued for one in _all()):
-        flush(settings().exit_timeout_s)
+    if any(one.counts().queued for one in _all()) and not flush(settings().exit_timeout_s):
+        for one in _all():
+            one.save()
 
 
 @guard.guarded

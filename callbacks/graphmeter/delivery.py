@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from graphmeter.backlog import Backlog
+
 _FIRST_BACKOFF_S: Final = 1.0
 _LONGEST_BACKOFF_S: Final = 30.0
 
@@ -34,6 +36,8 @@ class Delivery(Protocol):
     where: str
     reports: bool
     """Whether the other side is a collector, which wants to know what became of the spans."""
+    backlog: Backlog | None
+    """Keeps spans while the other side is away; None: they wait in memory."""
 
     def send(self, spans: Sequence[ReadableSpan]) -> int:
         """Deliver `spans`; the number refused for good among them. Raises Unreachable or Refused."""

@@ -8,6 +8,7 @@ dropped and counted: the graph never waits.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ from opentelemetry.trace import SpanContext
 from graphmeter import following, guard, mirror, names
 from graphmeter.delivery import Delivery
 from graphmeter.heartbeat import Heartbeats
-from graphmeter.outbox import BATCH_SPANS, Outbox
+from graphmeter.outbox import Outbox
 from graphmeter.records import Note, Run, span_id_of, start_of
 from graphmeter.report import Counts
 from graphmeter.settings import Settings
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 _SHORTEST_SLEEP_S: Final = 0.01
+_BUILT_AT_ONCE: Final = 32
+"""Spans built between two looks at how much is waiting."""
+_SPOOLING_PATIENCE_S: Final = 1.0
+"""Longest shutdown where the collector is known to be away and spans can wait on disk."""
 
 
 class _Flush:
@@ -143,26 +148,41 @@ class Pipeline:
         return request.done.wait(timeout_s) and request.complete
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Deliver what is queued, then stop for good; what cannot be delivered in `timeout_s` counts as failed.
+        """Deliver what is queued, then stop for good; what cannot be delivered in `timeout_s` is on disk or has failed.
 
         Once stopped, the answer is whether everything left before that.
         """
         if self._stopping:
             return self._complete
+        if self._outbox.spools and self._outbox.away:  # nothing is lost by leaving soon
+            timeout_s = min(timeout_s, _SPOOLING_PATIENCE_S)
+        deadline = time.monotonic() + timeout_s
         self._complete = (self._empty and not self._outbox.news) or self.flush(timeout_s)
-        self._stopping = True
         thread = self._thread
+        while self._complete and thread is not None and self._leftovers and time.monotonic() < deadline:
+            time.sleep(_SHORTEST_SLEEP_S)
+        self._stopping = True
         if thread is not None and thread is not threading.current_thread():
             self._hurry.set()
             self._work.set()
             thread.join(0.2)
+        if thread is None or thread.is_alive():
+            self._save(report=True)
         self._outbox.close()
         return self._complete
 
+    def save(self) -> None:
+        """Put what is queued on disk, where there is a spool: the process may be about to end without delivering it."""
+        self._save(report=False)
+
     @property
-    def unreported(self) -> bool:
-        """Whether the collector can be told something new about the fate of spans, and answered lately."""
-        return not self._stopping and self._outbox.news and not self._outbox.away
+    def unfinished(self) -> bool:
+        """Whether there is something to send besides spans: a report, or what dead processes left on disk."""
+        return not self._stopping and ((self._outbox.news and not self._outbox.away) or self._leftovers)
+
+    @property
+    def _leftovers(self) -> bool:
+        return self._outbox.waiting and not self._outbox.away
 
     @property
     def _empty(self) -> bool:
@@ -194,6 +214,7 @@ class Pipeline:
                 self._round()
             except Exception as error:  # noqa: BLE001 - the thread must live; guard counts and logs
                 guard.swallowed("export", error)
+        self._save(report=True)
         self._outbox.disconnect()
 
     def _sleep(self) -> None:
@@ -227,13 +248,18 @@ class Pipeline:
                 flush.done.set()
             otel_context.detach(token)
 
+    def _save(self, *, report: bool) -> None:
+        if self._settings.spool_dir and self._outbox.connects_within(_SPOOLING_PATIENCE_S):
+            self._build()
+            self._outbox.save(report=report)
+
     def _build(self) -> None:
         delivery = self._outbox.connected()
         left = len(self._queue)
         while left > 0:
             with self._outbox.lock:
-                items = [self._queue.popleft() for _ in range(min(left, BATCH_SPANS, len(self._queue)))]
-                self._outbox.in_hand = len(items)
+                items = [self._queue.popleft() for _ in range(min(left, _BUILT_AT_ONCE, len(self._queue)))]
+                self._outbox.in_hand += len(items)
             if not items:
                 return
             left -= len(items)

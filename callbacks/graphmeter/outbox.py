@@ -1,7 +1,7 @@
 """Built spans on their way to one destination: batches out, each span counted in exactly one place until its fate is known.
 
-One thread at a time builds and sends. Spans stay here until somebody has taken or refused them; while the other side is away
-they wait.
+One thread at a time builds and sends. Spans stay here until somebody has taken or refused them. While the other side is away
+they wait, on disk if there is a spool; once it is back new spans go first, and between them what is on disk, in order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from graphmeter import guard
+from graphmeter.backlog import Backlog
 from graphmeter.delivery import Backoff, Delivery, Refused, Unreachable
 from graphmeter.report import Counts, Reports
 from graphmeter.settings import Settings
@@ -30,6 +31,9 @@ _MOST_ATTRIBUTES: Final = 3
 _CONTENT_IN_BATCH: Final = 4 * 1024 * 1024
 _CONTENT_WAITING: Final = 32 * 1024 * 1024
 """Most bytes of captured content in one request, and waiting to be sent."""
+_REPLAYED_AT_ONCE: Final = 8
+"""Requests from disk between two looks for new spans."""
+_DISK_PATIENCE_S: Final = 1.0
 
 
 class Outbox:
@@ -49,7 +53,7 @@ class Outbox:
         self._connecting = threading.Lock()  # apart: connecting may take a while, counting must not
         self._reports = Reports(settings)
         self._backoff = Backoff()
-        self._batch = BATCH_SPANS
+        self._batch_spans = BATCH_SPANS
         self._content_bytes = _MOST_ATTRIBUTES * settings.capture_bytes
         self._weighed = 0
         self._built: deque[ReadableSpan] = deque()
@@ -59,7 +63,9 @@ class Outbox:
         """Held whenever something moves from one count to another."""
         self.in_hand = 0
         """Items that have left the queue and are being built."""
-        self._exported = self._dropped = self._failed = 0
+        self._exported = self._dropped = self._failed = self._spooled = 0
+        self._moving = threading.Lock()
+        """Held by whoever moves spans to disk."""
 
     # --- for everybody --------------------------------------------------------------------------------------------
 
@@ -67,7 +73,7 @@ class Outbox:
         """Every item is in exactly one of them."""
         with self.lock:
             waiting = len(self._queue) + self.in_hand + len(self._built)
-            return Counts(self._exported, self._dropped, self._failed, waiting)
+            return Counts(self._exported, self._dropped, self._failed, waiting, self._spooled)
 
     def drop(self) -> None:
         """Count an item that there was no room for."""
@@ -82,8 +88,22 @@ class Outbox:
 
     @property
     def delivered(self) -> bool:
-        """Whether nothing built waits any more."""
-        return not self._built
+        """Whether nothing built waits any more, in memory or on disk."""
+        return not self._built and not self._spooled
+
+    @property
+    def spools(self) -> bool:
+        """Whether what cannot be delivered may wait on disk."""
+        return self._backlog is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something on disk waits, of whichever process."""
+        return self._backlog is not None and self._backlog.waiting
+
+    @property
+    def _backlog(self) -> Backlog | None:
+        return None if self._delivery is None else self._delivery.backlog
 
     @property
     def lost(self) -> int:
@@ -98,7 +118,7 @@ class Outbox:
     @property
     def wait_s(self) -> float | None:
         """Seconds until there is something to send without anything new; None: nothing to send."""
-        if self._built:
+        if self._built or self.waiting:
             return self._backoff.wait_s
         report = self._reports.wait_s
         return None if report is None else max(report, self._backoff.wait_s)
@@ -110,12 +130,24 @@ class Outbox:
         with self._connecting:
             if self._delivery is None:
                 self._delivery = self._connect()
+                if self._delivery.backlog is not None:
+                    try:
+                        self._delivery.backlog.adopt()
+                    except OSError as error:
+                        _say_unusable(error)
             return self._delivery
+
+    def connects_within(self, timeout_s: float) -> bool:
+        """Whether the delivery is connected, after waiting for another thread that may be about to connect it."""
+        if self._delivery is None and self._connecting.acquire(timeout=timeout_s):
+            self._connecting.release()
+        return self._delivery is not None
 
     def put(self, spans: Sequence[ReadableSpan], failed: int) -> None:
         """What was in hand is now built, but for `failed` items that could not be."""
         with self.lock:
-            self.in_hand = self._weighed = 0
+            self.in_hand -= len(spans) + failed
+            self._weighed = 0
             room = 0 if self._closed else max(self._capacity - len(self._built), 0)
             self._built.extend(spans[:room])
             beyond = len(spans[room:])
@@ -126,7 +158,7 @@ class Outbox:
     def weigh(self, taken: Taken) -> None:
         """`taken` is about to be part of a span: send fewer in one request; keep no more than its sizes of it while so much
         waits that content would fill the memory."""
-        self._batch = max(min(BATCH_SPANS, _CONTENT_IN_BATCH // self._content_bytes), 1)
+        self._batch_spans = max(min(BATCH_SPANS, _CONTENT_IN_BATCH // self._content_bytes), 1)
         waiting = len(self._built) + self._weighed
         self._weighed += 1
         if taken.snapshots and waiting * self._content_bytes >= _CONTENT_WAITING:
@@ -140,19 +172,103 @@ class Outbox:
         """
         delivery = self.connected()
         report = self._report_is_due(delivery, force=force)  # once: how a report fares is no reason for another one
+        reachable = True
         while self._built or report:
-            if self._backoff.wait_s and not force:
-                return
-            with self.lock:
-                batch = [self._built[index] for index in range(min(len(self._built), self._batch))]
-                last = len(batch) == len(self._built)
-            if not self._deliver(delivery, batch, self._report(delivery, batch) if report and last else []):
-                return
-            report = report and not last
-
-    def _deliver(self, delivery: Delivery, batch: Sequence[ReadableSpan], report: Sequence[ReadableSpan]) -> bool:
+            reachable = (force or not self._backoff.wait_s) and self._send_batch(delivery, report=report)
+            if not reachable:
+                break
+            report = report and bool(self._built)
+        if delivery.backlog is None:
+            return
         try:
-            refused = min(delivery.send([*batch, *report]), len(batch))
+            if reachable and (force or not self._backoff.wait_s):
+                self._replay(delivery, delivery.backlog, force=force)
+            else:
+                self._keep(delivery.backlog)
+        except OSError as error:
+            _say_unusable(error)
+        finally:
+            self._count_lost(delivery.backlog)
+
+    def save(self, *, report: bool) -> None:
+        """Move what is built to disk, in the caller's thread: the one that sends may hang. `report`: add a last one."""
+        delivery = self._delivery
+        if delivery is None or delivery.backlog is None:
+            return
+        try:
+            self._keep(delivery.backlog)
+            if report and self.news and self.waiting:  # with what it reports on
+                delivery.backlog.keep((), self._report(delivery, ()))
+        except OSError as error:
+            _say_unusable(error)
+        finally:
+            self._count_lost(delivery.backlog)
+
+    def _batch(self) -> tuple[list[ReadableSpan], bool]:
+        """The spans to go next, and whether they are all there are."""
+        with self.lock:
+            batch = [self._built[index] for index in range(min(len(self._built), self._batch_spans))]
+            return batch, len(batch) == len(self._built)
+
+    def _keep(self, backlog: Backlog) -> None:
+        if not self._moving.acquire(timeout=_DISK_PATIENCE_S):  # an exit must not wait for a disk that hangs
+            return
+        try:
+            while self._built:
+                batch, _ = self._batch()
+                failed = backlog.keep(batch)
+                with self.lock:
+                    if self._take(batch):
+                        self._failed += failed
+                        self._spooled += len(batch) - failed
+        finally:
+            self._moving.release()
+
+    def _take(self, batch: Sequence[ReadableSpan]) -> bool:
+        """The fate of `batch` is known; False if it was decided elsewhere meanwhile: given up, delivered, moved to disk."""
+        if batch and (not self._built or self._built[0] is not batch[0]):
+            return False
+        for _ in batch:
+            self._built.popleft()
+        return True
+
+    def _replay(self, delivery: Delivery, backlog: Backlog, *, force: bool) -> None:
+        """Send what is on disk: for a flush all that is our own, else a little of whatever comes next."""
+        sent = 0
+        while (force or sent < _REPLAYED_AT_ONCE) and not self._closed:
+            try:
+                replayed = backlog.replay(own=force)
+            except Unreachable as error:
+                self._backoff.failed(error)
+                self._warn(error, delivery)
+                return
+            if replayed is None:
+                return
+            sent += 1
+            self._backoff.answered()
+            with self.lock:
+                self._spooled -= replayed.spans if replayed.own else 0
+                self._exported += replayed.spans - replayed.refused
+                self._failed += replayed.refused
+            self._reports.changed()
+
+    def _count_lost(self, backlog: Backlog) -> None:
+        lost = backlog.take_lost()
+        if lost.own or lost.others:
+            guard.noticed(
+                "spooled spans lost",
+                f"{lost.own + lost.others}: the directory is full, see GRAPHMETER_SPOOL_MB, or a file was damaged",
+            )
+            with self.lock:
+                self._spooled -= lost.own
+                self._dropped += lost.own + lost.others
+
+    def _send_batch(self, delivery: Delivery, *, report: bool) -> bool:
+        """Deliver the next spans, with a report if they are the last; False if the other side is away."""
+        batch, last = self._batch()
+        told = self._report(delivery, batch) if report and last else []
+        try:
+            refused = min(delivery.send([*batch, *told]), len(batch))
         except Unreachable as error:
             self._backoff.failed(error)
             self._warn(error, delivery)
@@ -164,15 +280,12 @@ class Outbox:
             guard.swallowed("exporter", error)
             refused = len(batch)
         self._backoff.answered()
-        if report:
+        if told:
             self._reports.told()
         with self.lock:
-            if self._closed:  # close() gave up waiting and has counted this batch as failed
-                return False
-            for _ in batch:
-                self._built.popleft()
-            self._exported += len(batch) - refused
-            self._failed += refused
+            if self._take(batch):
+                self._exported += len(batch) - refused
+                self._failed += refused
         return True
 
     def _report_is_due(self, delivery: Delivery, *, force: bool) -> bool:
@@ -213,9 +326,14 @@ class Outbox:
             return
         self._warned = True
         _log.warning(
-            "Graphmeter cannot reach the collector at %s (%s). Graphs run on unchanged; up to %d spans wait for it, "
+            "Graphmeter cannot reach the collector at %s (%s). Graphs run on unchanged; %s wait for it, "
             "more are dropped and counted. Is `graphmeter serve` running, or should GRAPHMETER_ENDPOINT be set?",
             delivery.where,
             error,
-            self._capacity,
+            f"up to {self._capacity} spans" if delivery.backlog is None else "spans on disk",
         )
+
+
+def _say_unusable(error: OSError) -> None:
+    # A full disk, no permission …: they wait in memory, as they would without a spool.
+    guard.noticed("spool unusable", f"GRAPHMETER_SPOOL_DIR: {error}; spans wait in memory instead")

@@ -21,8 +21,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from graphmeter import guard
+from graphmeter.backlog import Backlog
 from graphmeter.delivery import Refused, Unreachable
 from graphmeter.destination import Destination
+from graphmeter.spool import Spool
 
 # https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
 _RETRYABLE = frozenset({429, 502, 503, 504})
@@ -35,8 +37,11 @@ class HttpDelivery:
 
     reports = True
 
-    def __init__(self, destination: Destination, resource: Resource, timeout_s: float) -> None:
+    def __init__(
+        self, destination: Destination, resource: Resource, timeout_s: float, spool: Spool | None = None
+    ) -> None:
         self.resource = resource
+        self.backlog = None if spool is None else Backlog(self, spool)
         self.where = destination.url
         self._timeout_s = timeout_s
         # A proxy knows nothing of this machine's loopback, and NO_PROXY seldom names it.
@@ -50,15 +55,22 @@ class HttpDelivery:
         }
 
     def send(self, spans: Sequence[ReadableSpan]) -> int:
+        body, unencodable = self.encode(spans)
+        return unencodable + (self.post(body) if body else 0)
+
+    def encode(self, spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
+        """The request that holds `spans`, empty if it would hold none, and the number that could not be encoded."""
         body, unencodable = _encode(spans)
-        if not body:
-            return unencodable
+        return (gzip.compress(body, compresslevel=1) if body else b""), unencodable
+
+    def post(self, body: bytes) -> int:
+        """Send a request that `encode` made; the number of spans refused for good."""
         request = urllib.request.Request(  # noqa: S310 - destination.choose accepts http and https only
-            self.where, gzip.compress(body, compresslevel=1), self._headers, method="POST"
+            self.where, body, self._headers, method="POST"
         )
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
-                return unencodable + _refused(response.read())
+                return _refused(response.read())
         except urllib.error.HTTPError as error:
             with error:
                 if error.code in _RETRYABLE:
@@ -71,13 +83,16 @@ class HttpDelivery:
             raise Unreachable(str(error) or type(error).__name__) from None
 
     def close(self) -> None:
-        """Nothing to do: a connection lives for one request."""
+        """A connection lives for one request; what is on disk is left to others."""
+        if self.backlog is not None:
+            self.backlog.close()
 
 
 class ExporterDelivery:
     """Hands spans to an OpenTelemetry exporter that the user chose; retrying is that exporter's business."""
 
     reports = False
+    backlog: Backlog | None = None
 
     def __init__(self, exporter: SpanExporter, resource: Resource) -> None:
         self.resource = resource

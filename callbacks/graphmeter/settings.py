@@ -57,6 +57,10 @@ class Settings:
     """Seconds between signs of life of a run that takes longer; 0 means none."""
     report_s: float = 60.0
     """Seconds between reports of what became of the spans, while there are any; 0 means no reports."""
+    spool_dir: str = ""
+    """Directory where spans wait while the collector is away; empty: they wait in memory."""
+    spool_mb: float = 100.0
+    """Most megabytes in it, of all processes together."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -84,6 +88,8 @@ class Settings:
             mirror=_switch(env, "GRAPHMETER_MIRROR", default=default.mirror),
             heartbeat_s=_number(env, "GRAPHMETER_HEARTBEAT_S", default.heartbeat_s, least=0.0),
             report_s=_number(env, "GRAPHMETER_REPORT_S", default.report_s, least=0.0),
+            spool_dir=env.get("GRAPHMETER_SPOOL_DIR", "").strip(),
+            spool_mb=_number(env, "GRAPHMETER_SPOOL_MB", default.spool_mb, least=1.0),
         )
 
 

@@ -72,10 +72,16 @@ def graph_here() -> Any:
 
 @guard.guarded
 def name_of(graph: Any) -> str:
-    """The name that `graph` has of its own, by compilation or by a `run_name` bound to it; "LangGraph" for none."""
+    """The name that `graph` has of its own, by compilation, by a `run_name` bound to it, or by the function that is its
+    `@entrypoint`; "LangGraph" for none.
+    """
     own = str(graph.get_name())
     if own == langgraph.UNNAMED:
-        return str((graph.config or {}).get("run_name") or own)
+        own = str((graph.config or {}).get("run_name") or own)
+    nodes = getattr(graph, "nodes", ())
+    # What is built from nodes and edges is a subclass.
+    if own == langgraph.UNNAMED and len(nodes) == 1 and type(graph) is (_pregel or _find_pregel()):
+        own = str(next(iter(nodes)))
     return own
 
 

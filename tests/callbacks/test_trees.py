@@ -8,10 +8,11 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, StateGraph
 
 from callbacks.fakes import FakeChat, State, chain_of, nothing
-from graphmeter import langgraph, names
+from graphmeter import langgraph, meter, names
 from graphmeter.testing import InMemorySpans, RecordedSpan
 
 pytestmark = pytest.mark.usefixtures("no_faults")
@@ -133,6 +134,19 @@ def test_an_unnamed_graph_takes_the_name_of_the_service(spans: InMemorySpans, mo
     chain_of(("n", nothing), name=None).invoke({}, config=config(spans))
     assert "run shop ok\n  node n ok" == spans.tree()
     assert {"shop"} == {span.attributes[names.GRAPH] for span in spans.all()}
+
+
+@pytest.mark.parametrize("how", ["config", "meter"])
+def test_an_entrypoint_is_called_as_its_function(spans: InMemorySpans, how: str) -> None:
+    @entrypoint()
+    def flow(n: int) -> int:
+        return n
+
+    if how == "meter":
+        meter(flow, handler=spans.handler()).invoke(1)
+    else:
+        flow.invoke(1, config=config(spans))
+    assert "run flow ok\n  node flow ok" == spans.tree()
 
 
 def test_retrievers_are_spans(spans: InMemorySpans) -> None:

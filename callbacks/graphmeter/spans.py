@@ -186,10 +186,10 @@ def build_note(note: Note, resource: Resource) -> ReadableSpan:
     )
 
 
-def _text(text: str) -> str:
+def _text(text: str, longest: int = _LONGEST) -> str:
     """`text` as protobuf accepts it: no lone surrogates, no NUL, not endless."""
-    if len(text) > _LONGEST:
-        text = text[: _LONGEST - 1] + "…"
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
     if text.isascii():
         return text.replace("\0", "") if "\0" in text else text
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
@@ -198,7 +198,8 @@ def _text(text: str) -> str:
 def _clean(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
     for key, value in attributes.items():
         if isinstance(value, str):
-            attributes[key] = _text(value)
+            # Half of a JSON text is none; how much a graph may have of it is `graphmeter.topology`'s to say.
+            attributes[key] = _text(value, len(value)) if key == names.TOPOLOGY_JSON else _text(value)
     return attributes
 
 

@@ -156,6 +156,14 @@ def test_a_graph_compiled_anew_for_every_request_is_said_once_a_minute(spans: In
     assert ["demo", "other"] == [note.attributes[names.GRAPH] for note in topologies(spans)]
 
 
+def test_a_graph_of_many_nodes_arrives_whole(spans: InMemorySpans) -> None:
+    nodes = [(f"a_node_with_quite_a_long_name_{number}", nothing) for number in range(200)]
+    chain_of(*nodes).invoke({}, config={"callbacks": [spans.handler()], "recursion_limit": 300})
+
+    [said] = [span for span in spans.all() if span.kind == names.TOPOLOGY]
+    assert 202 == len(json.loads(str(said.attributes[names.TOPOLOGY_JSON]))["nodes"])
+
+
 def test_every_destination_is_told(spans: InMemorySpans) -> None:
     graph = branching()
     with InMemorySpans() as second:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from langchain_core.embeddings import Embeddings
 
-from graphmeter import context, forks, guard, langgraph, names, roots, runs, taps
+from graphmeter import context, failures, forks, guard, langgraph, names, roots, runs, taps
 from graphmeter.records import Run
 from graphmeter.runs import RUNS
 from graphmeter.taps import Reading
@@ -294,7 +294,9 @@ def _end(call: _Call, error: BaseException | None) -> None:
             if counted:
                 facts[names.USAGE_INPUT] = sum(counted)
             # A call that failed outright owes no usage.
-            if error is None and len(counted) < max(len(call.readings), 1):
+            if error is not None:
+                facts.update(failures.facts_of(error))
+            elif len(counted) < max(len(call.readings), 1):
                 facts[names.USAGE_MISSING] = True
             model = next((reading.model for reading in call.readings if reading.model), "")
             if model:

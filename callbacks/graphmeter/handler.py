@@ -34,6 +34,7 @@ from graphmeter.langgraph import NS
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
 from graphmeter.redact import Function
 from graphmeter.runs import RUNS
+from graphmeter.usage.streams import Told
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler as _Base
@@ -278,10 +279,19 @@ class GraphMeterCallbackHandler(_Base):
     @guard.guarded
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
         run = RUNS.get(run_id)
-        if run is None or run.first_ns:
+        if run is None:
+            return
+        message = getattr(chunk, "message", None)
+        usage = getattr(message, "usage_metadata", None)
+        if usage is not None:
+            if run.told is None:
+                run.told = Told(usage)
+            else:
+                run.told.add(usage)
+        if run.first_ns:
             return
         # Providers open and close a stream with empty chunks; a tool call arrives without text.
-        if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
+        if token or getattr(message, "tool_call_chunks", None):
             run.first_ns = now_ns(run)
 
     @guard.guarded
@@ -299,7 +309,7 @@ class GraphMeterCallbackHandler(_Base):
             if self._events is not None:
                 self._events.model_answered(run, response)
             if run.facts is not None:
-                models.answered(run.facts, response)
+                models.answered(run.facts, response, run.told)
                 if run.request is not None:
                     prompts.settle(run.facts, run.request, response)
         except Exception:
@@ -323,7 +333,7 @@ class GraphMeterCallbackHandler(_Base):
             if run.facts is not None:
                 # A stream that broke may have said what it used; a call that failed outright owes no usage.
                 if response is not None:
-                    models.answered(run.facts, response)
+                    models.answered(run.facts, response, run.told)
                     run.facts.pop(names.USAGE_MISSING, None)
                 run.facts.update(failures.facts_of(error))
         finally:

@@ -10,6 +10,7 @@ from graphmeter.attribution import text
 from graphmeter.records import Value
 from graphmeter.servers import server_of
 from graphmeter.usage import usage_of
+from graphmeter.usage.streams import Told
 
 Facts = dict[str, Value | list[str]]
 
@@ -48,8 +49,11 @@ def asked(
     return name, facts
 
 
-def answered(facts: Facts, response: Any) -> None:
-    """Add to `facts` what the answer says: model, id, finish reasons, usage. `response` is an LLMResult."""
+def answered(facts: Facts, response: Any, told: Told | None = None) -> None:
+    """Add to `facts` what the answer says: model, id, finish reasons, usage.
+
+    `response` is an LLMResult, `told` what chunks told of usage if it was streamed.
+    """
     generations: Sequence[Any] = response.generations[0] if response.generations else ()
     first = generations[0] if generations else None
     message = getattr(first, "message", None)
@@ -71,7 +75,13 @@ def answered(facts: Facts, response: Any) -> None:
     if tier:
         facts[names.SERVICE_TIER] = tier
 
-    usage = usage_of(message, output, getattr(first, "generation_info", None), str(facts.get(names.PROVIDER, "")))
+    usage = usage_of(
+        message,
+        output,
+        getattr(first, "generation_info", None),
+        str(facts.get(names.PROVIDER, "")),
+        told.whole if told is not None else None,
+    )
     if usage is None:
         facts[names.USAGE_MISSING] = True
     elif usage.cached:

@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 
 from graphmeter import context, marks, names
+from graphmeter.usage.streams import Told
 
 if TYPE_CHECKING:
     from graphmeter.capture import Capture, Taken
@@ -177,6 +178,7 @@ class Run:
         "status",
         "step",
         "task",
+        "told",
         "tree",
     )
 
@@ -212,6 +214,8 @@ class Run:
         self.failure: Failure | None = None
         self.first_ns = 0
         """When the first chunk of a streamed answer arrived."""
+        self.told: Told | None = None
+        """Usage that the chunks of a streamed answer told."""
         self.open: dict[UUID, Run] = {}
         """Children that have not ended."""
         self.attempts: dict[str, Run] = {}

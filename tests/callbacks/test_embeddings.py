@@ -413,3 +413,12 @@ def test_uninstrument_leaves_nothing_behind(spans: InMemorySpans, there: Provide
     assert before == {name: vars(OpenAIEmbeddings)[name] for name in before}
     assert "create" not in vars(inner.client)
     assert "__init_subclass__" not in vars(Embeddings)
+
+
+def test_too_many_requests_are_recognised(instrumented: InMemorySpans, there: Provider) -> None:
+    there.says(json_answer({"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}}, 429))
+    with pytest.raises(Exception, match="Rate limit reached"):
+        openai(there).embed_query("hello")
+    said = instrumented.one("model").attributes
+    assert (429, True) == (said[names.HTTP_STATUS], said[names.RATE_LIMITED])
+    assert names.USAGE_MISSING not in said

@@ -9,6 +9,7 @@ import pytest
 
 from graphmeter import guard, names
 from graphmeter.usage import usage_of
+from graphmeter.usage.streams import Told
 
 ANTHROPIC = {
     "input_tokens": 3000,
@@ -168,3 +169,27 @@ def test_a_proxy_that_says_what_a_call_cost_is_no_cache(total_cost: Any, cached:
 def test_no_usage_is_none() -> None:
     assert usage_of(None, None) is None
     assert usage_of(SimpleNamespace(usage_metadata=None, response_metadata={"usage": {}}), {"token_usage": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        pytest.param([(10, 5)], None, id="once"),
+        pytest.param([(10, 0), (10, 3), (10, 5)], (10, 5), id="the-whole-so-far-on-every-chunk"),
+        pytest.param([(10, 5), (10, 5)], (10, 5), id="said-twice"),
+        pytest.param([(25, 0), (0, 15)], None, id="anthropic-says-each-part-once"),
+        pytest.param([(10, 1), (0, 1), (0, 1)], None, id="output-as-it-comes"),
+        pytest.param([(10, 5), (10, 3)], None, id="no-running-sum"),
+        pytest.param([(0, 1), (0, 2)], None, id="without-input"),
+        pytest.param([(10, 1), (10, 2), (4, 3)], None, id="another-input"),
+    ],
+)
+def test_usage_that_chunks_tell_again_is_not_used_again(
+    chunks: list[tuple[int, int]], expected: tuple[int, int] | None
+) -> None:
+    first, *more = [{"input_tokens": tokens_in, "output_tokens": tokens_out} for tokens_in, tokens_out in chunks]
+    told = Told(first)
+    for usage in more:
+        told.add(usage)
+    whole = told.whole
+    assert expected == (None if whole is None else (whole["input_tokens"], whole["output_tokens"]))

@@ -45,6 +45,10 @@ class Exported(InMemorySpans):
         self._exported.extend(spans)
         return super().export(spans)
 
+    def clear(self) -> None:
+        super().clear()
+        self._exported.clear()
+
     def record(self, repairs: dict[str, int] | None = None) -> SpanRecord:
         """The only model call, as the collector decodes it, with no more to repair than `repairs`."""
         self.one(names.MODEL)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.globals import set_llm_cache
 from langchain_core.messages import HumanMessage
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel, SecretStr
@@ -250,6 +253,30 @@ async def test_azure_is_asked_by_deployment_and_answers_by_model(
     record = exported.record()
     assert {"input": 16, "cache_read": 8, "output": 6} == tokens(record)
     assert (CHAT_MODEL, "our-gpt") == (record.model, record.request_model)
+
+
+@pytest.fixture
+def llm_cache() -> Iterator[None]:
+    set_llm_cache(InMemoryCache())
+    yield
+    set_llm_cache(None)
+
+
+@pytest.mark.usefixtures("llm_cache")
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+async def test_an_answer_of_langchains_cache_asks_nobody(exported: Exported, server: Provider, how: How) -> None:
+    server.says(json_answer(completion(chat_usage(1000, 100, cached=600, reasoning=40), service_tier="flex")))
+    await ask(gpt(server), how, exported)
+    exported.clear()
+    await ask(gpt(server), how, exported)
+    assert 1 == len(server.requests)
+    call = exported.one("model")
+    assert call.attributes[names.CACHE_HIT] is True
+    assert not [key for key in call.attributes if key.startswith("gen_ai.usage.")]
+    record = exported.record()
+    assert record.cache_hit
+    # What it did not have to use.
+    assert {"input": 400, "cache_read": 600, "output": 60, "reasoning": 40} == tokens(record)
 
 
 async def test_more_cached_than_there_was_input_is_never_negative(exported: Exported, server: Provider) -> None:

@@ -165,3 +165,22 @@ async def test_the_tier_of_groq_is_told(
         ChatGroq(model_name="openai/gpt-oss-20b", api_key=KEY, base_url=server.url, service_tier=tier), how, exported
     )
     assert expected == told(exported.one("model")).get(names.SERVICE_TIER)
+
+
+# https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html: `continuous_usage_stats`
+@pytest.mark.parametrize("how", STREAMED)
+async def test_a_server_that_tells_the_usage_so_far_on_every_chunk_is_counted_once(
+    exported: Exported, server: Provider, how: How
+) -> None:
+    """LangChain adds them all: five chunks would make five times the input."""
+    whole = chunks(usage=chat_usage(100, 4, cached=60))
+    parts = whole.body.split(b"\n\n")
+    for so_far, part in enumerate(parts):
+        parts[so_far] = part.replace(
+            b'"usage": null', b'"usage": ' + json_answer(chat_usage(100, so_far, cached=60)).body
+        )
+    server.says(whole._replace(body=b"\n\n".join(parts)))
+    model = ChatOpenAI(model="Qwen/Qwen3-8B", api_key=KEY, base_url=server.url, max_retries=0, stream_usage=True)
+    answer: Any = await ask(model, how, exported)
+    assert 500 == answer.usage_metadata["input_tokens"]
+    assert {"input": 40, "cache_read": 60, "output": 4} == tokens(exported.record())

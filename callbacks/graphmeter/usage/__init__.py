@@ -55,14 +55,17 @@ def usage_of(
     llm_output: Mapping[str, Any] | None,
     info: Mapping[str, Any] | None = None,
     provider: str = "",
+    whole: Mapping[str, Any] | None = None,
 ) -> Usage | None:
     """Usage from the first place that has it: the message's `usage_metadata`, then raw provider usage; None if nowhere.
 
     `message` is the first choice's AIMessage, or None for models that answer in plain text; `info` what else that choice
-    came with; `provider` the gen_ai.provider.name. A call without a single token does not exist: a report of nothing but
-    zeros, as some servers send in place of none, is no report. Neither does one without input: there it is not known.
+    came with; `provider` the gen_ai.provider.name; `whole` stands in for `usage_metadata` where that is not the call's.
+
+    A call without a single token does not exist: a report of nothing but zeros, as some servers send in place of none, is
+    no report. Neither does one without input: there it is not known.
     """
-    said = getattr(message, "usage_metadata", None)
+    said = whole if whole is not None else getattr(message, "usage_metadata", None)
     metadata: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
     if isinstance(said, Mapping):
         cached = standard.is_cached(said)

@@ -219,6 +219,17 @@ TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
 TOOL_RESULT: Final = "gen_ai.tool.call.result"
 RETRIEVAL_QUERY: Final = "gen_ai.retrieval.query.text"
 RETRIEVAL_DOCUMENTS: Final = "gen_ai.retrieval.documents"
+CAPTURED: Final = (
+    SYSTEM_INSTRUCTIONS,
+    INPUT_MESSAGES,
+    OUTPUT_MESSAGES,
+    TOOL_ARGUMENTS,
+    TOOL_RESULT,
+    RETRIEVAL_QUERY,
+    RETRIEVAL_DOCUMENTS,
+    STATE_DIFF,
+)
+"""Attributes that hold what somebody wrote; there on request only (`capture=`)."""
 
 LANGGRAPH_STEP: Final = "langgraph.step"
 LANGGRAPH_CHECKPOINT_NS: Final = "langgraph.checkpoint_ns"

@@ -14,6 +14,7 @@ import click
 from graphmeter_collector.reports import (
     BudgetRow,
     ClientRow,
+    ContentRow,
     CostRow,
     NodeRow,
     OutcomeRow,
@@ -61,6 +62,9 @@ class HttpReader:
 
     async def spans(self, trace_id: str) -> list[SpanRow]:
         return self._rows(SpanRow, await self._get(f"/api/runs/{quote(trace_id, safe='')}/trace", missing=[]))
+
+    async def content(self, trace_id: str) -> list[ContentRow]:
+        return self._rows(ContentRow, await self._get(f"/api/runs/{quote(trace_id, safe='')}/content", missing=[]))
 
     async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]:
         asked = {**_range(since_ns, until_ns), "graph": graph, "team": team}

@@ -178,6 +178,15 @@ class SpanRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentRow:
+    """What was captured of one span."""
+
+    span_id: str
+    attributes: dict[str, str]
+    """Of `names.CAPTURED`, as they were sent: most are JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRow:
     """One node over a time range. Latency is that of attempts."""
 
@@ -301,6 +310,10 @@ class Reader(Protocol):
 
     async def spans(self, trace_id: str) -> list[SpanRow]:
         """All spans of a trace but notes, by start."""
+        ...
+
+    async def content(self, trace_id: str) -> list[ContentRow]:
+        """What was captured in a trace, by start; of 2,000 spans at most, and while their bytes are kept."""
         ...
 
     async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]: ...

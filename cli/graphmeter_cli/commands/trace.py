@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import click
+from collections.abc import Sequence
 
-from graphmeter_cli import reading, render
+import click
+from rich.console import Console
+from rich.text import Text
+
+from graphmeter_cli import conversation, reading, render
 from graphmeter_cli.options import Source, reads_reports
 from graphmeter_cli.tree import trace_tree
 from graphmeter_cli.units import count, duration, moment, plural, usd
-from graphmeter_collector.reports import Reader, RunRow, SpanRow
+from graphmeter_collector.reports import ContentRow, Reader, RunRow, SpanRow
 
 _SHORTEST_PREFIX = 8  # characters; the Reader's own limit
 
 
 @click.command("trace", short_help="Show one run as a tree.")
 @click.argument("run")
+@click.option("--content", is_flag=True, help="Also what was captured: messages, arguments, results, written states.")
 @reads_reports
-def command(*, run: str, source: Source, as_json: bool) -> None:
+def command(*, run: str, content: bool, source: Source, as_json: bool) -> None:
     """Show RUN as a tree: status, duration, tokens, cost, attempts and errors of every span.
 
     RUN is a run id, a trace id, or the beginning of either (8 characters or more) where only one run has it.
@@ -24,13 +29,14 @@ def command(*, run: str, source: Source, as_json: bool) -> None:
     \b
     Examples:
       graphmeter trace 019aa2f0-6f0e-7d10-a6a3-3e0c3a52a1de
+      graphmeter trace 019aa2f0 --content
       graphmeter trace 019aa2f0 --json
     """
     if len(run) < _SHORTEST_PREFIX:
         raise click.BadParameter(f"{run!r} is too short: give {_SHORTEST_PREFIX} characters or more", param_hint="RUN")
-    row, spans = reading.ask(source, lambda reader: _look_up(reader, run))
+    row, spans, said = reading.ask(source, lambda reader: _look_up(reader, run, content=content))
     if as_json:
-        render.print_json({"run": row, "spans": spans})
+        render.print_json({"run": row, "spans": spans, **({"content": said} if content else {})})
         return
     console = render.console()
     console.print(trace_tree(row, spans, ascii_only=console.options.ascii_only))
@@ -40,13 +46,30 @@ def command(*, run: str, source: Source, as_json: bool) -> None:
         console.print(render.plain(line))
     if row.outcomes:
         console.print("outcome ", render.outcome_text(row.outcomes), sep="")
+    if content:
+        _print_content(console, spans, said)
 
 
-async def _look_up(reader: Reader, reference: str) -> tuple[RunRow, list[SpanRow]]:
+def _print_content(console: Console, spans: Sequence[SpanRow], said: Sequence[ContentRow]) -> None:
+    console.print()
+    if not said:
+        console.print(
+            'nothing was captured: capture="content,state_diff" in the application switches it on', style="dim"
+        )
+    of_span = {one.span_id: one.attributes for one in said}
+    for span in spans:
+        if (attributes := of_span.get(span.span_id)) is not None:
+            node = f"  {span.node}" if span.node else ""
+            console.print(Text.assemble(render.plain(span.name, "bold"), render.plain(node, "dim")))
+            for line in conversation.lines(attributes):
+                console.print(line)
+
+
+async def _look_up(reader: Reader, reference: str, *, content: bool) -> tuple[RunRow, list[SpanRow], list[ContentRow]]:
     row = await reader.run(reference)
     if row is None:
         raise click.ClickException(f"no run {reference!r}: `graphmeter runs` lists them")
-    return row, await reader.spans(row.trace_id)
+    return row, await reader.spans(row.trace_id), await reader.content(row.trace_id) if content else []
 
 
 def _story(row: RunRow) -> list[str]:

@@ -21,6 +21,7 @@ from graphmeter_collector.expose import state
 from graphmeter_collector.reports import (
     BudgetRow,
     ClientRow,
+    ContentRow,
     CostRow,
     NodeRow,
     Reader,
@@ -124,6 +125,10 @@ def api_router(reader: Reader, config: Callable[[], Config]) -> APIRouter:
     @router.get("/clients", summary="What client processes report of their spans, those with most losses first")
     async def clients(since: Since = "24h", since_ns: Ns = 0) -> list[ClientRow]:
         return await reader.clients(_range(since, "", since_ns, 0)[0])
+
+    @router.get("/runs/{reference}/content", summary="What was captured in a run's trace, where `capture=` is on")
+    async def content(reference: Reference) -> list[ContentRow]:
+        return await reader.content((await _find(reader, reference)).trace_id)
 
     @router.get("/nodes", summary="Latency, errors, tokens and cost per node")
     async def nodes(

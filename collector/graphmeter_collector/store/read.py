@@ -18,6 +18,7 @@ from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailab
 from graphmeter_collector.reports import (
     COST_DIMENSIONS,
     ClientRow,
+    ContentRow,
     CostRow,
     NodeRow,
     OutboxItem,
@@ -28,7 +29,7 @@ from graphmeter_collector.reports import (
     SpanRow,
     TopologyRow,
 )
-from graphmeter_collector.store import details, nodes, waits
+from graphmeter_collector.store import content, details, nodes, waits
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.tables import (
@@ -112,18 +113,16 @@ class SqlReader:
         return found
 
     async def spans(self, trace_id: str) -> list[SpanRow]:
-        try:
-            wanted = bytes.fromhex(trace_id)
-        except ValueError:
-            raise BadRequest(
-                f"{trace_id!r} is not a trace id: give 32 hexadecimal digits", reason="bad_trace_id"
-            ) from None
+        wanted = _trace_id(trace_id)
         query = (
             select(span)
             .where(span.c.trace_id == wanted, span.c.kind != names.START)
             .order_by(span.c.start_ns, span.c.duration_ns.desc(), span.c.span_id)
         )
         return [_span_row(row) for row in await self.rows(query)]
+
+    async def content(self, trace_id: str) -> list[ContentRow]:
+        return await content.read(self, _trace_id(trace_id))
 
     async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]:
         return await nodes.report(self, since_ns, until_ns, graph=graph, team=team)
@@ -283,6 +282,13 @@ async def open_reader(database_url: str) -> AsyncIterator[SqlReader]:
 def _sum(column: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> ColumnElement[int]:
     total = func.sum(column)
     return func.coalesce(total.filter(where) if where is not None else total, 0)
+
+
+def _trace_id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise BadRequest(f"{text!r} is not a trace id: give 32 hexadecimal digits", reason="bad_trace_id") from None
 
 
 def _bounds(prefix: str) -> tuple[bytes, bytes]:

@@ -119,7 +119,9 @@ async def test_a_trace_holds_all_spans_of_the_run_by_start(it: Served) -> None:
     assert [names.RUN, names.NODE, names.MODEL] == [span["kind"] for span in spans]
 
 
-@pytest.mark.parametrize("path", ["/api/runs/deadbeef", "/api/runs/deadbeef/trace", "/api/runs/%20"])
+@pytest.mark.parametrize(
+    "path", ["/api/runs/deadbeef", "/api/runs/deadbeef/trace", "/api/runs/deadbeef/content", "/api/runs/%20"]
+)
 async def test_an_unknown_run_is_a_404_with_a_sentence(it: Served, path: str) -> None:
     status, detail = await it.problem(path)
     assert (404, True) == (status, "give a run id, a trace id, or 8 characters or more" in detail)
@@ -283,6 +285,7 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/runs",
         "/api/runs/{reference}",
         "/api/runs/{reference}/trace",
+        "/api/runs/{reference}/content",
         "/api/graphs/{graph}/topology",
         "/api/clients",
         "/api/nodes",

@@ -203,7 +203,7 @@ class GraphMeterCallbackHandler(_Base):
             tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
             run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
         runs.begin(run)
-        if parent is None:
+        if parent is None or run.kind is names.RUN:
             waits.begun(run, inputs, said)
         if graph is not None:
             topology.tell(run, graph)

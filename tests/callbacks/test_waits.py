@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
@@ -260,6 +261,18 @@ def test_a_state_that_is_edited_before_the_answer_is_no_obstacle(spans: InMemory
     resumes(second, first)
     # Editing makes a checkpoint of its own.
     assert first.attributes[names.LANGGRAPH_CHECKPOINT_ID] != second.attributes[names.RESUMED_FROM]
+
+
+@told
+def test_a_graph_behind_another_runnable_knows_its_thread_all_the_same(spans: InMemorySpans) -> None:
+    graph = in_node()
+    sequence: Any = RunnableLambda(lambda given: given) | graph
+    sequence.invoke({}, config=config(spans))
+    graph.update_state(THREAD, {"x": 5})
+    sequence.invoke(GO, config=config(spans))
+
+    first, second = of(spans)
+    resumes(second, first)
 
 
 @told

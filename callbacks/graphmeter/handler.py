@@ -204,7 +204,9 @@ class GraphMeterCallbackHandler(_Base):
             run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
         runs.begin(run)
         if parent is None or run.kind is names.RUN:
-            waits.begun(run, inputs, said)
+            waits.begun(run)
+            if not older.TELLS:
+                waits.given(run, inputs, said)
         if graph is not None:
             topology.tell(run, graph)
 

@@ -12,8 +12,6 @@ thread is the one that resumes. A LangGraph that tells nothing (before 1.1.8) is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.util import find_spec
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,13 +40,17 @@ _by_thread: dict[tuple[str, str], _Pause] = {}
 """The last one of each thread, by name of the graph and thread id. Both oldest first; single operations, hence no lock."""
 
 
-def begun(root: Run, inputs: Any, metadata: Mapping[str, Any]) -> None:
-    """`root` starts: it is what its thread does next, and, where LangGraph will not say so, may resume it."""
+def begun(root: Run) -> None:
+    """`root` starts: it is what its thread does next."""
     if _by_thread:
         pause = _by_thread.get(_thread(root))
         if pause is not None and pause.next_id is None:
             pause.next_id = root.run_id
-    if not _is_told() and _goes_on(inputs) and _thread(root)[1]:
+
+
+def given(root: Run, inputs: Any, metadata: Mapping[str, Any]) -> None:
+    """`root` starts with `inputs`, and LangGraph will not say whether it resumes."""
+    if _goes_on(inputs) and _thread(root)[1]:
         _resume(root, str(metadata.get("checkpoint_id") or names.LATEST_CHECKPOINT))
 
 
@@ -81,12 +83,6 @@ def _resume(root: Run, checkpoint_id: str) -> None:
         names.RESUMED_RUN: str(pause.run_id),
         names.WAITED_S: max(root.started_ns - pause.ended_ns, 0) / 1e9,
     }
-
-
-@cache
-def _is_told() -> bool:
-    """Whether this LangGraph has `on_resume`."""
-    return find_spec("langgraph") is not None and find_spec("langgraph.callbacks") is not None
 
 
 def _goes_on(inputs: Any) -> bool:

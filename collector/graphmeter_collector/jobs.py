@@ -30,6 +30,8 @@ WAITS_EVERY_S: Final = 10.0
 RETENTION_EVERY_S: Final = 3600.0
 SWEEP_AT_MOST_EVERY_S: Final = 30.0
 SWEEP_AT_LEAST_EVERY_S: Final = 0.5
+FIRST_SWEEP_AFTER_S: Final = 60.0
+"""Clients that found no collector try again after half a minute at most."""
 FORWARD_ASK_EVERY_S: Final = 5.0
 """How often a collector that does not forward asks whether it should: when the one that does dies, it takes so long."""
 FORWARD_TURN_S: Final = 60.0
@@ -70,7 +72,7 @@ class Jobs:
 
     async def _sweeping(self) -> None:
         # Not at once: after a downtime, applications first deliver what they could not, also of runs that are well.
-        await asyncio.sleep(self._sweep_interval_s())
+        await asyncio.sleep(max(self._sweep_interval_s(), min(self._config().runs.lost_after_s, FIRST_SWEEP_AFTER_S)))
         await self._every(self._sweep_interval_s, "sweep", self.sweep)
 
     async def sweep(self) -> None:

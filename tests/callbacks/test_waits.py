@@ -17,7 +17,7 @@ from langgraph.types import Command, interrupt
 
 from callbacks.fakes import State, chain_of, nothing
 from callbacks.versions import INTERRUPT_EVENTS, needs_langgraph
-from graphmeter import instrument, meter, names, uninstrument, waits
+from graphmeter import instrument, meter, names, older, uninstrument, waits
 from graphmeter.testing import InMemorySpans, RecordedSpan
 
 pytestmark = pytest.mark.usefixtures("no_faults", "forgotten")
@@ -355,7 +355,7 @@ def test_without_a_checkpointer_an_interrupt_waits_for_nobody(spans: InMemorySpa
 def test_an_older_langgraph_is_understood_by_what_its_graphs_are_given(
     spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waits, "_is_told", lambda: False)
+    monkeypatch.setattr(older, "TELLS", False)
     handler = spans.handler()
     # It has no such events.
     monkeypatch.setattr(type(handler), "on_interrupt", lambda *_: None)

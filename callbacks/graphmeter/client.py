@@ -223,12 +223,19 @@ def _on_sigterm() -> None:
 
 @guard.guarded
 def _arm_exit() -> None:
-    """Children of `multiprocessing` end without running atexit; they run its own finalizers."""
+    """Some children end by `os._exit`, without running atexit: join in at what they run instead."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=100)
+    celery = sys.modules.get("celery.signals")
+    if celery is not None:  # the children of its prefork pool; nobody else is sent this signal
+        celery.worker_process_shutdown.connect(_at_worker_exit, weak=False, dispatch_uid="graphmeter")
+
+
+def _at_worker_exit(**_: object) -> None:
+    _at_exit()
 
 
 def _after_fork() -> None:

@@ -7,8 +7,10 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +329,39 @@ def test_new_spans_do_not_wait_for_those_on_disk(receiver: Receiver, application
     assert max(times[4:]) < times[0]  # the new run first, then the rest
     starts = [span.start_time_unix_nano for span in receiver.spans if attributes(span)[names.KIND] == "start"][1:]
     assert sorted(starts) == starts  # in the order written
+
+
+def test_counts_add_up_at_every_moment_whatever_happens_meanwhile(
+    receiver: Receiver, application: Callable[..., Application]
+) -> None:
+    receiver.answers = [200, 503, 400, 200, 503, 503, 200, 503]
+    one = application(receiver.url, queue_spans=16)
+    seen: list[int] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(sum(one.pipeline.counts()))
+
+    def flush() -> None:
+        while not done.is_set():
+            one.pipeline.flush(0.5)
+
+    watchers = [threading.Thread(target=look), threading.Thread(target=flush)]
+    for watcher in watchers:
+        watcher.start()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: one.run(5), range(6)))
+    done.set()
+    for watcher in watchers:
+        watcher.join()
+    assert sorted(seen) == seen
+    receiver.answers = []
+    one.pipeline.flush(10)
+    exported, dropped, failed, queued, spooled = one.pipeline.counts()
+    assert (120, 0, 0) == (exported + dropped + failed, queued, spooled)
+    assert exported == len({(span.trace_id, span.span_id) for span in receiver.spans})
+    guard.forget()
 
 
 # --- whole processes ---------------------------------------------------------------------------------------------------

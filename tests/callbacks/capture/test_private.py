@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -19,9 +21,11 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, RetryPolicy, interrupt
 
+from callbacks.application import Application
 from callbacks.fakes import FakeChat
 from graphmeter import client, names
 from graphmeter.handler import GraphMeterCallbackHandler
+from graphmeter.testing import InMemorySpans
 
 CANARY = "c4n4ry"
 EMAIL = f"{CANARY}@example.com"
@@ -164,3 +168,33 @@ def test_debug_prints_messages_of_exceptions_redacted(wire: Wire, monkeypatch: p
     sent(wire, debug=True)
     assert "ERROR ConnectionError: [redacted:email] [redacted:key]" in printed.getvalue()
     assert CANARY not in printed.getvalue()
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_the_backend_of_the_application_is_shown_the_same_redacted(
+    spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = Application(monkeypatch)
+    run_graph(f"{EMAIL} {KEY}", spans.handler(capture="content,state_diff", mirror=True))
+    ours = [span.attributes for span in spans.spans()]
+    shown = "".join(span.to_json() for span in app.finished())
+    assert names.INPUT_MESSAGES in shown
+    assert "[redacted:email]" in shown
+    assert CANARY not in shown + repr(ours)
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_what_waits_on_disk_is_redacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHMETER_SPOOL_DIR", str(tmp_path))
+    monkeypatch.setattr(client, "_settings", None)
+    nobody = "http://127.0.0.1:9/"  # a pipeline of its own: the shared one has no spool
+    run_graph(f"{EMAIL} {KEY}", GraphMeterCallbackHandler(endpoint=nobody, capture="content,state_diff"))
+    assert not client.pipeline(endpoint=nobody).flush(10.0)
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("*.spool"))
+    # Requests, each after a header, as they would have been sent: zipped.
+    raw = b"".join(
+        zlib.decompressobj(31).decompress(b"\x1f\x8b\x08" + part) for part in kept.split(b"\x1f\x8b\x08")[1:]
+    )
+    assert names.INPUT_MESSAGES.encode() in raw
+    assert b"[redacted:email]" in raw
+    assert 0 == raw.count(CANARY.encode()) == kept.count(CANARY.encode())

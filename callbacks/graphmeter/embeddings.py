@@ -19,9 +19,10 @@ from uuid import uuid4
 
 from langchain_core.embeddings import Embeddings
 
-from graphmeter import context, failures, forks, guard, langgraph, names, roots, runs, taps
+from graphmeter import context, failures, forks, guard, langgraph, models, names, roots, runs, taps
 from graphmeter.records import Run
 from graphmeter.runs import RUNS
+from graphmeter.servers import server_among
 from graphmeter.taps import Reading
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ def _begin(subject: Any, find: _Finder) -> _Call | None:
     run.facts = {names.OPERATION: names.OP_EMBEDDINGS, names.PROVIDER: taps.provider_of(subject, tap)}
     if model:
         run.facts[names.REQUEST_MODEL] = model
+    models.locate(run.facts, server_among(getattr(subject, "__dict__", {})))
     taps.install(subject, tap, _told)
     runs.begin(run)
     return _Call(subject, run)

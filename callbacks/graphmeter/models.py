@@ -8,7 +8,7 @@ from typing import Any, Final
 from graphmeter import names, providers
 from graphmeter.attribution import text
 from graphmeter.records import Value
-from graphmeter.servers import server_of
+from graphmeter.servers import Server, server_of
 from graphmeter.usage import usage_of
 from graphmeter.usage.streams import Told
 
@@ -35,18 +35,23 @@ def asked(
     provider = metadata.get("ls_provider")
     if isinstance(provider, str) and provider:
         facts[names.PROVIDER] = providers.provider_name(provider, serialized)
-    server = server_of(serialized)
-    if server is not None:
-        facts[names.SERVER_ADDRESS] = server.address
-        if server.port is not None:
-            facts[names.SERVER_PORT] = server.port
-        if server.provider and provider == "openai":
-            facts[names.PROVIDER] = server.provider
+    locate(facts, server_of(serialized))
     if PROVIDER_KEY in metadata and (said := text(metadata[PROVIDER_KEY], PROVIDER_KEY)):
         facts[names.PROVIDER] = providers.provider_name(said)
     if params and params.get("stream") is True:
         facts[names.REQUEST_STREAM] = True
     return name, facts
+
+
+def locate(facts: Facts, server: Server | None) -> None:
+    """Add to `facts` where a call goes and, if it is OpenAI's by name only, whose it is."""
+    if server is None:
+        return
+    facts[names.SERVER_ADDRESS] = server.address
+    if server.port is not None:
+        facts[names.SERVER_PORT] = server.port
+    if server.provider and facts.get(names.PROVIDER) == "openai":
+        facts[names.PROVIDER] = server.provider
 
 
 def answered(facts: Facts, response: Any, told: Told | None = None) -> None:

@@ -79,8 +79,11 @@ def server_of(serialized: Mapping[str, Any] | None) -> Server | None:
     `serialized` is LangChain's description of the object: constructor arguments, secrets left out.
     """
     said = serialized.get("kwargs") if serialized else None
-    if not isinstance(said, Mapping):
-        return None
+    return server_among(said) if isinstance(said, Mapping) else None
+
+
+def server_among(said: Mapping[str, Any]) -> Server | None:
+    """The same, from arguments or attributes of an integration by their names."""
     for key in _BASES:
         base = said.get(key)
         if isinstance(base, str) and base:

@@ -422,3 +422,11 @@ def test_too_many_requests_are_recognised(instrumented: InMemorySpans, there: Pr
     said = instrumented.one("model").attributes
     assert (429, True) == (said[names.HTTP_STATUS], said[names.RATE_LIMITED])
     assert names.USAGE_MISSING not in said
+
+
+def test_embeddings_say_where_they_go(instrumented: InMemorySpans, there: Provider) -> None:
+    there.says(json_answer(OPENAI))
+    openai(there).embed_query("hello")
+    said = instrumented.one("model").attributes
+    host, port = there.url.removeprefix("http://").split(":")
+    assert (host, int(port)) == (said[names.SERVER_ADDRESS], said[names.SERVER_PORT])

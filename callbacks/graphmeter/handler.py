@@ -292,8 +292,12 @@ class GraphMeterCallbackHandler(_Base):
                 run.told.add(usage)
         if run.first_ns:
             return
-        # Providers open and close a stream with empty chunks; a tool call arrives without text.
-        if token or getattr(message, "tool_call_chunks", None):
+        # Providers open and close a stream with empty chunks; tool calls and some thoughts arrive without text.
+        if (
+            token
+            or getattr(message, "tool_call_chunks", None)
+            or "reasoning_content" in (getattr(message, "additional_kwargs", None) or ())
+        ):
             run.first_ns = now_ns(run)
 
     @guard.guarded

@@ -251,6 +251,7 @@ def test_a_failure_is_an_error_of_the_call_and_reaches_the_caller(spans: InMemor
         meter_embeddings(openai(there), handler=spans.handler()).embed_query("hello")
     call = spans.one("model")
     assert "error" == call.status
+    assert (429, True) == (call.attributes[names.HTTP_STATUS], call.attributes[names.RATE_LIMITED])
     assert names.USAGE_MISSING not in call.attributes
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from graphmeter import guard
-from graphmeter.delivery import Refused
+from graphmeter.delivery import Refused, Unreachable
 from graphmeter.spool import Lost, Spool
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Backlog:
             refused = min(self._carrier.post(stored.body), stored.spans)
         except Refused as error:
             guard.noticed("spans refused by the collector", f"{self._carrier.where}: {error}")
+            refused = stored.spans
+        except Unreachable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one odd request must not block the others; guard counts and logs
+            guard.swallowed("replay", error)
             refused = stored.spans
         known = self._spool.done(stored)
         return Replayed(stored.spans, refused, stored.own) if known else Replayed(0, 0, stored.own)

@@ -248,6 +248,7 @@ class Pipeline:
                 flush.done.set()
             otel_context.detach(token)
 
+    @guard.guarded
     def _save(self, *, report: bool) -> None:
         if self._settings.spool_dir and self._outbox.connects_within(_SPOOLING_PATIENCE_S):
             self._build()

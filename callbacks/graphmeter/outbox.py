@@ -120,7 +120,7 @@ class Outbox:
         """Seconds until there is something to send without anything new; None: nothing to send."""
         if self._built or self.waiting:
             return self._backoff.wait_s
-        report = self._reports.wait_s
+        report = self._reports.wait_s if self._delivery is not None and self._delivery.reports else None
         return None if report is None else max(report, self._backoff.wait_s)
 
     # --- for the one that builds and sends ------------------------------------------------------------------------

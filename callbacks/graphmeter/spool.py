@@ -83,7 +83,11 @@ class _Owner:
     def remove_first(self) -> None:
         """The first segment is no longer needed."""
         self.loaded.clear()
-        self.segments.popleft().path.unlink(missing_ok=True)
+        path = self.segments.popleft().path
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:  # whoever finds it later sends it again, which the collector recognizes
+            guard.noticed("spool file not removed", f"{path}: {error}; remove it by hand")
 
     def release(self) -> None:
         """Let others have what is left; if nothing is, leave no trace."""
@@ -241,6 +245,9 @@ class Spool:
         try:
             data = segment.path.read_bytes()
         except FileNotFoundError:  # somebody tidied up
+            data = b""
+        except OSError as error:
+            guard.noticed("unreadable spool file", f"{segment.path}: {error}; the others are sent")
             data = b""
         damaged = 0
         for record in _records(data):

@@ -224,6 +224,37 @@ def test_workers_of_a_process_pool_executor(receiver: Receiver, tmp_path: Path, 
     assert 15 == reported(receiver)
 
 
+@pytest.mark.parametrize("how", ["closed", "terminated"])
+def test_workers_of_a_multiprocessing_pool(receiver: Receiver, tmp_path: Path, how: str) -> None:
+    path = program(
+        tmp_path,
+        f"""
+        import multiprocessing, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forking beside threads
+        graph = meter(chain_of(('n', nothing)))
+        def work(number):
+            return graph.invoke({{}})["x"]
+        if __name__ == "__main__":
+            with multiprocessing.get_context("fork").Pool(2) as pool:  # terminates its workers
+                assert [1] * 4 == pool.map(work, range(4))
+                if {how!r} == "closed":
+                    pool.close()
+                    pool.join()
+        """,
+    )
+    more = {"GRAPHMETER_FLUSH_ON_SIGTERM": "1"} if how == "terminated" else {}
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        env=environment(receiver, **SLOW, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert 4 == runs(receiver)
+
+
 def test_a_notebook_flushes_after_every_cell(receiver: Receiver, tmp_path: Path) -> None:
     path = program(
         tmp_path,

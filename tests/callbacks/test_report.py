@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from callbacks.fakes import chain_of, nothing
 from callbacks.otlp import Receiver
 from callbacks.test_delivery import Sending, wait_for
 from callbacks.test_process import python
-from graphmeter import names
+from graphmeter import client, names
+from graphmeter.settings import Settings
 from graphmeter.testing import InMemorySpans
 
 COUNTS = (names.CLIENT_EXPORTED, names.CLIENT_DROPPED, names.CLIENT_FAILED, names.CLIENT_QUEUED)
@@ -123,10 +125,15 @@ def test_reports_can_be_switched_off(receiver: Receiver, sending: Callable[..., 
     assert [] == receiver.reports
 
 
-def test_an_exporter_of_the_users_own_gets_no_reports(spans: InMemorySpans) -> None:
-    from callbacks.fakes import chain_of, nothing
-
-    chain_of(("n", nothing)).invoke({}, config={"callbacks": [spans.handler()]})
+def test_an_exporter_of_the_users_own_gets_no_reports_and_its_thread_sleeps(
+    spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_settings", Settings(report_s=0.01, flush_interval_s=0.01, topology=False))
+    handler = spans.handler()
+    chain_of(("n", nothing)).invoke({}, config={"callbacks": [handler]})
+    assert ["start", "run", "node"] == [span.kind for span in spans.all()]
+    time.sleep(0.05)
+    assert client.pipeline(exporter=spans)._outbox.wait_s is None
     assert ["start", "run", "node"] == [span.kind for span in spans.all()]
 
 

@@ -134,6 +134,20 @@ def test_a_torn_record_is_said_once_and_the_others_are_sent(tmp_path: Path) -> N
     spool.close()
 
 
+def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "spans", 10 * MB)
+    for number in range(3):
+        spool.write(bytes([number]) * 600_000, 1)
+    second = sorted(tmp_path.glob("*.spool"))[1]
+    second.unlink()
+    second.mkdir()
+    assert [0, 2] == [body[0] for body, _ in drained(spool)]
+    assert (1, 0) == spool.take_lost()
+    assert {"unreadable spool file": 1, "spool file not removed": 1} == guard.faults()
+    guard.forget()
+    spool.close()
+
+
 def test_the_files_of_a_living_process_are_left_alone_and_those_of_a_dead_one_go_to_one(tmp_path: Path) -> None:
     living, other, third = (Spool(tmp_path, "spans", MB) for _ in range(3))
     living.write(b"a", 1)

@@ -24,6 +24,7 @@ from langgraph.types import Command, RetryPolicy, interrupt
 from callbacks.application import Application
 from callbacks.fakes import FakeChat
 from graphmeter import client, names
+from graphmeter.emit import Pipeline
 from graphmeter.handler import GraphMeterCallbackHandler
 from graphmeter.testing import InMemorySpans
 
@@ -62,6 +63,16 @@ def wire() -> Iterator[Wire]:
     kept.server.shutdown()
     kept.server.server_close()
     thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _own_pipelines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pipelines to places that are gone afterwards: they must not keep waiting for them in other tests."""
+    made: dict[object, Pipeline] = {}
+    monkeypatch.setattr(client, "_pipelines", made)
+    yield
+    for one in made.values():
+        one.shutdown(0.1)
 
 
 class State(TypedDict, total=False):

@@ -18,7 +18,7 @@ from graphmeter.records import Value
 
 try:
     from langchain_core.exceptions import ModelRateLimitError as _RateLimit
-except ImportError:  # before langchain-core 1.6 there is no such class
+except ImportError:  # an older langchain-core has no such class
 
     class _RateLimit(Exception):  # type: ignore[no-redef]
         """Never raised."""

@@ -303,8 +303,6 @@ def _end(call: _Call, error: BaseException | None) -> None:
             model = next((reading.model for reading in call.readings if reading.model), "")
             if model:
                 facts[names.RESPONSE_MODEL] = model
-            if error is not None:
-                facts.update(failures.facts_of(error))
     finally:
         runs.finish(call.run.run_id, *langgraph.outcome(error))
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from graphmeter import forks, guard
+from graphmeter.providers import model_name
 
 _MARK: Final = "_graphmeter_tap"
 
@@ -57,7 +58,7 @@ def model_of(embeddings: Any) -> str:
     for key in ("model", "model_id", "model_name"):
         value = getattr(embeddings, key, None)
         if isinstance(value, str) and value:
-            return value.removeprefix("models/")
+            return model_name(value)
     return ""
 
 

@@ -166,6 +166,18 @@ def test_a_proxy_that_says_what_a_call_cost_is_no_cache(total_cost: Any, cached:
     assert cached == usage.cached
 
 
+def test_raw_usage_of_unknown_shape_beside_known_totals_is_no_fault() -> None:
+    guard.forget()
+    message = SimpleNamespace(
+        usage_metadata={"input_tokens": 5, "output_tokens": 2, "total_tokens": 7},
+        response_metadata={"usage": {"things": 3}},
+    )
+    usage = usage_of(message, None)
+    assert usage is not None
+    assert {names.USAGE_INPUT: 5, names.USAGE_OUTPUT: 2} == usage.attributes
+    assert {} == guard.faults()
+
+
 def test_no_usage_is_none() -> None:
     assert usage_of(None, None) is None
     assert usage_of(SimpleNamespace(usage_metadata=None, response_metadata={"usage": {}}), {"token_usage": {}}) is None

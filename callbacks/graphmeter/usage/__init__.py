@@ -107,16 +107,22 @@ def _raw(*places: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 def _add_parts(attributes: dict[str, int], *places: Mapping[str, Any] | None) -> None:
     """Where an integration passes on totals only: parts, from raw usage with the same totals (langchain-mistralai)."""
     raw = _raw(*places)
-    if raw is None:
+    # Of any other shape it may be: the totals are known.
+    shape = _shape_of(raw) if raw is not None else None
+    if raw is None or shape is None:
         return
-    found = _from_raw(raw)
+    found = read(shape, raw)
     if all(found.get(total) == attributes[total] for total in _TOTALS):
         attributes.update(found)
 
 
 def _from_raw(usage: Mapping[str, Any]) -> dict[str, int]:
-    for shape in SHAPES:
-        if shape.fits(usage):
-            return read(shape, usage)
+    shape = _shape_of(usage)
+    if shape is not None:
+        return read(shape, usage)
     guard.noticed("usage of unknown shape", ", ".join(sorted(str(key) for key in usage)[:8]))
     return {}
+
+
+def _shape_of(usage: Mapping[str, Any]) -> Shape | None:
+    return next((shape for shape in SHAPES if shape.fits(usage)), None)

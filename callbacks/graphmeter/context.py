@@ -148,14 +148,19 @@ def opened_inside(here: Context, span: Span, run: Run) -> bool:
     Another instrumentation of LangChain is not the application: its span of the same thing stands beside ours. Nor is one
     inside that the caller of a stream opens around the next part.
     """
-    return (
+    if not (
         type(span) is not CurrentSpan
-        and here.get(_RUN_KEY) is run
         and span.is_recording()
         and span.get_span_context().trace_id == run.context.trace_id
         and not marks.is_of_langchain(span)
         and (run.kind is not names.RUN or getattr(getattr(span, "parent", None), "span_id", 0) == run.context.span_id)
-    )
+    ):
+        return False
+    inside: Run | None = here.get(_RUN_KEY)  # type: ignore[assignment]
+    # Asynchronous runs inside the span may have ended since; in this context nothing tells of it. Chains never stood here.
+    while inside is not None and inside is not run and inside.proxy is None:
+        inside = inside.parent
+    return inside is run
 
 
 def around(here: Context, span: Span) -> SpanContext | None:

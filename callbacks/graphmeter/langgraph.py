@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from traceback import StackSummary, walk_tb
 from typing import Any
 
-from graphmeter import names, older, runs
-from graphmeter.records import CHAIN, Failure, Run, Tree, anchor
+from graphmeter import context, names, older, runs
+from graphmeter.records import CHAIN, Failure, Run, Tree
 
 try:
     from langgraph import errors as _errors
@@ -120,8 +120,7 @@ def ensure_graph(chain: Run) -> None:
                 capture=chain.tree.capture,
                 mirror=chain.tree.mirror,
             )
-        top = anchor(chain.parent)
-        chain.parent_context = chain.tree.outer if top is None else top.context
+        runs.place(chain, *context.current())
         chain.context = chain.tree.sink.open(chain, kind)
         # Last: other threads read the kind without the lock.
         chain.kind = kind

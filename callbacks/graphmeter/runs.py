@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+
 from graphmeter import context, names, recent, waits
 from graphmeter.records import CHAIN, Failure, Run, anchor, now_ns
 
@@ -29,13 +32,7 @@ def begin(run: Run) -> None:
     parent = run.parent
     if run.kind is not CHAIN:
         here, span = context.current()
-        top = anchor(parent)
-        if top is None:
-            run.parent_context = run.tree.outer
-        elif context.opened_inside(here, span, top):
-            run.parent_context = span.get_span_context()
-        else:
-            run.parent_context = top.context
+        place(run, here, span)
         run.context = run.tree.sink.open(run, run.kind)
         context.enter(run, here, span)
     RUNS[run.run_id] = run
@@ -44,6 +41,17 @@ def begin(run: Run) -> None:
     elif run.kind is not CHAIN and run.kind is not names.RUN:
         _STRAYS[run.run_id] = run
         _give_up_strays()
+
+
+def place(run: Run, here: Context, span: Span) -> None:
+    """Say below which span `run` is that starts at `span` in `here`: the run above, or what the application opened in it."""
+    top = anchor(run.parent)
+    if top is None:
+        run.parent_context = run.tree.outer
+    elif context.opened_inside(here, span, top):
+        run.parent_context = span.get_span_context()
+    else:
+        run.parent_context = top.context
 
 
 def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None) -> None:

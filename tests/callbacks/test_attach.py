@@ -111,28 +111,6 @@ def test_meter_says_what_it_needs() -> None:
         meter(3)  # type: ignore[type-var]
 
 
-def test_the_same_handler_twice_makes_one_tree(spans: InMemorySpans) -> None:
-    handler = spans.handler()
-    graph = chain_of(("ask", asking(FakeChat()))).with_config({"callbacks": [handler]})
-    graph.invoke({}, config={"callbacks": [handler]})
-    assert TREE == spans.tree()
-    assert 4 == len(spans.all())
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_any_mix_of_ways_makes_one_tree(instrumented: InMemorySpans, asynchronous: bool) -> None:
-    spans = instrumented
-    mixed = {"callbacks": [spans.handler(), spans.handler()]}
-    if asynchronous:
-        graph = meter(chain_of(("ask", asking_async(FakeChat()))), handler=spans.handler())
-        await graph.ainvoke({}, config=mixed)
-    else:
-        graph = meter(chain_of(("ask", asking(FakeChat()))), handler=spans.handler())
-        graph.invoke({}, config=mixed)
-    assert TREE == spans.tree()
-    assert 4 == len(spans.all())
-
-
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_instrument_measures_graphs_that_know_nothing_of_it(
     instrumented: InMemorySpans, asynchronous: bool

@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test lint format bench dashboards rules tools compose clean sync
+.PHONY: help demo test test-versions lint format bench bench-handler dashboards rules tools compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: $(filter .uv/bin/uv,$(UV)) ## Start a collector, run the example graphs th
 test: sync tools ## Run the tests
 	@$(UV) run --frozen --all-extras pytest $(ARGS)
 
+test-versions: sync ## Run the client's tests on the oldest LangGraph that is supported and on newer Pythons
+	@UV=$(UV) .ci/versions $(ARGS)
+
 lint: sync ## Check style, types and who imports whom
 	@$(UV) run --frozen --all-extras ruff check .
 	@$(UV) run --frozen --all-extras ruff format --check .
@@ -44,6 +47,10 @@ lint: sync ## Check style, types and who imports whom
 format: sync ## Format the code
 	@$(UV) run --frozen --all-extras ruff format .
 	@$(UV) run --frozen --all-extras ruff check --fix .
+
+bench-handler: $(filter .uv/bin/uv,$(UV)) ## Compare the handler's cost with none, with a handler that does nothing, and with its peers
+	@$(UV) sync --frozen --all-extras --group peers --quiet
+	@$(UV) run --no-sync python benchmarks/bench_handler.py $(ARGS)
 
 bench: sync ## Run the benchmarks (prints figures, asserts nothing)
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(UV) run --frozen --all-extras python $$file $(ARGS) || exit 1; done

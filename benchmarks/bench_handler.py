@@ -1,0 +1,265 @@
+"""What a callback handler costs a graph: no handler, one that does nothing, ours, and every peer that is installed.
+
+Each contestant lives in a process of its own; the processes take turns in an order shuffled anew every round, one working
+while the others sleep, so that a noisy machine is noisy for all. Two graphs, sync and async: ten nodes that do nothing, and
+five nodes that ask a model which answers at once. Both fire 22 callback events a run.
+
+    python benchmarks/bench_handler.py [--rounds 15] [--runs 20] [--only graphmeter,openinference]
+
+`wall` is the time a run takes as a ratio to no handler in the same round; `µs/event` is the processor time, all threads of
+the process, that the handler adds to each callback event. Medians over the rounds. Exporters throw everything away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import multiprocessing
+import random
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, TypedDict
+
+import contestants
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, StateGraph
+
+EVENTS = 22
+NODES, CALLS = 10, 5
+WARM_UP = 30
+
+
+class Took(NamedTuple):
+    """Seconds for one batch of runs."""
+
+    wall: float
+    cpu: float
+    graph_cpu: float
+    """Of the thread that runs the graphs, a part of `cpu`."""
+
+
+Workload = tuple[str, bool]
+"""Graph and whether it runs asynchronously."""
+WORKLOADS: tuple[Workload, ...] = (("nodes", False), ("nodes", True), ("models", False), ("models", True))
+
+
+class State(TypedDict, total=False):
+    x: int
+
+
+def _model() -> Any:
+    def answers() -> Any:
+        while True:
+            yield AIMessage(
+                "hello",
+                usage_metadata={"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+                response_metadata={"model_name": "gpt-4o-mini", "id": "chatcmpl-1", "finish_reason": "stop"},
+            )
+
+    return GenericFakeChatModel(messages=answers())
+
+
+def _chain(count: int, node: Callable[[State], Any]) -> Any:
+    builder = StateGraph(State)
+    before = START
+    for number in range(count):
+        name = f"n{number}"
+        builder.add_node(name, node)
+        builder.add_edge(before, name)
+        before = name
+    return builder.compile(name="bench")
+
+
+def _graphs() -> dict[Workload, Any]:
+    model = _model()
+
+    def idle(state: State) -> State:
+        return {"x": 1}
+
+    async def idle_async(state: State) -> State:
+        return {"x": 1}
+
+    def ask(state: State) -> State:
+        model.invoke("hi")
+        return {"x": 1}
+
+    async def ask_async(state: State) -> State:
+        await model.ainvoke("hi")
+        return {"x": 1}
+
+    return {
+        ("nodes", False): _chain(NODES, idle),
+        ("nodes", True): _chain(NODES, idle_async),
+        ("models", False): _chain(CALLS, ask),
+        ("models", True): _chain(CALLS, ask_async),
+    }
+
+
+# --- one contestant's process -------------------------------------------------------------------------------------
+
+
+def _work(name: str, pipe: Connection) -> None:
+    warnings.simplefilter("ignore")
+    try:
+        contestant = contestants.ALL[name]()
+    except ImportError as error:
+        pipe.send(f"not installed ({error.name or error})")
+        return
+    graphs = _graphs()
+    pipe.send((contestant.about,))
+    while (asked := pipe.recv()) is not None:
+        workload, runs = asked
+        pipe.send(_measure(graphs[workload], workload[1], runs, contestant))
+
+
+def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.Contestant) -> Took:
+    config = {"callbacks": contestant.handlers}
+
+    async def many() -> tuple[float, float]:
+        began, thread = time.perf_counter(), time.thread_time()
+        for _ in range(runs):
+            await graph.ainvoke({"x": 0}, config=config)
+        return time.perf_counter() - began, time.thread_time() - thread
+
+    gc.collect()
+    cpu = time.process_time()
+    if asynchronous:
+        wall, thread_cpu = asyncio.run(many())
+    else:
+        began, thread = time.perf_counter(), time.thread_time()
+        for _ in range(runs):
+            graph.invoke({"x": 0}, config=config)
+        wall, thread_cpu = time.perf_counter() - began, time.thread_time() - thread
+    contestant.settle()
+    return Took(wall, time.process_time() - cpu, thread_cpu)
+
+
+# --- the race -----------------------------------------------------------------------------------------------------
+
+
+class Runner:
+    """A contestant's process, seen from here."""
+
+    def __init__(self, name: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(name, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.name = name
+        said = self._pipe.recv()
+        self.missing = said if isinstance(said, str) else ""
+        self.about = "" if self.missing else said[0]
+
+    def run(self, workload: Workload, runs: int) -> Took:
+        self._pipe.send((workload, runs))
+        took: Took = self._pipe.recv()
+        return took
+
+    def stop(self) -> None:
+        if not self.missing:
+            self._pipe.send(None)
+        self._process.join(10)
+
+
+def race(names: list[str], rounds: int, runs: int) -> tuple[list[Runner], dict[tuple[str, Workload], list[Took]]]:
+    """Every contestant through every workload, `rounds` times."""
+    runners = [Runner(name) for name in names]
+    present = [runner for runner in runners if not runner.missing]
+    for runner in present:
+        for workload in WORKLOADS:
+            runner.run(workload, WARM_UP)
+    took: dict[tuple[str, Workload], list[Took]] = {}
+    order = random.Random(20_261_121)  # noqa: S311 - no secret
+    for _ in range(rounds):
+        for workload in WORKLOADS:
+            for runner in order.sample(present, len(present)):
+                took.setdefault((runner.name, workload), []).append(runner.run(workload, runs))
+    for runner in runners:
+        runner.stop()
+    return runners, took
+
+
+IMPORTS = {
+    "import graphmeter": "import langchain_core.callbacks, langchain_core.runnables",
+    "import graphmeter.handler, graphmeter.attach": "import langgraph.graph, langgraph.callbacks",
+}
+"""What is loaded → on top of what. A measured application has loaded LangGraph anyway."""
+
+
+def import_times(repeats: int = 9) -> dict[str, float]:
+    """Milliseconds for each of `IMPORTS`: medians over fresh processes that take turns."""
+    taken: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for ours, below in IMPORTS.items():
+            code = f"import time; {below}; a = time.perf_counter(); {ours}; print(time.perf_counter() - a)"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            taken.setdefault(ours, []).append(float(done.stdout) * 1e3)
+    return {ours: statistics.median(times) for ours, times in taken.items()}
+
+
+def report(runners: list[Runner], took: dict[tuple[str, Workload], list[Took]], rounds: int, runs: int) -> None:
+    """Print the table."""
+    print(f"{rounds} rounds of {runs} runs; {EVENTS} callback events a run; medians\n")
+    heads = [f"{graph}, {'async' if asynchronous else 'sync'}" for graph, asynchronous in WORKLOADS]
+    print(f"{'':28}" + "".join(f"{head:>22}" for head in heads))
+    print(f"{'':28}" + f"{'wall':>10}{'µs/event':>12}" * len(WORKLOADS))
+    added: dict[tuple[str, Workload], float] = {}
+    for runner in runners:
+        line = f"{runner.name} {runner.about}".ljust(28)
+        if runner.missing:
+            print(f"{line}  {runner.missing}")
+            continue
+        for workload in WORKLOADS:
+            mine, base = took[runner.name, workload], took[contestants.BASE, workload]
+            wall = statistics.median(m.wall / b.wall for m, b in zip(mine, base, strict=True))
+            cpu = statistics.median(m.cpu - b.cpu for m, b in zip(mine, base, strict=True)) / runs / EVENTS * 1e6
+            added[runner.name, workload] = cpu
+            line += f"{wall:>10.2f}" + (f"{cpu:>12.1f}" if runner.name != contestants.BASE else f"{'-':>12}")
+        print(line)
+    base_ms = [statistics.median(t.wall for t in took[contestants.BASE, w]) / runs * 1e3 for w in WORKLOADS]
+    print("\nno handler, ms a run:       " + "".join(f"{ms:>10.2f}{'':12}" for ms in base_ms))
+    peers = [name for name in contestants.PEERS if (name, WORKLOADS[0]) in added]
+    if contestants.OURS not in {runner.name for runner in runners if not runner.missing}:
+        return
+    shares = []
+    for workload in WORKLOADS:
+        ours, base = took[contestants.OURS, workload], took[contestants.BASE, workload]
+        graph = statistics.median(m.graph_cpu - b.graph_cpu for m, b in zip(ours, base, strict=True)) / runs / EVENTS
+        shares.append(graph * 1e6)
+    print("ours in the graph's thread: " + "".join(f"{'':10}{share:>12.1f}" for share in shares))
+    if peers:
+        best = [
+            min(added[name, workload] for name in peers) / added[contestants.OURS, workload] for workload in WORKLOADS
+        ]
+        print("best peer / ours:           " + "".join(f"{'':10}{ratio:>11.1f}x" for ratio in best))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--runs", type=int, default=20, help="runs a round")
+    parser.add_argument("--only", default="", help="names, separated by commas; no handler is always among them")
+    asked = parser.parse_args()
+    names = list(contestants.ALL)
+    if asked.only:
+        wanted = {contestants.BASE, *asked.only.split(",")}
+        if unknown := wanted - set(names):
+            parser.error(f"--only: {', '.join(sorted(unknown))} is unknown; there are {', '.join(names)}")
+        names = [name for name in names if name in wanted]
+    for ours, milliseconds in import_times().items():
+        print(f"{milliseconds:6.1f} ms  {ours}, on top of {IMPORTS[ours].removeprefix('import ')}")
+    print()
+    runners, took = race(names, asked.rounds, asked.runs)
+    report(runners, took, asked.rounds, asked.runs)
+
+
+if __name__ == "__main__":
+    main()

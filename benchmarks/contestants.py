@@ -1,4 +1,4 @@
-"""Callback handlers to compare, each with an exporter that throws everything away: what is timed is the handler, not a network.
+"""Callback handlers to compare, each with an exporter that throws everything away: no network is timed.
 
 A contestant is made in a process of its own, since some of them change LangChain when they are loaded. What is not installed
 raises ImportError.

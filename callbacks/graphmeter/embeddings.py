@@ -243,7 +243,7 @@ async def _measured_async(
 
 def _asks_nothing(args: Any, kwargs: Any) -> bool:
     """No texts at all: no integration asks its provider then."""
-    return any(type(value) is list and not value for value in (*args, *kwargs.values()))
+    return any(type(value) is list and not value for value in (*args, kwargs.get("texts")))
 
 
 @guard.guarded
@@ -251,7 +251,8 @@ def _begin(subject: Any, find: _Finder) -> _Call | None:
     around = _call.get()
     if around is not None and around.subject is subject:  # `embed_query` by way of `embed_documents`
         return None
-    if any(isinstance(value, Embeddings) for value in getattr(subject, "__dict__", {}).values()):
+    tap = taps.tap_of(subject)
+    if not tap.clients and any(isinstance(value, Embeddings) for value in getattr(subject, "__dict__", {}).values()):
         return None  # a cache or the like: the embeddings that it asks are measured, if it asks them
     parent = _around()
     run_id = uuid4()
@@ -262,7 +263,7 @@ def _begin(subject: Any, find: _Finder) -> _Call | None:
         if handler is None:
             return None
         tree, ns = roots.plant(handler.ground, run_id, None, {}), ""
-    tap, model = taps.tap_of(subject), taps.model_of(subject)
+    model = taps.model_of(subject)
     run = Run(names.MODEL, model, run_id, parent, tree, ns)
     run.facts = {names.OPERATION: names.OP_EMBEDDINGS, names.PROVIDER: taps.provider_of(subject, tap)}
     if model:

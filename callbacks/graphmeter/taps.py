@@ -69,6 +69,7 @@ def provider_of(embeddings: Any, tap: Tap) -> str:
     return tap.provider
 
 
+@guard.guarded
 def install(embeddings: Any, tap: Tap, told: Callable[[Reading], None]) -> None:
     """See to it that `told` hears what the clients of `embeddings` answer. Once per client; later calls are cheap."""
     for path, method in tap.clients:

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from callbacks.fakes import State, chain_of
-from graphmeter import instrument, meter_embeddings, names, uninstrument
+from graphmeter import guard, instrument, meter_embeddings, names, uninstrument
 from graphmeter.testing import InMemorySpans, RecordedSpan
 from providers.server import Answer, Provider, json_answer, provider
 
@@ -240,6 +240,32 @@ async def test_concurrent_calls_stay_apart(spans: InMemorySpans, there: Provider
     assert [8] * 5 == [call.attributes[names.USAGE_INPUT] for call in spans.spans("model")]
 
 
+def test_a_client_that_cannot_be_tapped_leaves_usage_missing_and_the_answer_whole(there: Provider) -> None:
+    class Sealed:
+        """Takes no attributes."""
+
+        __slots__ = ("_client",)
+        _client: Any
+
+        def __init__(self, client: Any) -> None:
+            object.__setattr__(self, "_client", client)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise AttributeError(name)
+
+        def create(self, **asked: Any) -> Any:
+            return self._client.create(**asked)
+
+    there.says(json_answer(OPENAI))
+    inner = openai(there)
+    inner.client = Sealed(inner.client)
+    with InMemorySpans() as spans:
+        assert [0.5, -0.25] == meter_embeddings(inner, handler=spans.handler()).embed_query("hello")
+        assert spans.one("model").attributes[names.USAGE_MISSING] is True
+    assert {"install: AttributeError": 1} == guard.faults()
+    guard.forget()
+
+
 def test_no_texts_ask_nobody(spans: InMemorySpans, there: Provider) -> None:
     assert [] == meter_embeddings(openai(there), handler=spans.handler()).embed_documents([])
     assert [] == spans.all()
@@ -367,6 +393,19 @@ def test_a_cache_of_embeddings_is_no_call_but_what_it_asks_is(instrumented: InMe
             return self.kept[text]
 
     assert [[0.5, -0.25]] * 3 == Cache(openai(there)).embed_documents(["hello"] * 3)
+    assert "model text-embedding-3-small ok 8→0" == instrumented.tree()
+
+
+def test_an_integration_that_has_others_to_fall_back_on_is_measured_itself(
+    instrumented: InMemorySpans, there: Provider
+) -> None:
+    class Careful(OpenAIEmbeddings):
+        instead: Any = None
+
+    there.says(json_answer(OPENAI))
+    made: dict[str, Any] = {"model": "text-embedding-3-small", "api_key": SecretStr("x"), "base_url": there.url}
+    careful = Careful(**made, check_embedding_ctx_length=False, instead=DeterministicFakeEmbedding(size=2))
+    assert [0.5, -0.25] == careful.embed_query("hello")
     assert "model text-embedding-3-small ok 8→0" == instrumented.tree()
 
 

@@ -86,7 +86,7 @@ def promised() -> tuple[list[str], list[str]]:
 
 def drawn(line: str) -> str:
     """A line of the screen without what differs from run to run: times, ids, and the space that they take."""
-    return " ".join(re.sub(r"\b[\d,.]+ m?s\b|\b[0-9a-f-]{32,36}\b", "", line).split())
+    return " ".join(re.sub(r"\b[\d,.]+ m?s\b|\b\d:\d\d:\d\d\b|\b[0-9a-f-]{32,36}\b", "", line).split())
 
 
 def test_the_screen_is_the_one_that_the_readme_shows_even_if_the_port_is_busy(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from callbacks.fakes import FakeChat, asking, chain_of
-from callbacks.otlp import Receiver
+from callbacks.otlp import Receiver, attributes
+from graphmeter import names
 from graphmeter.instrumentor import GraphmeterInstrumentor
 from graphmeter.testing import InMemorySpans
 
@@ -111,3 +113,80 @@ def test_it_is_undone(spans: InMemorySpans) -> None:
         instrumentor.uninstrument()
     graph.invoke({})
     assert 1 == len(spans.spans("run"))
+
+
+TRACED = """
+import json
+from typing import TypedDict
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+exporter = InMemorySpanExporter()
+processor = SimpleSpanProcessor(exporter)
+provider = trace.get_tracer_provider()
+provider.add_span_processor(processor)
+sampler, processors = provider.sampler, provider._active_span_processor._span_processors
+tracer = trace.get_tracer("application")
+
+class State(TypedDict, total=False):
+    x: int
+
+def think(state):
+    with tracer.start_as_current_span("query") as span:
+        seen.append(span.get_span_context())
+    return {"x": int(interrupt("ok?"))}
+
+seen = []
+builder = StateGraph(State)
+builder.add_node("think", think)
+builder.add_edge(START, "think")
+graph = builder.compile(name="support", checkpointer=InMemorySaver())
+thread = {"configurable": {"thread_id": "t"}}
+with tracer.start_as_current_span("POST /chat") as outer:
+    graph.invoke({}, thread)
+graph.invoke(Command(resume=3), thread)
+
+assert provider is trace.get_tracer_provider() and sampler is provider.sampler
+assert processors == provider._active_span_processor._span_processors and processor is processors[-1]
+assert exporter is processor.span_exporter
+print(json.dumps({
+    "outer": f"{outer.get_span_context().span_id:016x}",
+    "traces": [f"{context.trace_id:032x}" for context in seen],
+    "sampled": [bool(context.trace_flags.sampled) for context in seen],
+    "exported": [[s.name, f"{s.parent.span_id:016x}" if s.parent else ""] for s in exporter.get_finished_spans()],
+}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("sampler", "sampled"), [("always_on", True), ("always_off", False), ("parentbased_traceidratio", False)]
+)
+def test_the_tracing_of_the_application_stays_exactly_as_it_is(
+    receiver: Receiver, tmp_path: Path, sampler: str, sampled: bool
+) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(TRACED)
+    chosen = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": "0", "GRAPHMETER_TOPOLOGY": "1"}
+    # Other instrumentations of LangChain would export spans, too.
+    chosen["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "sqlalchemy,langchain"
+    done = opentelemetry_instrument(script, receiver.url, "--service_name", "shop", **chosen)
+    assert (0, "") == (done.returncode, done.stderr)
+    said = json.loads(done.stdout)
+    spans = {kind: [span for span in receiver.spans if attributes(span)[names.KIND] == kind] for kind in names.KINDS}
+    first, second = spans[names.RUN]
+    nodes = [span.span_id.hex() for span in spans[names.NODE]]
+    # Interrupt, resume and topology arrive; ids agree with the application's own, whatever it samples.
+    assert [names.INTERRUPTED, names.OK] == [attributes(span)[names.STATUS] for span in (first, second)]
+    assert [first.span_id] == [link.span_id for link in second.links]
+    assert 1 == receiver.kinds().count(names.TOPOLOGY)
+    assert (said["outer"], b"") == (first.parent_span_id.hex(), second.parent_span_id)
+    assert said["traces"] == [first.trace_id.hex(), second.trace_id.hex()]
+    assert [sampled, sampled] == said["sampled"]
+    # What it exports is its own, in full or not at all, below our nodes.
+    queries = [["query", node] for node in nodes]
+    assert said["exported"] == ([queries[0], ["POST /chat", ""], queries[1]] if sampled else [])
+    assert {"shop"} == {resource["service.name"] for resource in receiver.resources}

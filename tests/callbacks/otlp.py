@@ -78,6 +78,13 @@ class Receiver:
         self._server.server_close()
         self._thread.join()
 
+    def endings(self) -> list[str]:
+        """Kinds of the spans received with their statuses, sorted."""
+        return sorted(
+            f"{said[names.KIND]} {said.get(names.STATUS, '')}".rstrip()
+            for said in [attributes(span) for span in list(self.spans)]
+        )
+
     def kinds(self) -> list[str]:
         """Kinds of the spans received, sorted."""
         return sorted(attributes(span)[names.KIND] for span in list(self.spans))

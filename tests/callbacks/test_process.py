@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 PREAMBLE = """
 import sys
 sys.path.insert(0, {tests!r})
-from callbacks.fakes import FakeChat, asking, chain_of, nothing
+from callbacks.fakes import FakeChat, asking, asking_async, chain_of, nothing
 from graphmeter import GraphMeterCallbackHandler, flush, instrument, meter, stats
 """
 
@@ -47,18 +47,37 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     [("", 0), ("sys.exit(3)", 3), ("raise ValueError('no')", 1)],
     ids=["return", "exit", "exception"],
 )
-def test_everything_is_sent_at_exit(receiver: Receiver, ending: str, code: int) -> None:
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_everything_is_sent_at_exit(receiver: Receiver, ending: str, code: int, asynchronous: bool) -> None:
+    """Case 50."""
+    run = "asyncio.run(graph.ainvoke({}))" if asynchronous else "graph.invoke({})"
+    node = "asking_async" if asynchronous else "asking"
     done = python(
-        f"meter(chain_of(('ask', asking(FakeChat())))).invoke({{}})\n{ending}", GRAPHMETER_ENDPOINT=receiver.url
+        f"import asyncio\ngraph = meter(chain_of(('ask', {node}(FakeChat()))))\n{run}\n{ending}",
+        GRAPHMETER_ENDPOINT=receiver.url,
     )
     assert code == done.returncode, done.stderr
-    assert ["model", "node", "run", "start"] == receiver.kinds()
+    assert ["model ok", "node ok", "run ok", "start running"] == receiver.endings()
 
 
-def test_an_exit_inside_a_node_is_a_cancelled_run(receiver: Receiver) -> None:
-    done = python("meter(chain_of(('out', lambda state: sys.exit(4)))).invoke({})", GRAPHMETER_ENDPOINT=receiver.url)
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_an_exit_inside_a_node_is_a_cancelled_run(receiver: Receiver, asynchronous: bool) -> None:
+    """Case 50."""
+    done = python(
+        f"""
+        import asyncio
+        async def out(state):
+            await asyncio.sleep(0)
+            sys.exit(4)
+        if {asynchronous}:
+            asyncio.run(meter(chain_of(('out', out))).ainvoke({{}}))
+        else:
+            meter(chain_of(('out', lambda state: sys.exit(4)))).invoke({{}})
+        """,
+        GRAPHMETER_ENDPOINT=receiver.url,
+    )
     assert 4 == done.returncode, done.stderr
-    assert ["node", "run", "start"] == receiver.kinds()
+    assert ["node cancelled", "run cancelled", "start running"] == receiver.endings()
 
 
 def test_a_dead_collector_delays_the_exit_by_nothing_much() -> None:

@@ -150,3 +150,22 @@ async def test_each_send_is_a_first_attempt_of_its_own(way: Way, spans: InMemory
     work = spans.spans("node", "work")
     assert 3 == len({span.attributes[names.LANGGRAPH_CHECKPOINT_NS] for span in work})
     assert [1, 1, 1] == [span.attributes[names.ATTEMPT] for span in work]
+
+
+async def test_a_deferred_node_runs_once_after_all_branches(way: Way, spans: InMemorySpans, bound: Any) -> None:
+    """Case 36."""
+    builder = StateGraph(Sum)
+    for name in ("a", "b", "b2"):
+        builder.add_node(name, way.node(one))
+    builder.add_node("last", way.asking(FakeChat()), defer=True)
+    builder.add_edge(START, "a")
+    builder.add_edge(START, "b")
+    builder.add_edge("b", "b2")
+    builder.add_edge("a", "last")
+    builder.add_edge("b2", "last")
+    assert {"x": 4} == await way.invoke(builder.compile(name="demo"), {"x": 0}, bound)
+    assert f"run demo ok\n  node a ok\n  node b ok\n  node b2 ok\n  node last ok\n    {MINI}" == whole(
+        spans, by_name=True
+    )
+    steps = {span.label: span.attributes[names.LANGGRAPH_STEP] for span in spans.spans("node")}
+    assert {"a": 1, "b": 1, "b2": 2, "last": 3} == steps

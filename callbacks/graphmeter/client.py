@@ -86,6 +86,9 @@ def _deliveries(chosen: Settings, endpoint: str, exporter: SpanExporter | None) 
     # thread would hold up that graph, too.
     from graphmeter import destination, send, spans  # noqa: F401 - spans for the thread
 
+    if chosen.spool_dir:
+        from graphmeter import backlog  # noqa: F401 - for the thread, too
+
     def connect() -> Delivery:
         resource = destination.resource()
         if exporter is not None:

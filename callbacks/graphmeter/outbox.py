@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from graphmeter import guard
-from graphmeter.backlog import Backlog
 from graphmeter.delivery import Backoff, Delivery, Refused, Unreachable
 from graphmeter.report import Counts, Reports
 from graphmeter.settings import Settings
@@ -21,6 +20,7 @@ from graphmeter.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from graphmeter.backlog import Backlog
     from graphmeter.capture import Taken
 
 _log = logging.getLogger("graphmeter")

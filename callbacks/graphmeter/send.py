@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -21,10 +22,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from graphmeter import guard
-from graphmeter.backlog import Backlog
 from graphmeter.delivery import Refused, Unreachable
 from graphmeter.destination import Destination
-from graphmeter.spool import Spool
+
+if TYPE_CHECKING:
+    from graphmeter.backlog import Backlog
+    from graphmeter.spool import Spool
 
 # https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
 _RETRYABLE = frozenset({429, 502, 503, 504})
@@ -41,7 +44,11 @@ class HttpDelivery:
         self, destination: Destination, resource: Resource, timeout_s: float, spool: Spool | None = None
     ) -> None:
         self.resource = resource
-        self.backlog = None if spool is None else Backlog(self, spool)
+        self.backlog: Backlog | None = None
+        if spool is not None:
+            from graphmeter.backlog import Backlog
+
+            self.backlog = Backlog(self, spool)
         self.where = destination.url
         self._timeout_s = timeout_s
         # A proxy knows nothing of this machine's loopback, and NO_PROXY seldom names it.

@@ -189,7 +189,8 @@ assert graphmeter.__all__ == sorted(graphmeter.__all__)
 heavy = ("langchain_core", "langgraph", "pydantic", "opentelemetry", "requests", "genai_prices", "google.protobuf")
 print([name for name in heavy if name in sys.modules])
 from graphmeter import GraphMeterCallbackHandler, meter
-heavy = ("opentelemetry.exporter", "genai_prices", "google.protobuf", "graphmeter.spans", "graphmeter.send", "click")
+heavy = ("opentelemetry.exporter", "genai_prices", "google.protobuf", "click")
+heavy += ("graphmeter.spans", "graphmeter.send", "graphmeter.spool")
 print([name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

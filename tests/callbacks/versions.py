@@ -19,6 +19,8 @@ NODE_TIMEOUT = "1.2.0"
 """add_node(timeout=…)."""
 ERROR_HANDLER = "1.2.0"
 """add_node(error_handler=…)."""
+OWN_METADATA = "1.2.0"
+"""Tasks that a synchronous @entrypoint starts at once never share their metadata; seen on 1.0.0 and 1.1.8, not since."""
 STREAM_EVENTS_V3 = "1.2.0"
 """graph.stream_events(version="v3")."""
 

@@ -18,7 +18,7 @@ from langgraph.types import RetryPolicy, Send
 
 from callbacks.fakes import FakeChat, State, chain_of
 from callbacks.trees import MINI, whole
-from callbacks.versions import NODE_TIMEOUT, needs_langgraph
+from callbacks.versions import NODE_TIMEOUT, OWN_METADATA, needs_langgraph
 from callbacks.ways import Way
 from graphmeter import names, runs
 from graphmeter.testing import InMemorySpans
@@ -174,6 +174,7 @@ async def test_calls_in_tools_and_inner_graphs_carry_the_innermost_attempt(
     )
 
 
+@needs_langgraph(OWN_METADATA, "metadata of its own for each task that is started at once")
 async def test_functional_tasks_are_nodes_with_attempts(way: Way, spans: InMemorySpans) -> None:
     """Case 35: tasks side by side, each tried again by itself."""
     retried: Any = task(name="step", retry_policy=QUICK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -121,9 +122,16 @@ async def test_branches_of_one_step_are_siblings(way: Way, spans: InMemorySpans,
 
 async def test_calls_of_branches_that_overlap_stay_in_their_branch(way: Way, spans: InMemorySpans, bound: Any) -> None:
     """Case 6, with both branches in a call at once."""
+    both = threading.Barrier(2)
+
+    def meet() -> None:
+        both.wait(5)
+
     builder = StateGraph(Sum)
     for name in ("gpt-4o", "gpt-4o-mini"):
-        builder.add_node(name, way.asking(FakeChat(model=name, delay_s=0.02)))
+        # Threads wait for each other inside of their calls; tasks of one loop start before either sleep is over.
+        model = FakeChat(model=name, delay_s=0.02) if way.asynchronous else FakeChat(model=name, seen=meet)
+        builder.add_node(name, way.asking(model))
         builder.add_edge(START, name)
     assert {"x": 2} == await way.invoke(builder.compile(name="demo"), {"x": 0}, bound)
     assert (

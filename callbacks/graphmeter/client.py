@@ -32,6 +32,8 @@ _LAST_PATIENCE_S: Final = 1.0
 """Longest delay of the exit when no spans of this process wait: for the last report, and what others left on disk."""
 _pipelines: dict[object, Pipeline] = {}
 """By endpoint ("" is the shared default), or by exporter."""
+_diverted: Pipeline | None = None
+"""Takes what would go to a collector; see `divert`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ def pipeline(*, endpoint: str = "", exporter: SpanExporter | None = None) -> Pip
             chosen = settings()
             connect = _deliveries(chosen, endpoint, exporter)
             found = _pipelines[key] = Pipeline(chosen, connect, finished, _arm_exit)
+            if isinstance(key, str) and _diverted is not None:
+                found.divert(_diverted)
             if chosen.flush_on_sigterm and chosen.exit_timeout_s > 0:
                 # With a spool, what a flush could not deliver is then written.
                 terminate.arm(_on_sigterm, chosen.exit_timeout_s + (_LAST_PATIENCE_S if chosen.spool_dir else 0.0))
@@ -188,6 +192,17 @@ def stats() -> Stats:
         runs.open_runs(),
         kinds,
     )
+
+
+def divert(exporter: SpanExporter | None) -> None:
+    """Give everything that would go to a collector to `exporter` instead, for tests; None: to the collectors again."""
+    global _diverted  # of the process, as the pipelines are
+    to = pipeline(exporter=exporter) if exporter is not None else None
+    with _lock:
+        _diverted = to
+        for key, one in _pipelines.items():
+            if isinstance(key, str):
+                one.divert(to)
 
 
 def discard(exporter: SpanExporter) -> None:

@@ -66,6 +66,7 @@ class Pipeline:
         self._started = started
         self._capacity = settings.queue_spans
         self._half = settings.queue_spans // 2
+        self._keep = self._put
         self._reset()
 
     def _reset(self) -> None:
@@ -88,7 +89,7 @@ class Pipeline:
         """Identity of `run`, the same whichever handler and process sees it; a root is announced at once."""
         tree = run.tree
         if kind is names.RUN:
-            self._put(start_of(run, self._heartbeats.promise))
+            self._keep(start_of(run, self._heartbeats.promise))
             if following.active:
                 following.begun(tree.trace_id)
         inside = tree.inside_call if kind is names.MODEL else tree.inside
@@ -96,17 +97,21 @@ class Pipeline:
 
     def close(self, run: Run) -> None:
         """Queue the finished `run`."""
-        self._put(run)
+        self._keep(run)
         if run.tree.debug:
             self._hurry.set()
 
     def note(self, note: Note) -> None:
         """Queue `note`."""
-        self._put(note)
+        self._keep(note)
 
     def take(self, span: ReadableSpan) -> None:
         """Queue a finished span of the application."""
-        self._put(span)
+        self._keep(span)
+
+    def divert(self, to: Pipeline | None) -> None:
+        """From now on queue everything in `to` instead; None: here again."""
+        self._keep = self._put if to is None else to._put
 
     def _put(self, item: Run | Note | ReadableSpan) -> None:
         waiting = len(self._queue)

@@ -1,6 +1,4 @@
-"""For tests: an exporter that keeps spans in memory, and spans as plain objects.
-
-from graphmeter.testing import InMemorySpans
+"""An exporter that keeps spans in memory, and spans as plain objects.
 
 with InMemorySpans() as spans:
     graph.invoke(x, config={"callbacks": [spans.handler()]})
@@ -12,13 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from graphmeter import client, names
 from graphmeter.handler import GraphMeterCallbackHandler
+
+if TYPE_CHECKING:
+    from graphmeter.testing.runs import RecordedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,23 @@ class InMemorySpans(SpanExporter):
         found = self.spans(kind, label)
         if len(found) != 1:
             raise LookupError(f"{len(found)} spans of kind {kind!r} labelled {label!r} in\n{self.tree()}")
+        return found[0]
+
+    def runs(self, graph: str = "") -> list[RecordedRun]:
+        """Finished runs so far, by start time; those of one graph if it is named."""
+        from graphmeter.testing.runs import runs_of
+
+        return [run for run in runs_of(self.all()) if graph in ("", run.graph)]
+
+    def run(self, graph: str = "") -> RecordedRun:
+        """The only finished run (of `graph`).
+
+        Raises:
+            LookupError: There is none, or more than one.
+        """
+        found = self.runs(graph)
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} finished runs of {graph or 'any graph'!r} in\n{self.tree()}")
         return found[0]
 
     def tree(self) -> str:

@@ -79,7 +79,7 @@ def _whole(graph: RemoteGraph, config: RunnableConfig | None) -> RunnableConfig:
 @guard.guarded
 def _resumed(run_id: Any, given: Any) -> None:
     run = runs.RUNS.get(run_id)
-    # No server tells of which checkpoint; as new input `None` is as good as nothing.
+    # The server does not say from which checkpoint. Nothing but an answer counts: `None` may mean anything here.
     if run is not None and run.kind is names.RUN and isinstance(given, Command) and given.resume is not None:
         waits.resumed(run, names.LATEST_CHECKPOINT)
 

@@ -120,7 +120,8 @@ OUTCOME_VALUE: Final = "graphmeter.outcome.value"
 """Double, in the application's own unit; absent when it has none."""
 TOPOLOGY_JSON: Final = "graphmeter.topology"
 """JSON text `{"nodes": ["plan", …], "edges": [["plan", "search", false], …]}`: source, target, whether conditional.
-`__start__` and `__end__` are nodes as LangGraph names them."""
+`__start__` and `__end__` are nodes as LangGraph names them; nodes of a subgraph follow under the path of its node, as in
+`graphmeter.node`: `research`, `research.__start__`, `research.search`."""
 CLIENT_ID: Final = "graphmeter.client.id"
 """Random id of a client process (of each destination, where it has several), 32 hex digits."""
 CLIENT_SEQUENCE: Final = "graphmeter.client.sequence"

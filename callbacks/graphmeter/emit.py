@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
@@ -260,6 +261,9 @@ class Pipeline:
             self._outbox.save(report=report)
 
     def _build(self) -> None:
+        # Here and not above: the SDK is loaded when a handler is made, not when the package is imported.
+        from graphmeter import spans
+
         delivery = self._outbox.connected()
         left = len(self._queue)
         while left > 0:
@@ -269,25 +273,23 @@ class Pipeline:
             if not items:
                 return
             left -= len(items)
-            built = [span for item in items if (span := self._span_of(item, delivery)) is not None]
+            built = [span for item in items if (span := self._span_of(item, delivery, spans)) is not None]
             self._outbox.put(built, failed=len(items) - len(built))
 
-    def _span_of(self, item: Run | Note | ReadableSpan, delivery: Delivery) -> ReadableSpan | None:
-        # Here and not above: the SDK is loaded when a handler is made, not when the package is imported.
-        from graphmeter import spans
-
+    def _span_of(self, item: Run | Note | ReadableSpan, delivery: Delivery, spans: ModuleType) -> ReadableSpan | None:
         try:
             if isinstance(item, Note):
                 if item.kind is names.START:
                     self._heartbeats.started()
-                return spans.build_note(item, delivery.resource)
+                noted: ReadableSpan = spans.build_note(item, delivery.resource)
+                return noted
             if not isinstance(item, Run):
                 return item
             if item.captured is not None:
                 self._outbox.weigh(item.captured)
             self._finished(item)
             processor = mirror.processor_for(item) if item.tree.mirror else None
-            span = spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
+            span: ReadableSpan = spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
             if processor is not None:
                 mirror.hand_over(span, processor)
             return span

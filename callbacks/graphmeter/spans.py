@@ -30,6 +30,7 @@ _OPERATIONS = {
     names.RETRIEVER: names.OP_RETRIEVAL,
 }
 _LONGEST = 8192
+_UNSET = Status(StatusCode.UNSET)
 
 
 @dataclass(slots=True)
@@ -83,7 +84,7 @@ def describe_note(note: Note, service: str) -> Description:
     attributes[names.OPERATION] = name
     if note.kind == names.START:
         attributes[names.STATUS] = names.RUNNING
-    return Description(name, SpanKind.INTERNAL, _clean(attributes), Status(StatusCode.UNSET))
+    return Description(name, SpanKind.INTERNAL, _clean(attributes), _UNSET)
 
 
 def describe(run: Run, service: str, *, error_messages: bool = False) -> Description:
@@ -125,7 +126,7 @@ def describe(run: Run, service: str, *, error_messages: bool = False) -> Descrip
             attributes[names.RESUMED_FROM] = run.resumed_from
     if run.task is not None and kind in (names.MODEL, names.TOOL, names.RETRIEVER):
         attributes[names.ATTEMPT_SPAN] = f"{run.task.context.span_id:016x}"
-    span = Description(f"{operation} {label}" if label else operation, span_kind, attributes, Status(StatusCode.UNSET))
+    span = Description(f"{operation} {label}" if label else operation, span_kind, attributes, _UNSET)
     if run.status == names.ERROR:
         _describe_failure(span, run, run.failure or Failure("_OTHER", ""), with_message=error_messages)
     span.name = _text(span.name)
@@ -197,7 +198,8 @@ def _text(text: str, longest: int = _LONGEST) -> str:
 
 def _clean(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
     for key, value in attributes.items():
-        if isinstance(value, str):
+        # Nearly every text is fine as it is.
+        if isinstance(value, str) and not (len(value) <= _LONGEST and value.isascii() and "\0" not in value):
             # Half of a JSON text is none; how much a graph may have of it is `graphmeter.topology`'s to say.
             attributes[key] = _text(value, len(value)) if key == names.TOPOLOGY_JSON else _text(value)
     return attributes

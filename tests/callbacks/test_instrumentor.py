@@ -46,8 +46,8 @@ def opentelemetry_instrument(
 ) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("GRAPHMETER_", "OTEL_"))}
     off = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
-    # It says on every start that our SQLAlchemy is too new for it.
-    off["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "sqlalchemy"
+    # The first says on every start that our SQLAlchemy is too new for it, the other that an old langchain-core is too old.
+    off["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "sqlalchemy,langchain"
     return subprocess.run(
         [str(Path(sys.executable).with_name("opentelemetry-instrument")), *switches, sys.executable, str(script)],
         env={**env, **off, "GRAPHMETER_ENDPOINT": endpoint, "GRAPHMETER_TOPOLOGY": "0", **environment},

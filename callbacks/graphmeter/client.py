@@ -225,10 +225,11 @@ def _at_exit() -> None:
     patience = settings().exit_timeout_s
     if patience <= 0 and not settings().spool_dir:
         return
-    if any(one.counts().queued for one in _all()):
-        shutdown(patience)
-    elif any(one.unfinished for one in _all()):
-        shutdown(min(patience, _LAST_PATIENCE_S))
+    with terminate.leaving():
+        if any(one.counts().queued for one in _all()):
+            shutdown(patience)
+        elif any(one.unfinished for one in _all()):
+            shutdown(min(patience, _LAST_PATIENCE_S))
 
 
 @guard.guarded

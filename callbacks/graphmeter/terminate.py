@@ -10,13 +10,18 @@ from __future__ import annotations
 import _thread
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
 _log = logging.getLogger("graphmeter")
 
 _armed = False
 _refused = False
+_leaving = False
+_postponed: Callable[[], None] | None = None
 
 
 def arm(send: Callable[[], object], patience_s: float) -> None:
@@ -36,12 +41,13 @@ def arm(send: Callable[[], object], patience_s: float) -> None:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
+        global _postponed  # what the exit finds when it is done
+        if _leaving:
+            # The interrupted code sends already, and may hold what a second sender would wait for.
+            _postponed = partial(_pass_on, before, number, frame)
+            return
         _send(send, patience_s)
-        if callable(before):
-            before(number, frame)
-        else:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+        _pass_on(before, number, frame)
 
     try:
         signal.signal(signal.SIGTERM, handle)
@@ -49,6 +55,28 @@ def arm(send: Callable[[], object], patience_s: float) -> None:
         _refuse("only the main thread may; make the first handler there")
         return
     _armed = True
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Around what is sent at the exit: a SIGTERM in the middle has its turn afterwards."""
+    global _leaving, _postponed  # a process has one exit
+    _leaving = True
+    try:
+        yield
+    finally:
+        _leaving = False
+        postponed, _postponed = _postponed, None
+        if postponed is not None:
+            postponed()
+
+
+def _pass_on(before: Any, number: int, frame: FrameType | None) -> None:
+    if callable(before):
+        before(number, frame)
+    else:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def _refuse(reason: str) -> None:

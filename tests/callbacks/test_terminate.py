@@ -95,3 +95,21 @@ def test_outside_of_the_main_thread_it_is_said_once_and_nothing_is_installed(rec
     )
     assert (0, "True\n") == (done.returncode, done.stdout), done.stderr
     assert 1 == done.stderr.count("GRAPHMETER_FLUSH_ON_SIGTERM: cannot handle SIGTERM"), done.stderr
+
+
+def test_sigterm_in_the_middle_of_the_exit_has_its_turn_when_everything_is_sent(receiver: Receiver) -> None:
+    code = """
+import signal
+from graphmeter import client
+meter(chain_of(('n', nothing))).invoke({})
+shutdown = client.shutdown
+def interrupted(patience):
+    with client._lock:
+        signal.raise_signal(signal.SIGTERM)
+    return shutdown(patience)
+client.shutdown = interrupted
+"""
+    more = {"GRAPHMETER_FLUSH_ON_SIGTERM": "1", "GRAPHMETER_EXIT_TIMEOUT_S": "20", **SLOW}
+    done = python(code, GRAPHMETER_ENDPOINT=receiver.url, **more)
+    assert (-signal.SIGTERM, "") == (done.returncode, done.stderr)
+    assert ["node", "run", "start"] == receiver.kinds()

@@ -18,7 +18,7 @@ def run(*arguments: str) -> Result:
 def json_of(*arguments: str) -> Any:
     """What a command prints with --json."""
     result = run(*arguments, "--json")
-    assert (0, "") == (result.exit_code, result.stderr)
+    assert (0, "") == (result.exit_code, result.stderr), result.output
     return json.loads(result.stdout)
 
 

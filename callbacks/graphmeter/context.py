@@ -120,7 +120,9 @@ def _runs_below(module: str) -> bool:
 def current() -> tuple[Context, Span]:
     """The current context and span, with ended proxies of ours peeled off, so that chains stay short."""
     here = otel_context.get_current()
-    span = trace.get_current_span(here)
+    span = here.get(_SPAN_KEY)
+    if not isinstance(span, Span):
+        return here, INVALID_SPAN
     if type(span) is CurrentSpan and span.identity is None:
         while type(span) is CurrentSpan and span.identity is None:
             span = span.below

@@ -160,9 +160,11 @@ class GraphMeterCallbackHandler(_Base):
     def __reduce__(self) -> tuple[Any, ...]:
         return _make, (self._made_with,)
 
+    # What every node, call and token passes guards itself: `guard.guarded` is one more call with all arguments packed anew,
+    # a tenth of what an event costs.
+
     # --- chains: graphs, nodes, and everything that is neither -------------------------------------------------------
 
-    @guard.guarded
     def on_chain_start(
         self,
         serialized: dict[str, Any] | None,
@@ -175,48 +177,53 @@ class GraphMeterCallbackHandler(_Base):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if run_id in RUNS:  # the same run, through another handler or a merged config
-            return
-        said = metadata or _NO_METADATA
-        if parent_run_id is None and neighbours.present():
-            neighbours.tell(said)
-        parent = roots.parent_of(parent_run_id)
-        label = name or (serialized or _NO_METADATA).get("name") or "chain"
-        graph = None
-        if parent is not None and langgraph.is_task(said, parent):
-            langgraph.ensure_graph(parent)
-            kind = CHAIN if langgraph.is_hidden(tags) else names.NODE
-            run = Run(kind, label, run_id, parent, parent.tree, said[NS])
-            if kind is names.NODE:
-                langgraph.become_node(run, said)
-                if self._events is not None:
-                    self._events.node_given(run, inputs)
-        elif langgraph.is_graph(said, parent):
-            graph = topology.graph_here()
+        try:
+            if run_id in RUNS:  # the same run, through another handler or a merged config
+                return
+            said = metadata or _NO_METADATA
+            if parent_run_id is None and neighbours.present():
+                neighbours.tell(said)
+            parent = roots.parent_of(parent_run_id)
+            label = name or (serialized or _NO_METADATA).get("name") or "chain"
+            graph = None
+            if parent is not None and langgraph.is_task(said, parent):
+                langgraph.ensure_graph(parent)
+                kind = CHAIN if langgraph.is_hidden(tags) else names.NODE
+                run = Run(kind, label, run_id, parent, parent.tree, said[NS])
+                if kind is names.NODE:
+                    langgraph.become_node(run, said)
+                    if self._events is not None:
+                        self._events.node_given(run, inputs)
+            elif langgraph.is_graph(said, parent):
+                graph = topology.graph_here()
+                if graph is not None:
+                    # A caller's `run_name` tells runs apart, not graphs.
+                    label = topology.name_of(graph) or label
+                run = Run(names.RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
+                if not older.TELLS:
+                    older.watch(run_id)
+            else:
+                tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
+                run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
+            runs.begin(run)
+            if parent is None or run.kind is names.RUN:
+                waits.begun(run)
+                if not older.TELLS:
+                    waits.given(run, inputs, said)
             if graph is not None:
-                # A caller's `run_name` tells runs apart, not graphs.
-                label = topology.name_of(graph) or label
-            run = Run(names.RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
-            if not older.TELLS:
-                older.watch(run_id)
-        else:
-            tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
-            run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
-        runs.begin(run)
-        if parent is None or run.kind is names.RUN:
-            waits.begun(run)
-            if not older.TELLS:
-                waits.given(run, inputs, said)
-        if graph is not None:
-            topology.tell(run, graph)
+                topology.tell(run, graph)
+        except Exception as error:  # noqa: BLE001 - as guard.guarded
+            guard.swallowed("on_chain_start", error)
 
-    @guard.guarded
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        if self._events is not None:
-            self._events.node_wrote(run_id, outputs)
-        if not older.TELLS and older.paused(run_id) and (run := RUNS.get(run_id)) is not None:
-            run.interrupted = True
-        runs.finish(run_id)
+        try:
+            if self._events is not None:
+                self._events.node_wrote(run_id, outputs)
+            if not older.TELLS and older.paused(run_id) and (run := RUNS.get(run_id)) is not None:
+                run.interrupted = True
+            runs.finish(run_id)
+        except Exception as error:  # noqa: BLE001 - as guard.guarded
+            guard.swallowed("on_chain_end", error)
 
     @guard.guarded
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -226,7 +233,6 @@ class GraphMeterCallbackHandler(_Base):
 
     # --- models ------------------------------------------------------------------------------------------------------
 
-    @guard.guarded
     def on_chat_model_start(
         self,
         serialized: dict[str, Any] | None,
@@ -238,9 +244,12 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        run = self._call(names.OP_CHAT, serialized, run_id, parent_run_id, metadata, kwargs)
-        if self._events is not None and run is not None:
-            self._events.chat_asked(run, messages)
+        try:
+            run = self._call(names.OP_CHAT, serialized, run_id, parent_run_id, metadata, kwargs)
+            if self._events is not None and run is not None:
+                self._events.chat_asked(run, messages)
+        except Exception as error:  # noqa: BLE001 - as guard.guarded
+            guard.swallowed("on_chat_model_start", error)
 
     @guard.guarded
     def on_llm_start(
@@ -278,27 +287,29 @@ class GraphMeterCallbackHandler(_Base):
             runs.begin(run)
         return run
 
-    @guard.guarded
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
-        run = RUNS.get(run_id)
-        if run is None:
-            return
-        message = getattr(chunk, "message", None)
-        usage = getattr(message, "usage_metadata", None)
-        if usage is not None:
-            if run.told is None:
-                run.told = Told(usage)
-            else:
-                run.told.add(usage)
-        if run.first_ns:
-            return
-        # Providers open and close a stream with empty chunks; tool calls and some thoughts arrive without text.
-        if (
-            token
-            or getattr(message, "tool_call_chunks", None)
-            or "reasoning_content" in (getattr(message, "additional_kwargs", None) or ())
-        ):
-            run.first_ns = now_ns(run)
+        try:
+            run = RUNS.get(run_id)
+            if run is None:
+                return
+            message = getattr(chunk, "message", None)
+            usage = getattr(message, "usage_metadata", None)
+            if usage is not None:
+                if run.told is None:
+                    run.told = Told(usage)
+                else:
+                    run.told.add(usage)
+            if run.first_ns:
+                return
+            # Providers open and close a stream with empty chunks; tool calls and some thoughts arrive without text.
+            if (
+                token
+                or getattr(message, "tool_call_chunks", None)
+                or "reasoning_content" in (getattr(message, "additional_kwargs", None) or ())
+            ):
+                run.first_ns = now_ns(run)
+        except Exception as error:  # noqa: BLE001 - as guard.guarded
+            guard.swallowed("on_llm_new_token", error)
 
     @guard.guarded
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
@@ -306,11 +317,19 @@ class GraphMeterCallbackHandler(_Base):
         if run is not None and not run.first_ns and event.get("event") == "content-block-delta":
             run.first_ns = now_ns(run)
 
-    @guard.guarded
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        run = RUNS.get(run_id)
-        if run is None:
-            return
+        try:
+            run = RUNS.get(run_id)
+            if run is not None:
+                try:
+                    self._read(run, response)
+                finally:
+                    runs.finish(run_id)
+        except Exception as error:  # noqa: BLE001 - as guard.guarded
+            guard.swallowed("on_llm_end", error)
+
+    def _read(self, run: Run, response: LLMResult) -> None:
+        # At once, not in the exporter's thread: LangChain's cache keeps this very message, and marks it at the next hit.
         try:
             if self._events is not None:
                 self._events.model_answered(run, response)
@@ -323,8 +342,6 @@ class GraphMeterCallbackHandler(_Base):
             if run.facts is not None and names.USAGE_INPUT not in run.facts:
                 run.facts[names.USAGE_MISSING] = True
             raise
-        finally:
-            runs.finish(run_id)
 
     @guard.guarded
     def on_llm_error(

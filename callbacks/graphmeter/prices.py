@@ -96,7 +96,7 @@ def cost_of(attributes: Mapping[str, Any], at_ns: int) -> Cost | None:
     catalogue = _catalogue()
     if catalogue is None or names.USAGE_INPUT not in attributes:
         return None
-    usage = {unit: attributes[name] for unit, name in _UNITS.items() if attributes.get(name)}
+    usage = {unit: tokens for unit, name in _UNITS.items() if (tokens := attributes.get(name))}
     provider = attributes.get(names.PROVIDER)
     # The model that answered; if the catalogue lacks that snapshot, the one asked for.
     for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL):

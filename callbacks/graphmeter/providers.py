@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, TypeGuard
 
 from graphmeter.usage.shapes import details
 
@@ -46,6 +47,7 @@ _TIERS: Final = (
 )
 """Where else than at `service_tier` answers say how they were served: details of `response_metadata`, the first that says
 it counts."""
+_TELL_TIER: Final = frozenset({"service_tier", "performanceConfig", *(outer for outer, _ in _TIERS)})
 _STANDARD: Final = frozenset({"auto", "default", "standard", "on_demand", "traffic_type_unspecified", "unspecified"})
 _MADE_UP: Final = ("lc_run-", "run-", "lc_")
 """Ids that LangChain makes of run ids; they identify nothing at the provider."""
@@ -107,19 +109,21 @@ def answering_model(said: Mapping[str, Any], output: Mapping[str, Any], asked: s
 
 def identity(said: Mapping[str, Any], output: Mapping[str, Any], message: Any) -> str:
     """The provider's id of the answer, never one that LangChain made up; empty if there is none."""
-    for found in (
-        said.get("id"),
-        getattr(message, "id", None),
-        output.get("id"),
-        details(said, "ResponseMetadata").get("RequestId"),  # AWS
-    ):
-        if isinstance(found, str) and found and not found.startswith(_MADE_UP):
-            return found
-    return ""
+    found = said.get("id")
+    if _is_identity(found):
+        return found
+    aws = details(said, "ResponseMetadata").get("RequestId") if "ResponseMetadata" in said else None
+    return next((one for one in (getattr(message, "id", None), output.get("id"), aws) if _is_identity(one)), "")
+
+
+def _is_identity(found: object) -> TypeGuard[str]:
+    return isinstance(found, str) and found != "" and not found.startswith(_MADE_UP)
 
 
 def tier(said: Mapping[str, Any]) -> str:
     """The tier of service, if it is not the provider's standard one."""
+    if _TELL_TIER.isdisjoint(said):
+        return ""
     found = said.get("service_tier")  # openai
     for outer, inner in () if found else _TIERS:
         if outer in said and (found := details(said, outer).get(inner)):
@@ -133,6 +137,7 @@ def tier(said: Mapping[str, Any]) -> str:
     return "latency_optimized" if details(said, "performanceConfig").get("latency") == "optimized" else ""
 
 
+@lru_cache(maxsize=1024)
 def once(text: str) -> str:
     """`text`, or what it repeats: LangChain joins texts of chunks, those of metadata that comes twice, too: `STOPSTOP`."""
     period = (text + text).find(text, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import perf_counter_ns, time_ns
 from traceback import StackSummary
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from opentelemetry.context import Context
@@ -76,6 +76,7 @@ class Tree:
     __slots__ = (
         "capture",
         "debug",
+        "described",
         "finished",
         "first_step",
         "flags",
@@ -135,6 +136,8 @@ class Tree:
         self.mirror = mirror
         """Whether the application's span processors get our spans, too."""
         self.debug = debug
+        self.described: tuple[Mapping[str, Value], dict[str, Any]] | None = None
+        """For `graphmeter.spans`: a `shared`, and the attributes made of it."""
         self.finished: list[Run] = []
         """For `graphmeter.debug`, which prints them when the root has ended."""
         # One clock reading per tree: durations stay monotonic when the wall clock is set.

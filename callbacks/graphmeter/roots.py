@@ -36,11 +36,16 @@ def parent_of(parent_run_id: UUID | None) -> Run | None:
         parent = RUNS.get(parent_run_id)
         if parent is not None:
             return parent
+    return around()
+
+
+def around() -> Run | None:
+    """The open run whose body is running here, as LangChain knows it."""
     config = var_child_runnable_config.get()
     if config is None:
         return None
-    around = getattr(config.get("callbacks"), "parent_run_id", None)
-    return RUNS.get(around) if around is not None else None
+    run_id = getattr(config.get("callbacks"), "parent_run_id", None)
+    return RUNS.get(run_id) if run_id is not None else None
 
 
 def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[str, Any], graph: str = "") -> Tree:
@@ -55,20 +60,20 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
         named = named or ("" if graph == langgraph.UNNAMED else graph) or ground.unnamed
     key = str(run_id) if graph else ""
     if parent is not None:
-        around = parent.tree
+        above = parent.tree
         return Tree(
             key,
             named,
             shared,
-            around.sink,
-            around.trace_id,
-            around.outer,
-            around.flags,
-            around.state,
-            debug=around.debug,
-            unnamed=around.unnamed,
-            capture=around.capture,
-            mirror=around.mirror,
+            above.sink,
+            above.trace_id,
+            above.outer,
+            above.flags,
+            above.state,
+            debug=above.debug,
+            unnamed=above.unnamed,
+            capture=above.capture,
+            mirror=above.mirror,
         )
     here, span = context.current()
     outer = context.around(here, span)

@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from graphmeter.usage.shapes import is_mapping
+
 _BASES: Final = (
     "openai_api_base",
     "azure_endpoint",
@@ -79,7 +81,7 @@ def server_of(serialized: Mapping[str, Any] | None) -> Server | None:
     `serialized` is LangChain's description of the object: constructor arguments, secrets left out.
     """
     said = serialized.get("kwargs") if serialized else None
-    return server_among(said) if isinstance(said, Mapping) else None
+    return server_among(said) if is_mapping(said) else None
 
 
 def server_among(said: Mapping[str, Any]) -> Server | None:

@@ -6,10 +6,10 @@ Runs in the exporter's thread, off the application's hot path.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -31,17 +31,18 @@ _OPERATIONS = {
 }
 _LONGEST = 8192
 _UNSET = Status(StatusCode.UNSET)
+_known: tuple[Resource, str] | None = None
+"""A resource and its service name."""
 
 
-@dataclass(slots=True)
-class Description:
+class Description(NamedTuple):
     """One span, before it has a resource or an exporter."""
 
     name: str
     kind: SpanKind
     attributes: dict[str, AttributeValue]
-    status: Status
-    events: list[Event] = field(default_factory=list)
+    status: Status = _UNSET
+    events: Sequence[Event] = ()
 
 
 @cache
@@ -61,50 +62,57 @@ def note_id_of(note: Note) -> int:
     return ((digest >> 64) ^ (digest & 0xFFFF_FFFF_FFFF_FFFF)) or 1
 
 
-def _shared(run: Run, shared: Mapping[str, Value], service: str) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = dict(shared)
-    if run.tree.run_id:
-        attributes[names.RUN_ID] = run.tree.run_id
-        attributes[names.GRAPH] = run.tree.graph or service
-    elif run.tree.graph:
-        attributes[names.GRAPH] = run.tree.graph
-    return attributes
+def _shared(run: Run, service: str) -> dict[str, AttributeValue]:
+    """What all spans of a tree say, ready to send: made once for all that ended with the same attribution."""
+    tree, shared = run.tree, run.shared
+    if tree.described is None or tree.described[0] is not shared:
+        attributes: dict[str, AttributeValue] = {}
+        _add(attributes, shared)
+        if tree.run_id:
+            attributes[names.RUN_ID] = tree.run_id
+            attributes[names.GRAPH] = _text(tree.graph or service)
+        elif tree.graph:
+            attributes[names.GRAPH] = _text(tree.graph)
+        tree.described = shared, attributes
+    return tree.described[1].copy()
 
 
 def describe_note(note: Note, service: str) -> Description:
     """Name and attributes of `note`; `service` names graphs that have no name."""
     name = names.NOTE_NAMES[note.kind]
-    attributes: dict[str, AttributeValue] = {**note.shared, **note.facts}
+    attributes: dict[str, AttributeValue] = {}
+    _add(attributes, note.shared)
+    _add(attributes, note.facts)
     if note.run_id is not None:
         attributes[names.RUN_ID] = str(note.run_id)
         if note.graph is not None:
-            attributes[names.GRAPH] = note.graph or service
+            attributes[names.GRAPH] = _text(note.graph or service)
     attributes[names.KIND] = note.kind
     attributes[names.NODE_PATH] = ""
     attributes[names.OPERATION] = name
     if note.kind == names.START:
         attributes[names.STATUS] = names.RUNNING
-    return Description(name, SpanKind.INTERNAL, _clean(attributes), _UNSET)
+    return Description(name, SpanKind.INTERNAL, attributes)
 
 
 def describe(run: Run, service: str, *, error_messages: bool = False) -> Description:
     """Name, attributes, status and events of the finished `run`; `service` names graphs that have no name."""
     kind = run.kind
-    attributes = _shared(run, run.shared, service)
+    attributes = _shared(run, service)
     attributes[names.KIND] = kind
-    attributes[names.NODE_PATH] = run.node
+    attributes[names.NODE_PATH] = _text(run.node)
     attributes[names.OPERATION] = operation = _OPERATIONS[kind]
     attributes[names.STATUS] = run.status
     if run.facts:
-        attributes.update(run.facts)
-    label = run.name
+        _add(attributes, run.facts)
+    label = _text(run.name)
     span_kind = SpanKind.INTERNAL
     if kind == names.NODE:
         attributes[names.NODE_NAME] = label
         attributes[names.ATTEMPT] = run.attempt
         attributes[names.ATTEMPT_FINAL] = run.final
         attributes[names.LANGGRAPH_STEP] = run.step
-        attributes[names.LANGGRAPH_CHECKPOINT_NS] = run.ns
+        attributes[names.LANGGRAPH_CHECKPOINT_NS] = _text(run.ns)
     elif kind == names.MODEL:
         span_kind = SpanKind.CLIENT
         operation = str(attributes[names.OPERATION])
@@ -117,40 +125,46 @@ def describe(run: Run, service: str, *, error_messages: bool = False) -> Descrip
         attributes[names.DATA_SOURCE_ID] = label
     else:
         if kind == names.RUN:
-            label = run.tree.graph or service
+            label = _text(run.tree.graph or service)
             attributes[names.LANGGRAPH_STEP] = run.tree.steps
         attributes[names.WORKFLOW_NAME] = label
         if run.checkpoint_id:
-            attributes[names.LANGGRAPH_CHECKPOINT_ID] = run.checkpoint_id
+            attributes[names.LANGGRAPH_CHECKPOINT_ID] = _text(run.checkpoint_id)
         if run.resumed_from:
-            attributes[names.RESUMED_FROM] = run.resumed_from
+            attributes[names.RESUMED_FROM] = _text(run.resumed_from)
     if run.task is not None and kind in (names.MODEL, names.TOOL, names.RETRIEVER):
         attributes[names.ATTEMPT_SPAN] = f"{run.task.context.span_id:016x}"
-    span = Description(f"{operation} {label}" if label else operation, span_kind, attributes, _UNSET)
-    if run.status == names.ERROR:
-        _describe_failure(span, run, run.failure or Failure("_OTHER", ""), with_message=error_messages)
-    span.name = _text(span.name)
-    _clean(attributes)
     if run.captured is not None:  # clean and cut to size already, as JSON has to be
         attributes.update(run.captured.ready)
-    return span
+    name = f"{operation} {label}" if label else operation
+    if run.status != names.ERROR:
+        return Description(name, span_kind, attributes)
+    failure = run.failure or Failure("_OTHER", "")
+    attributes[names.ERROR_TYPE] = _text(failure.type)
+    status = Status(StatusCode.ERROR, _text(failure.message) if error_messages else None)
+    return Description(name, span_kind, attributes, status, [_exception(run, failure, with_message=error_messages)])
 
 
-def _describe_failure(span: Description, run: Run, failure: Failure, *, with_message: bool) -> None:
-    span.attributes[names.ERROR_TYPE] = failure.type
-    event: dict[str, AttributeValue] = {"exception.type": failure.type}
+def _exception(run: Run, failure: Failure, *, with_message: bool) -> Event:
+    said: dict[str, AttributeValue] = {"exception.type": _text(failure.type)}
     if failure.frames is not None:
-        event["exception.stacktrace"] = _text("".join(failure.frames.format()))
+        said["exception.stacktrace"] = _text("".join(failure.frames.format()))
     if with_message and failure.message:
-        event["exception.message"] = _text(failure.message)
-    span.status = Status(StatusCode.ERROR, _text(failure.message) if with_message else None)
-    span.events.append(Event("exception", event, run.ended_ns))
+        said["exception.message"] = _text(failure.message)
+    return Event("exception", said, run.ended_ns)
+
+
+def _service_of(resource: Resource) -> str:
+    global _known  # asked for every span of a process, which has one resource
+    known = _known
+    if known is None or known[0] is not resource:
+        known = _known = resource, str(resource.attributes.get(names.SERVICE_NAME, ""))
+    return known[1]
 
 
 def build(run: Run, resource: Resource, *, error_messages: bool = False) -> ReadableSpan:
     """The finished span of `run`, sampled whatever the application's sampler says."""
-    service = str(resource.attributes.get(names.SERVICE_NAME, ""))
-    span = describe(run, service, error_messages=error_messages)
+    span = describe(run, _service_of(resource), error_messages=error_messages)
     return ReadableSpan(
         span.name,
         SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, run.tree.state),
@@ -158,7 +172,7 @@ def build(run: Run, resource: Resource, *, error_messages: bool = False) -> Read
         resource,
         span.attributes,
         span.events,
-        [Link(link) for link in run.links or ()],
+        () if run.links is None else [Link(link) for link in run.links],
         span.kind,
         status=span.status,
         start_time=run.started_ns,
@@ -169,7 +183,7 @@ def build(run: Run, resource: Resource, *, error_messages: bool = False) -> Read
 
 def build_note(note: Note, resource: Resource) -> ReadableSpan:
     """The span of `note`: zero duration, below the root span if it is about a run."""
-    span = describe_note(note, str(resource.attributes.get(names.SERVICE_NAME, "")))
+    span = describe_note(note, _service_of(resource))
     root = SpanContext(note.trace_id, span_id_of(note.run_id), False, _SAMPLED) if note.run_id is not None else None
     return ReadableSpan(
         span.name,
@@ -196,13 +210,14 @@ def _text(text: str, longest: int = _LONGEST) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def _clean(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
-    for key, value in attributes.items():
+def _add(attributes: dict[str, AttributeValue], said: Mapping[str, Value | list[str]]) -> None:
+    """Add `said` to `attributes`, with its texts as protobuf accepts them."""
+    for key, value in said.items():
         # Nearly every text is fine as it is.
         if isinstance(value, str) and not (len(value) <= _LONGEST and value.isascii() and "\0" not in value):
             # Half of a JSON text is none; how much a graph may have of it is `graphmeter.topology`'s to say.
-            attributes[key] = _text(value, len(value)) if key == names.TOPOLOGY_JSON else _text(value)
-    return attributes
+            value = _text(value, len(value)) if key == names.TOPOLOGY_JSON else _text(value)
+        attributes[key] = value
 
 
 def usage_attributes(attributes: Mapping[str, AttributeValue]) -> dict[str, int]:

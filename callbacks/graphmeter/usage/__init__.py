@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from graphmeter import guard, names
 from graphmeter.usage import anthropic, bedrock, google, openai, others, standard
-from graphmeter.usage.shapes import Shape, read
+from graphmeter.usage.shapes import Shape, is_mapping, read
 
 SHAPES: Final[tuple[Shape, ...]] = (
     google.GENERATE_CONTENT,
@@ -67,7 +67,7 @@ def usage_of(
     """
     said = whole if whole is not None else getattr(message, "usage_metadata", None)
     metadata: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
-    if isinstance(said, Mapping):
+    if is_mapping(said):
         cached = standard.is_cached(said)
         attributes = standard.attributes_of(said)
         if provider.startswith("gcp."):
@@ -93,11 +93,11 @@ def usage_of(
 def _raw(*places: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The provider's own usage, from the first place that has it."""
     for place in places:
-        if not isinstance(place, Mapping):
+        if not place or not is_mapping(place):
             continue
         for key in _PLACES:
             raw = place.get(key)
-            if isinstance(raw, Mapping) and raw:
+            if raw and is_mapping(raw):
                 return raw
         if others.OLLAMA.fits(place):
             return place

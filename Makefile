@@ -3,6 +3,8 @@
 
 .DEFAULT_GOAL := help
 ARGS ?=
+# Processes that share the tests, file by file.
+WORKERS ?= auto
 PYTHON ?= python3
 TOOLS := .tools
 
@@ -33,7 +35,7 @@ demo: $(filter .uv/bin/uv,$(UV)) ## Start a collector, run the example graphs th
 	@$(UV) run --no-sync graphmeter demo $(ARGS)
 
 test: sync tools ## Run the tests
-	@$(UV) run --frozen --all-extras pytest $(ARGS)
+	@$(UV) run --frozen --all-extras pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-versions: sync ## Run the client's tests on the oldest LangGraph that is supported and on newer Pythons
 	@UV=$(UV) .ci/versions $(ARGS)

@@ -144,8 +144,9 @@ def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sen
     one = sending(receiver.url)
     one.run()
     assert not one.pipeline.flush(5)
-    assert not one.pipeline.flush(5)
-    assert one.pipeline.flush(5)
+    # The second refusal may fall to the pipeline's own attempt.
+    assert any(one.pipeline.flush(5) for _ in range(2))
+    assert [] == receiver.answers
     assert ["model", "node", "run", "start"] == receiver.kinds()
     assert Counts(4, 0, 0, 0) == one.pipeline.counts()
 

@@ -21,7 +21,7 @@ from graphmeter import names
 from graphmeter_collector.decode.request import Decoded, Window, decode_request
 from graphmeter_collector.errors import CollectorError, Stopping, StoreUnavailable, TooManyRequests
 from graphmeter_collector.receive.answers import Ack
-from graphmeter_collector.records import Rejection, SpanRecord, WriteResult
+from graphmeter_collector.records import ANONYMOUS, Caller, Rejection, SpanRecord, WriteResult
 from graphmeter_collector.store import Store
 from graphmeter_collector.telemetry import Metrics
 
@@ -98,29 +98,29 @@ class Pipeline:
     def accepting(self) -> bool:
         return not self._stopping
 
-    async def accept(self, request: ExportTraceServiceRequest) -> Ack:
-        """Take one request all the way; returns after the commit.
+    async def accept(self, request: ExportTraceServiceRequest, caller: Caller = ANONYMOUS) -> Ack:
+        """Take one request of a caller all the way; returns after the commit.
 
         Raises:
             Transient: nothing is promised about its spans; the sender should send them again.
         """
-        decoded = await self._read(request)
+        decoded = await self._read(request, caller)
         refused_by_store = await self._commit(decoded.records) if decoded.records else []
         self._count_request(decoded, refused_by_store)
         return _acknowledgement(decoded, refused_by_store)
 
-    async def _read(self, request: ExportTraceServiceRequest) -> Decoded:
+    async def _read(self, request: ExportTraceServiceRequest, caller: Caller) -> Decoded:
         """Decode and price. A large request takes seconds, during which others, and `/health`, must get their answers."""
         spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
         if spans <= LARGE_REQUEST_SPANS:
-            return self._decode(request)
+            return self._decode(request, caller)
         # One at a time: decoded spans take many times the room of their bytes.
         async with self._large:
             self._admit(spans, 0)
-            return await asyncio.to_thread(self._decode, request)
+            return await asyncio.to_thread(self._decode, request, caller)
 
-    def _decode(self, request: ExportTraceServiceRequest) -> Decoded:
-        decoded = decode_request(request, Window.around(time.time_ns(), self.retention_days))
+    def _decode(self, request: ExportTraceServiceRequest, caller: Caller) -> Decoded:
+        decoded = decode_request(request, Window.around(time.time_ns(), self.retention_days), caller)
         for record in decoded.records:
             self._book.price(record)
         return decoded

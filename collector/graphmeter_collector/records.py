@@ -40,6 +40,18 @@ class TokenUsage(NamedTuple):
 NO_USAGE = TokenUsage()
 
 
+class Caller(NamedTuple):
+    """Who sent a request, as the door established it."""
+
+    key: str = ""
+    """Id or name of the API key; empty for a caller who needed none."""
+    team: str = ""
+    """The team that the key is bound to: it takes the place of whatever team the spans claim. Empty: what they claim."""
+
+
+ANONYMOUS = Caller()
+
+
 class Cost(NamedTuple):
     """What one model call cost, in nano-USD, and why."""
 
@@ -129,6 +141,8 @@ class SpanRecord:
     environment: str = ""
     graph: str = ""
     team: str = ""
+    team_bound: bool = False
+    """The team is that of the caller's key: nothing that is learned later changes it."""
     tenant: str = ""
     release: str = ""
     node: str = ""

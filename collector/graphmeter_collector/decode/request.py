@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from graphmeter import names
 from graphmeter_collector.decode import genai, notes, own, twins
 from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick, pick_tags
-from graphmeter_collector.records import NO_USAGE, Envelope, Rejection, SpanRecord
+from graphmeter_collector.records import ANONYMOUS, NO_USAGE, Caller, Envelope, Rejection, SpanRecord
 
 DAY_NS: Final = 86_400_000_000_000
 _NO_TRACE_ID: Final = bytes(16)
@@ -62,8 +62,8 @@ class _Origin(NamedTuple):
     scope: str = ""
 
 
-def decode_request(message: ExportTraceServiceRequest, window: Window) -> Decoded:
-    """Read every span of a request."""
+def decode_request(message: ExportTraceServiceRequest, window: Window, caller: Caller = ANONYMOUS) -> Decoded:
+    """Read every span of a request. The caller's team, if it is bound to one, is that of everything it sends."""
     decoded = Decoded([], [], Counter())
     for resource_spans in message.resource_spans:
         whole = _origin(resource_spans.resource, decoded.repairs)
@@ -93,6 +93,8 @@ def decode_request(message: ExportTraceServiceRequest, window: Window) -> Decode
                 except notes.Unusable as fault:
                     decoded.rejections.append(_reject(fault.reason, span, str(fault)))
                     continue
+                if caller.team:
+                    record.team, record.team_bound = caller.team, True
                 decoded.records.append(record)
     return decoded
 

@@ -22,10 +22,11 @@ from graphmeter_collector.receive.body import Limits, read_decompressed, read_ra
 from graphmeter_collector.receive.json_body import message_from_json
 from graphmeter_collector.receive.passing import Passing
 from graphmeter_collector.receive.repair import with_valid_text
+from graphmeter_collector.records import ANONYMOUS, Caller
 from graphmeter_collector.telemetry import Metrics
 
-Accept = Callable[[ExportTraceServiceRequest], Awaitable[Ack]]
-"""The pipeline: returns when the spans are committed.
+Accept = Callable[[ExportTraceServiceRequest, Caller], Awaitable[Ack]]
+"""The pipeline: returns when the spans of that caller are committed.
 
 Raises:
     Transient: they are not, and may be sent again.
@@ -48,7 +49,7 @@ def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Pas
             _check_spans(message, limits)
             for reason, times in repairs.items():
                 metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
-            return acknowledge(await accept(message), content_type)
+            return acknowledge(await accept(message, caller_of(request)), content_type)
         except CollectorError as error:
             return _refused(error, content_type)
         except ClientDisconnect:
@@ -79,6 +80,13 @@ def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Pas
         return refuse(error, content_type)
 
     return router
+
+
+def caller_of(request: Request) -> Caller:
+    """Whom the door let in; without a door, nobody in particular."""
+    caller = getattr(request.state, "caller", ANONYMOUS)
+    assert isinstance(caller, Caller)
+    return caller
 
 
 def _content_type(request: Request) -> str:

@@ -35,7 +35,9 @@ def outcome_row(note: SpanRecord) -> Row:
 
 def attribute(note: SpanRecord, known: Sequence[str]) -> None:
     """Say to whoever counts the note what its run's attribution is: the process that said it did not know."""
-    note.service, note.environment, note.graph, note.team = known
+    note.service, note.environment, note.graph, team = known
+    if not note.team_bound:
+        note.team = team
 
 
 def tag_rows(notes: Iterable[SpanRecord]) -> list[Row]:

@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from graphmeter import names
 from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES
 from graphmeter_collector.decode.request import DAY_NS, Window, decode_request
-from graphmeter_collector.records import Envelope
+from graphmeter_collector.records import Caller, Envelope
 from support import otlp
 from support.records import T0_NS, span_id
 
@@ -232,3 +232,14 @@ def test_several_resources_and_scopes_keep_their_own_spans() -> None:
 def test_an_empty_request_is_nothing_to_do() -> None:
     decoded = decode_request(ExportTraceServiceRequest(), WINDOW)
     assert ([], [], {}) == (decoded.records, decoded.rejections, dict(decoded.repairs))
+
+
+@pytest.mark.parametrize("scope", [names.SCOPE, "opentelemetry.instrumentation.openai"])
+@pytest.mark.parametrize("claimed", [{names.TEAM: "finance"}, {}])
+def test_a_callers_team_takes_the_place_of_the_claimed_one(scope: str, claimed: dict[str, str]) -> None:
+    request = otlp.request(otlp.span(1, {names.KIND: names.NODE, **claimed}), scope=scope)
+    [bound] = decode_request(request, WINDOW, Caller("k1", "cx")).records
+    [unbound] = decode_request(request, WINDOW, Caller("k2")).records
+    assert [("cx", True), (claimed.get(names.TEAM, ""), False)] == [
+        (record.team, record.team_bound) for record in (bound, unbound)
+    ]

@@ -16,6 +16,7 @@ from graphmeter_collector.receive.answers import Ack
 from graphmeter_collector.receive.body import Limits
 from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
+from graphmeter_collector.records import Caller
 from graphmeter_collector.telemetry import Metrics
 from support import otlp
 
@@ -30,13 +31,15 @@ class Front:
     app: FastAPI
     metrics: Metrics
     accepted: list[ExportTraceServiceRequest] = field(default_factory=list)
+    callers: list[Caller] = field(default_factory=list)
     answer: Ack | CollectorError | None = None
     """None acknowledges everything."""
 
-    async def accept(self, request: ExportTraceServiceRequest) -> Ack:
+    async def accept(self, request: ExportTraceServiceRequest, caller: Caller) -> Ack:
         if isinstance(self.answer, CollectorError):
             raise self.answer
         self.accepted.append(request)
+        self.callers.append(caller)
         return self.answer or Ack(1, 0)
 
     async def post(

@@ -117,6 +117,14 @@ async def test_an_outcome_told_by_another_process_is_counted_for_the_graph_of_it
     assert {"feedback"} == {row["service"] for row in (await dump(database_url))["outcome"]}
 
 
+async def test_an_outcome_counts_for_the_team_of_its_callers_key_whoever_owns_the_run(database_url: str) -> None:
+    async with opened(database_url) as store:
+        await store.write(fresh(whole_run()))
+        told = outcome(101, graph="", team="finance", team_bound=True)
+        [counted] = (await store.write([told])).new
+    assert ("support", "finance") == (counted.graph, counted.team)
+
+
 async def test_the_newest_report_of_a_client_stands_and_only_what_it_adds_is_counted(database_url: str) -> None:
     def counts(changes: Sequence[ClientChange]) -> list[tuple[int, int, int]]:
         return [change[2:] for change in changes]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from graphmeter import forks, guard, langgraph, names, recent, runs, terminate
+from graphmeter import forks, guard, langgraph, models, names, recent, runs, terminate
 from graphmeter.delivery import Delivery
 from graphmeter.emit import Pipeline
 from graphmeter.records import Run
@@ -117,10 +117,12 @@ def _spool(chosen: Settings, endpoint: str) -> Spool | None:
 
 @guard.guarded
 def finished(run: Run) -> None:
-    """Redact what a finished run has in words; add the cost of a model call, where prices are installed; print finished
-    trees in debug mode."""
+    """Redact what a finished run has in words; complete a stream that broke off; add the cost of a model call, where prices
+    are installed; print finished trees in debug mode."""
     if run.captured is not None or run.failure is not None:
         _settle(run)
+    if run.told is not None and run.facts is not None and run.status != names.OK:
+        models.broken_off(run.facts, run.told)
     if run.kind == names.MODEL and run.facts is not None and names.USAGE_INPUT in run.facts:
         from graphmeter import prices
 

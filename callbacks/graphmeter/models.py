@@ -9,7 +9,7 @@ from graphmeter import names, providers
 from graphmeter.attribution import text
 from graphmeter.records import Value
 from graphmeter.servers import Server, server_of
-from graphmeter.usage import usage_of
+from graphmeter.usage import Usage, usage_of
 from graphmeter.usage.streams import Told
 
 Facts = dict[str, Value | list[str]]
@@ -80,13 +80,28 @@ def answered(facts: Facts, response: Any, told: Told | None = None) -> None:
     if tier:
         facts[names.SERVICE_TIER] = tier
 
-    usage = usage_of(
-        message,
-        output,
-        getattr(first, "generation_info", None),
-        str(facts.get(names.PROVIDER, "")),
-        told.whole if told is not None else None,
+    _use(
+        facts,
+        usage_of(
+            message,
+            output,
+            getattr(first, "generation_info", None),
+            str(facts.get(names.PROVIDER, "")),
+            told.whole if told is not None else None,
+        ),
     )
+
+
+def broken_off(facts: Facts, told: Told) -> None:
+    """Add to `facts` of a call whose answer never came what its stream had told of usage by then."""
+    if names.USAGE_INPUT in facts or names.USAGE_OUTPUT in facts:
+        return
+    usage = usage_of(None, None, None, str(facts.get(names.PROVIDER, "")), told.so_far)
+    if usage is not None:
+        _use(facts, usage)
+
+
+def _use(facts: Facts, usage: Usage | None) -> None:
     if usage is None:
         facts[names.USAGE_MISSING] = True
     elif usage.cached:

@@ -205,3 +205,23 @@ def test_usage_that_chunks_tell_again_is_not_used_again(
         told.add(usage)
     whole = told.whole
     assert expected == (None if whole is None else (whole["input_tokens"], whole["output_tokens"]))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        pytest.param([(10, 1)], (10, 1), id="the-first"),
+        pytest.param([(10, 0), (10, 3), (10, 5)], (10, 5), id="the-whole-so-far-on-every-chunk"),
+        pytest.param([(25, 0), (0, 15)], (25, 15), id="each-part-once"),
+        pytest.param([(10, 1), (0, 1), (0, 1)], (10, 3), id="output-as-it-comes"),
+    ],
+)
+def test_what_a_stream_has_told_when_it_breaks_off(chunks: list[tuple[int, int]], expected: tuple[int, int]) -> None:
+    first, *more = [
+        {"input_tokens": tokens_in, "output_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+        for tokens_in, tokens_out in chunks
+    ]
+    told = Told(first)
+    for usage in more:
+        told.add(usage)
+    assert expected == (told.so_far["input_tokens"], told.so_far["output_tokens"])

@@ -8,32 +8,46 @@ OpenAI's API): ten chunks make ten times the input. Input that is told again is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, cast
 
 from graphmeter.usage.shapes import count
+
+if TYPE_CHECKING:
+    from langchain_core.messages.ai import UsageMetadata
 
 
 class Told:
     """Usages that the chunks of one stream have told so far."""
 
-    __slots__ = ("_alone", "_last", "_whole")
+    __slots__ = ("_alone", "_parts", "_whole")
 
     def __init__(self, usage: Mapping[str, Any]) -> None:
-        self._last = usage
+        self._parts = [usage]
         self._alone = True
         self._whole = True
-        """Every chunk so far told the whole call again."""
+        """Every chunk so far told the whole call again: only the last one is kept."""
 
     def add(self, usage: Mapping[str, Any]) -> None:
         """Take the usage of a further chunk."""
-        before, self._last, self._alone = self._last, usage, False
+        self._alone = False
         if self._whole:
-            inputs = count(usage, "input_tokens")
+            before, inputs = self._parts[-1], count(usage, "input_tokens")
             self._whole = 0 < inputs == count(before, "input_tokens") and count(before, "output_tokens") <= count(
                 usage, "output_tokens"
             )
+            if self._whole:
+                self._parts.clear()
+        self._parts.append(usage)
 
     @property
     def whole(self) -> Mapping[str, Any] | None:
         """Usage of the whole call, where the chunks repeat it; None where LangChain's sum is right."""
-        return None if self._alone or not self._whole else self._last
+        return None if self._alone or not self._whole else self._parts[-1]
+
+    @property
+    def so_far(self) -> Mapping[str, Any]:
+        """Usage of a call that ends here: nobody else adds up the parts of a stream that was cancelled."""
+        from langchain_core.messages.ai import add_usage  # as it does for streams that end
+
+        return reduce(add_usage, cast("list[UsageMetadata]", self._parts))

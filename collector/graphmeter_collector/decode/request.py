@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -16,14 +16,17 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from graphmeter import names
-from graphmeter_collector.decode import genai, notes, own, twins
-from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick, pick_tags
+from graphmeter_collector.decode import genai, notes, own, twins, wire
+from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick
 from graphmeter_collector.records import ANONYMOUS, NO_USAGE, Caller, Envelope, Rejection, SpanRecord
 
 DAY_NS: Final = 86_400_000_000_000
 _NO_TRACE_ID: Final = bytes(16)
 _NO_SPAN_ID: Final = bytes(8)
 _EXCEPTION_TYPE: Final = {"exception.type": label}
+_OWN: Final = wire.Attributes(own.OWN, names.TAG_PREFIX)
+
+AnySpan: TypeAlias = Span | wire.RawSpan
 
 
 class Window(NamedTuple):
@@ -70,41 +73,56 @@ def decode_request(message: ExportTraceServiceRequest, window: Window, caller: C
         for scope_spans in resource_spans.scope_spans:
             origin = whole._replace(scope=scope_spans.scope.name)
             envelope = _envelope(resource_spans, scope_spans)
-            read = _read_own if scope_spans.scope.name == names.SCOPE else _read_foreign
+            if origin.scope == names.SCOPE:
+                for body in wire.bodies(scope_spans):
+                    raw = wire.span(body)
+                    if (record := _begin(raw, body, envelope, origin, window, decoded)) is not None:
+                        try:
+                            _read_own(record, raw, origin, decoded.repairs)
+                        except notes.Unusable as fault:
+                            decoded.rejections.append(_reject(fault.reason, raw, str(fault)))
+                        else:
+                            decoded.records.append(record)
+                continue
             for span in scope_spans.spans:
-                rejection = _fault(span, window)
-                if rejection is not None:
-                    decoded.rejections.append(rejection)
-                    continue
-                record = SpanRecord(
-                    trace_id=span.trace_id,
-                    span_id=span.span_id,
-                    parent_id=_parent(span, decoded.repairs),
-                    name=clean(span.name, LABEL_BYTES, decoded.repairs),
-                    kind=names.SPAN,
-                    start_ns=span.start_time_unix_nano,
-                    end_ns=span.end_time_unix_nano,
-                    envelope=envelope,
-                    body=span.SerializeToString(),
-                    service=origin.service,
-                )
-                try:
-                    read(record, span, origin, decoded.repairs)
-                except notes.Unusable as fault:
-                    decoded.rejections.append(_reject(fault.reason, span, str(fault)))
-                    continue
-                if caller.team:
-                    record.team, record.team_bound = caller.team, True
-                decoded.records.append(record)
+                if (record := _begin(span, span.SerializeToString(), envelope, origin, window, decoded)) is not None:
+                    _read_foreign(record, span, origin, decoded.repairs)
+                    decoded.records.append(record)
+    if caller.team:
+        for record in decoded.records:
+            record.team, record.team_bound = caller.team, True
     return decoded
 
 
-def _fault(span: Span, window: Window) -> Rejection | None:
+def _begin(
+    span: AnySpan, body: bytes, envelope: Envelope, origin: _Origin, window: Window, decoded: Decoded
+) -> SpanRecord | None:
+    """A record of what every span has; None for a span that is rejected."""
+    rejection = _fault(span, window)
+    if rejection is not None:
+        decoded.rejections.append(rejection)
+        return None
+    return SpanRecord(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_id=_parent(span, decoded.repairs),
+        name=clean(span.name, LABEL_BYTES, decoded.repairs),
+        kind=names.SPAN,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        envelope=envelope,
+        body=body,
+        service=origin.service,
+    )
+
+
+def _fault(span: AnySpan, window: Window) -> Rejection | None:
     """Why a span cannot be stored, if so: without ids it cannot be told from its copies, without time it has no place."""
     start, end = span.start_time_unix_nano, span.end_time_unix_nano
-    if len(span.trace_id) != 16 or span.trace_id == _NO_TRACE_ID:
+    trace_id, span_id = span.trace_id, span.span_id
+    if len(trace_id) != 16 or trace_id == _NO_TRACE_ID:
         return _reject("no_ids", span, "needs a trace id of 16 bytes, not all zero")
-    if len(span.span_id) != 8 or span.span_id == _NO_SPAN_ID:
+    if len(span_id) != 8 or span_id == _NO_SPAN_ID:
         return _reject("no_ids", span, "needs a span id of 8 bytes, not all zero")
     if start == 0:
         return _reject("no_start", span, "has no start time: set start_time_unix_nano")
@@ -117,11 +135,11 @@ def _fault(span: Span, window: Window) -> Rejection | None:
     return None
 
 
-def _reject(reason: str, span: Span, why: str) -> Rejection:
+def _reject(reason: str, span: AnySpan, why: str) -> Rejection:
     return Rejection(reason, f"span {span.name[:80]!r} (id {span.span_id[:8].hex() or 'missing'}) {why}")
 
 
-def _parent(span: Span, repairs: Repairs) -> bytes:
+def _parent(span: AnySpan, repairs: Repairs) -> bytes:
     parent = span.parent_span_id
     if not parent or parent == _NO_SPAN_ID:
         return b""
@@ -169,8 +187,8 @@ def envelope(resource: Resource, scope: InstrumentationScope, resource_schema: s
     return Envelope(digest.digest(), *parts)
 
 
-def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs) -> None:
-    found = pick(span.attributes, own.OWN, repairs)
+def _read_own(record: SpanRecord, span: wire.RawSpan, origin: _Origin, repairs: Repairs) -> None:
+    found, record.tags = _OWN.read(span.attributes, repairs)
     record.kind = own.kind(found)
     record.run_id = found.get(names.RUN_ID, "")
     record.step = found.get(names.LANGGRAPH_STEP, 0)
@@ -179,7 +197,6 @@ def _read_own(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs)
     record.attempt_span = found.get(names.ATTEMPT_SPAN, b"")
     record.forwardable = not found.get(names.MIRRORED, False)
     _attribute(record, found, origin)
-    record.tags = pick_tags(span.attributes, names.TAG_PREFIX, repairs)
     if own.is_note(record.kind):
         # An outcome or a tag may come from a process that does not know the graph.
         if record.kind not in (names.OUTCOME, names.TAGS, names.REPORT):
@@ -228,19 +245,19 @@ def _attribute(record: SpanRecord, found: dict[str, Any], origin: _Origin) -> No
     record.session_id = found.get(names.SESSION, "")
 
 
-def _read_status(record: SpanRecord, span: Span, found: dict[str, Any], repairs: Repairs) -> None:
+def _read_status(record: SpanRecord, span: AnySpan, found: dict[str, Any], repairs: Repairs) -> None:
     """`error` by the OTLP status, or by an error type of a sender that left the status unset."""
     status = span.status
     failed = status.code == Status.STATUS_CODE_ERROR
     if not failed and not (status.code == Status.STATUS_CODE_UNSET and names.ERROR_TYPE in found):
         return
     record.status = names.ERROR
-    record.error_type = found.get(names.ERROR_TYPE) or _exception_type(span, repairs)
+    record.error_type = found.get(names.ERROR_TYPE) or _exception_type(record.body, repairs)
     record.status_message = clean(status.message, TEXT_BYTES, repairs)
 
 
-def _exception_type(span: Span, repairs: Repairs) -> str:
-    for event in reversed(span.events):
+def _exception_type(body: bytes, repairs: Repairs) -> str:
+    for event in reversed(Span.FromString(body).events):
         if event.name == "exception":
             found = pick(event.attributes, _EXCEPTION_TYPE, repairs)
             return str(found.get("exception.type", ""))

@@ -1,0 +1,183 @@
+"""Spans of our own client as they lie on the wire: bytes of a scope's spans in, attribute values that are worth reading out.
+
+Almost every attribute of a span was on the span before it: the run, the graph, the team, the model. So spans are parsed with
+a copy of the OTLP schema in which an attribute is a `bytes` field, and what those bytes mean is looked up: protobuf's own
+parser does the work, no message object is made for an attribute, and a value met before costs one look-up. Unknown bytes go
+through the real schema and the reader of the dialect's table, so the two ways cannot disagree. The span's own bytes, which
+are kept, come out on the way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, cast
+
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.resource.v1 import resource_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Status
+
+from graphmeter_collector.decode.attributes import Repairs, Table, pick, pick_tags
+
+MOST_KNOWN: Final = 16_384
+"""Attributes remembered, some 5 MB; when full all are forgotten, so that values that never repeat cannot fill memory."""
+LONGEST_KNOWN: Final = 256
+"""Bytes of an attribute that is remembered: longer ones hardly repeat."""
+MOST_TAGS: Final = 64
+
+_KEY_FIRST: Final = 0x0A
+_ONE_BYTE: Final = 0x80
+_TAG: Final = object()
+_Pair = tuple[Any, Any]
+"""An attribute's key and value; no key for one that nobody reads."""
+_IGNORED: Final[_Pair] = ("", None)
+
+
+class RawSpan(Protocol):
+    """A span whose attributes are bytes. Fields are named as in OTLP."""
+
+    @property
+    def trace_id(self) -> bytes: ...
+    @property
+    def span_id(self) -> bytes: ...
+    @property
+    def parent_span_id(self) -> bytes: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def start_time_unix_nano(self) -> int: ...
+    @property
+    def end_time_unix_nano(self) -> int: ...
+    @property
+    def attributes(self) -> Iterable[bytes]: ...
+    @property
+    def status(self) -> Status: ...
+
+
+class _RawScopeSpans(Protocol):
+    @property
+    def spans(self) -> Iterable[bytes]: ...
+
+
+class _Parsing(Protocol):
+    def FromString(self, data: bytes) -> Any: ...  # noqa: N802 - protobuf's name
+
+
+def _raw_schema() -> tuple[_Parsing, _Parsing]:
+    """Classes like OTLP's `ScopeSpans` and `Span`, in which spans and attributes stay as they came."""
+    pool = DescriptorPool()
+    for module in (common_pb2, resource_pb2, trace_pb2):
+        file = FileDescriptorProto()
+        module.DESCRIPTOR.CopyToProto(file)
+        for message in file.message_type:
+            if message.name == "ScopeSpans":
+                _leave(message, "spans")
+            elif message.name == "Span":
+                _leave(message, "attributes", "events", "links")
+        pool.AddSerializedFile(file.SerializeToString())
+    scope_spans, span = (
+        GetMessageClass(pool.FindMessageTypeByName(f"opentelemetry.proto.trace.v1.{name}"))
+        for name in ("ScopeSpans", "Span")
+    )
+    return scope_spans, span
+
+
+def _leave(message: DescriptorProto, *fields: str) -> None:
+    for field in message.field:
+        if field.name in fields:
+            field.type = FieldDescriptorProto.TYPE_BYTES
+            field.ClearField("type_name")
+
+
+_SCOPE_SPANS, _SPAN = _raw_schema()
+
+
+def bodies(scope_spans: ScopeSpans) -> Iterable[bytes]:
+    """The OTLP bytes of each span, in protobuf's canonical form: fields in order, the last one of copies."""
+    return cast("_RawScopeSpans", _SCOPE_SPANS.FromString(scope_spans.SerializeToString())).spans
+
+
+def span(body: bytes) -> RawSpan:
+    """A span from what `bodies` gave."""
+    return cast("RawSpan", _SPAN.FromString(body))
+
+
+class _Repaired(Exception):
+    """A value that has to be changed is counted each time it comes, so it is not remembered."""
+
+
+class Attributes:
+    """Reads attributes by a dialect's table and remembers what they said. Safe to use from several threads."""
+
+    def __init__(self, table: Table, tag_prefix: str) -> None:
+        """Attributes that begin with `tag_prefix` are tags."""
+        self._table = table
+        self._tag_prefix = tag_prefix
+        self._known = _Known(table, tag_prefix)
+
+    def read(self, raw: Iterable[bytes], repairs: Repairs) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values that the table names, as `pick` finds them, and the tags, as `pick_tags` does."""
+        attributes = list(raw)
+        try:
+            found: dict[Any, Any] = dict(map(self._known.__getitem__, attributes))
+        except _Repaired:
+            return self._slowly(attributes, repairs)
+        if _TAG not in found:
+            return found, {}
+        known = self._known
+        tags = [pair for pair in map(known.__getitem__, attributes) if pair[0] is _TAG]
+        if len(tags) >= MOST_TAGS:
+            return self._slowly(attributes, repairs)
+        del found[_TAG]
+        return found, dict([pair[1] for pair in tags])
+
+    def __len__(self) -> int:
+        """How many attributes are remembered."""
+        return len(self._known)
+
+    def _slowly(self, attributes: Iterable[bytes], repairs: Repairs) -> tuple[dict[str, Any], dict[str, str]]:
+        pairs = [KeyValue.FromString(each) for each in attributes]
+        found = pick(pairs, self._table, repairs)
+        return found, pick_tags(pairs, self._tag_prefix, repairs, limit=MOST_TAGS)
+
+
+class _Known(dict[bytes, _Pair]):
+    """What attributes say, by their bytes."""
+
+    def __init__(self, table: Table, tag_prefix: str) -> None:
+        super().__init__()
+        self._table = table
+        self._tag_prefix = tag_prefix
+        self._start_of_tag = tag_prefix.encode()
+        self._keys = {key.encode() for key in table}
+
+    def __missing__(self, raw: bytes) -> _Pair:
+        pair = self._read(raw)
+        if len(raw) <= LONGEST_KNOWN:
+            if len(self) >= MOST_KNOWN:
+                self.clear()
+            self[raw] = pair
+        return pair
+
+    def _read(self, raw: bytes) -> _Pair:
+        # Most of what a trace view shows and nobody here reads needs no parsing: its key tells.
+        if len(raw) > 2 and raw[0] == _KEY_FIRST and raw[1] < _ONE_BYTE:
+            key = raw[2 : 2 + raw[1]]
+            if key not in self._keys and not key.startswith(self._start_of_tag):
+                return _IGNORED
+        pairs = (KeyValue.FromString(raw),)
+        repairs: Repairs = Counter()
+        found = pick(pairs, self._table, repairs)
+        tags = pick_tags(pairs, self._tag_prefix, repairs)
+        if repairs:
+            raise _Repaired
+        for pair in found.items():
+            return pair
+        for tag in tags.items():
+            return _TAG, tag
+        return _IGNORED

@@ -202,6 +202,8 @@ class NodeRow:
     p50_ns: int
     p95_ns: int
     p99_ns: int
+    percentile_error: float
+    """Largest relative error of the three: 0.0 where every attempt was looked at (ranges up to a day)."""
     model_calls: int
     input_tokens: int
     output_tokens: int

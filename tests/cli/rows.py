@@ -79,6 +79,7 @@ NODE = NodeRow(
     p50_ns=45_200_000,
     p95_ns=1_230_000_000,
     p99_ns=125_000_000_000,
+    percentile_error=0.0,
     model_calls=10,
     input_tokens=12_000,
     output_tokens=345,

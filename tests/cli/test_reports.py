@@ -159,6 +159,13 @@ def test_nodes_in_json_are_the_readers_rows(filled: str) -> None:
     assert {"plan", "answer"} == {row["node"] for row in printed}
 
 
+def test_percentiles_that_are_not_exact_say_so(filled: str) -> None:
+    assert (
+        "Percentiles of more than a day are within ±4.4%."
+        in run("nodes", "--database-url", filled, "--since", "2026-11-01").stdout
+    )
+
+
 def test_no_node_is_said(sqlite_url: str) -> None:
     assert "No node has run" in run("nodes", "--database-url", sqlite_url).stdout
 

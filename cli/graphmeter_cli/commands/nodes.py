@@ -36,6 +36,10 @@ def command(*, graph: str, team: str, since: int, source: Source, as_json: bool)
     if as_json:
         render.print_json(rows)
     elif rows:
-        render.console().print(render.node_table(rows))
+        console = render.console()
+        console.print(render.node_table(rows))
+        if error := max(row.percentile_error for row in rows):
+            sign = "+/-" if console.options.ascii_only else "±"
+            console.print(f"Percentiles of more than a day are within {sign}{error:.1%}.", style="dim")
     else:
         click.echo("No node has run in this time. A longer one: --since 30d.")

@@ -1,7 +1,9 @@
-"""The per-node report: exact percentiles from spans for ranges up to a day, from hourly histograms beyond."""
+"""The per-node report: exact percentiles from spans for ranges up to a day, from histograms of rollups beyond."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,13 +12,9 @@ from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
 from graphmeter_collector.reports import NodeRow
-from graphmeter_collector.store import histogram
-from graphmeter_collector.store.facts import DAY_NS, HOUR_NS
-from graphmeter_collector.store.tables import ledger, rollup_hour, span
-
-EXACT_RANGE_NS = 24 * HOUR_NS + 60_000_000_000
-"""Longest range answered from spans: a day, and what passes until "24 h ago" becomes a question. Beyond it percentiles
-carry the histogram's error and hours are whole."""
+from graphmeter_collector.store import histogram, ranges
+from graphmeter_collector.store.facts import DAY_NS
+from graphmeter_collector.store.tables import ledger, span
 
 _KEY = ("service", "environment", "graph", "node")
 Key = tuple[str, str, str, str]
@@ -30,7 +28,7 @@ class Rows(Protocol):
 
 async def report(source: Rows, since_ns: int, until_ns: int, *, graph: str, team: str) -> list[NodeRow]:
     """Every node that ran in [since, until), by service, environment, graph and node."""
-    find = _exact if until_ns - since_ns <= EXACT_RANGE_NS else _from_rollups
+    find = _exact if until_ns - since_ns <= ranges.EXACT_RANGE_NS else _from_rollups
     return sorted(
         await find(source, since_ns, until_ns, graph, team),
         key=lambda row: (row.service, row.environment, row.graph, row.node),
@@ -101,6 +99,7 @@ async def _exact(source: Rows, since_ns: int, until_ns: int, graph: str, team: s
     return _join(
         {_key(row): {name: int(row[name]) for name in _ATTEMPTS} for row in attempts},
         {_key(row): {name: int(row[name]) for name in _CALLS} for row in calls},
+        0.0,
     )
 
 
@@ -113,49 +112,59 @@ def _sum_of(*columns: ColumnElement[int]) -> ColumnElement[int]:
 
 _ATTEMPTS = ("runs", "attempts", "errors", "p50_ns", "p95_ns", "p99_ns")
 _CALLS = ("model_calls", "input_tokens", "output_tokens", "cost_nano")
+_ADDED = ("count", "retries", "error", "cache_hits", "cost_nano", *(f"{bucket}_tokens" for bucket in names.TOKEN_TYPES))
 
 
 async def _from_rollups(source: Rows, since_ns: int, until_ns: int, graph: str, team: str) -> list[NodeRow]:
-    columns = rollup_hour.c
-    rows = await source.rows(
-        select(rollup_hour).where(
-            columns.hour >= since_ns // HOUR_NS,
-            columns.hour < -(-until_ns // HOUR_NS),
-            columns.kind.in_((names.NODE, names.MODEL)),
+    latencies: dict[Key, histogram.Buckets] = {}
+    sums: dict[str, dict[Key, Counter[str]]] = {names.NODE: {}, names.MODEL: {}}
+    for part in ranges.parts(since_ns, until_ns, time.time_ns()):
+        columns = part.table.c
+        period = columns[0]
+        where = [
+            period >= part.first,
+            period < part.end,
             columns.node != "",
             *([columns.graph == graph] if graph else []),
             *([columns.team == team] if team else []),
-        )
-    )
-    latencies: dict[Key, histogram.Buckets] = {}
-    attempts: dict[Key, dict[str, int]] = {}
-    calls: dict[Key, dict[str, int]] = {}
-    for row in rows:
-        key = _key(row)
-        if row["kind"] == names.NODE:
-            histogram.merge(latencies.setdefault(key, {}), histogram.unpack(row["latency"]))
-            found = attempts.setdefault(key, dict.fromkeys(_ATTEMPTS, 0))
-            found["attempts"] += row["count"]
-            found["runs"] += row["count"] - row["retries"]
-            found["errors"] += row["error"]
-        else:
-            made = calls.setdefault(key, dict.fromkeys(_CALLS, 0))
-            made["model_calls"] += row["count"] - row["cache_hits"]
-            made["input_tokens"] += sum(row[f"{bucket}_tokens"] for bucket in names.INPUT_TOKEN_TYPES)
-            made["output_tokens"] += sum(row[f"{bucket}_tokens"] for bucket in names.OUTPUT_TOKEN_TYPES)
-            made["cost_nano"] += row["cost_nano"]
-    for key, latency in latencies.items():
-        for percent in (50, 95, 99):
-            attempts[key][f"p{percent}_ns"] = histogram.quantile(latency, percent / 100)
-    return _join(attempts, calls)
+        ]
+        keys = [columns[name] for name in _KEY]
+        added = [func.sum(columns[name]).label(name) for name in _ADDED]
+        query = select(*keys, columns.kind, *added).where(columns.kind.in_(tuple(sums)), *where)
+        for row in await source.rows(query.group_by(*keys, columns.kind)):
+            sums[row["kind"]].setdefault(_key(row), Counter()).update({name: int(row[name]) for name in _ADDED})
+        # The database cannot merge histograms; this is one row per node, team and period.
+        for row in await source.rows(select(*keys, columns.latency).where(columns.kind == names.NODE, *where)):
+            histogram.merge(latencies.setdefault(_key(row), {}), histogram.unpack(row["latency"]))
+    attempts = {
+        key: {
+            "runs": found["count"] - found["retries"],
+            "attempts": found["count"],
+            "errors": found["error"],
+            **{f"p{percent}_ns": histogram.quantile(latencies[key], percent / 100) for percent in (50, 95, 99)},
+        }
+        for key, found in sums[names.NODE].items()
+    }
+    calls = {
+        key: {
+            "model_calls": found["count"] - found["cache_hits"],
+            "input_tokens": sum(found[f"{bucket}_tokens"] for bucket in names.INPUT_TOKEN_TYPES),
+            "output_tokens": sum(found[f"{bucket}_tokens"] for bucket in names.OUTPUT_TOKEN_TYPES),
+            "cost_nano": found["cost_nano"],
+        }
+        for key, found in sums[names.MODEL].items()
+    }
+    return _join(attempts, calls, histogram.RELATIVE_ERROR)
 
 
-def _join(attempts: dict[Key, dict[str, int]], calls: dict[Key, dict[str, int]]) -> list[NodeRow]:
+def _join(attempts: dict[Key, dict[str, int]], calls: dict[Key, dict[str, int]], error: float) -> list[NodeRow]:
     """Nodes that ran, and nodes that only called a model in the range: their attempt began before it, or has not ended."""
     nothing: dict[str, int] = dict.fromkeys((*_ATTEMPTS, *_CALLS), 0)
     rows = []
     for key in {**attempts, **calls}:
         service, environment, graph, node = key
         counts = nothing | attempts.get(key, {}) | calls.get(key, {})
-        rows.append(NodeRow(service=service, environment=environment, graph=graph, node=node, **counts))
+        rows.append(
+            NodeRow(service=service, environment=environment, graph=graph, node=node, percentile_error=error, **counts)
+        )
     return rows

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from types import MappingProxyType
 
@@ -93,16 +93,31 @@ class Metrics:
             if not family.metric.labels and family.metric.type != "gauge":
                 self.declare(family.metric)
 
-    def inc(self, metric: Metric, *labels: str, by: float = 1.0, trace_id: str = "") -> None:
-        """Add to a counter. `trace_id` (hex) becomes its exemplar."""
+    def inc(
+        self,
+        metric: Metric,
+        *labels: str,
+        by: float = 1.0,
+        events: int = 1,
+        trace_id: str = "",
+        marked: float | None = None,
+    ) -> None:
+        """Add to a counter.
+
+        Args:
+            by: What to add, of all events together.
+            events: How many they are.
+            trace_id: In hex, of one of them: the exemplar.
+            marked: Its share of `by`, unless it is all.
+        """
         if not by >= 0:
             raise ValueError(f"{metric.name} cannot go down: {by}")
         with self._lock:
             family = self._families[metric.name]
-            child = family.by_given.get(labels) or self._child(family, labels)
+            child = family.by_given.get(labels) or self._child(family, labels, overflowing=events)
             child.value += by
             if trace_id:
-                child.mark = (trace_id, by, time.time())
+                child.mark = (trace_id, by if marked is None else marked, time.time())
 
     def observe(self, metric: Metric, *labels: str, value: float, trace_id: str = "") -> None:
         """Add an observation to a histogram. `trace_id` (hex) becomes the exemplar of its bucket."""
@@ -115,11 +130,27 @@ class Metrics:
             if trace_id:
                 child.marks[bucket] = (trace_id, value, time.time())
 
+    def observe_all(self, metric: Metric, *labels: str, values: Sequence[float], traces: Sequence[bytes] = ()) -> None:
+        """Add observations to a histogram. `traces`, one for each value, become the exemplars of their buckets."""
+        with self._lock:
+            family = self._families[metric.name]
+            child = family.by_given.get(labels) or self._child(family, labels, overflowing=len(values))
+            bounds, counts = family.buckets, child.counts
+            buckets = [bisect_left(bounds, value) for value in values]
+            for bucket in buckets:
+                counts[bucket] += 1
+            child.value += sum(values)
+            if traces:
+                now = time.time()
+                # The last of each bucket stands.
+                for bucket, (value, trace) in dict(zip(buckets, zip(values, traces, strict=True), strict=True)).items():
+                    child.marks[bucket] = (trace.hex(), value, now)
+
     def set(self, metric: Metric, *labels: str, value: float) -> None:
         """Set a gauge."""
         with self._lock:
             family = self._families[metric.name]
-            child = family.by_given.get(labels) or self._child(family, labels, count_overflow=False)
+            child = family.by_given.get(labels) or self._child(family, labels, overflowing=0)
             child.value = value
 
     def replace(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
@@ -130,14 +161,14 @@ class Metrics:
             family.by_shown.clear()
             for labels, value in values.items():
                 # Read again every few seconds, a gauge is no event that could be lost in `other`.
-                self._child(family, labels, count_overflow=False).value += value
+                self._child(family, labels, overflowing=0).value += value
 
     def declare(self, metric: Metric, *labels: str) -> None:
         """Make a counter or histogram child known, so that it is exposed at 0 before its first event."""
         with self._lock:
             family = self._families[metric.name]
             if labels not in family.by_given:
-                self._child(family, labels, count_overflow=False)
+                self._child(family, labels, overflowing=0)
 
     def value(self, metric: Metric, *labels: str) -> float:
         """True value of a counter or gauge, number of observations of a histogram; 0 for a child that is not there."""
@@ -157,8 +188,8 @@ class Metrics:
             encode, content_type = choose_encoder(accept_header)
         return encode(_Snapshot(self._collect(scrape=_is_scrape(accept_header)))), content_type
 
-    def _child(self, family: _Family, given: _Labels, *, count_overflow: bool = True) -> _Child:
-        """The child for labels not met before: checks caps, folds overflow. Callers hold the lock."""
+    def _child(self, family: _Family, given: _Labels, *, overflowing: int = 1) -> _Child:
+        """The child for labels not met before: checks caps, folds overflow, of so many events. Callers hold the lock."""
         metric = family.metric
         if len(given) != len(metric.labels):
             raise ValueError(f"{metric.name} has labels {metric.labels}, got {given}")
@@ -172,8 +203,8 @@ class Metrics:
             elif not self._admit(label, text):
                 text = names.OVERFLOW
                 overflowed = True
-                if count_overflow:
-                    self._count_overflow(label)
+                if overflowing:
+                    self._count_overflow(label, overflowing)
             shown.append(text)
         labels = tuple(shown)
         child = family.by_shown.get(labels)
@@ -193,11 +224,11 @@ class Metrics:
         values.add(value)
         return True
 
-    def _count_overflow(self, label: str) -> None:
+    def _count_overflow(self, label: str, events: int) -> None:
         family = self._families.get(names.COLLECTOR_LABEL_OVERFLOW.name)
         if family is not None:
-            child = family.by_given.get((label,)) or self._child(family, (label,), count_overflow=False)
-            child.value += 1
+            child = family.by_given.get((label,)) or self._child(family, (label,), overflowing=0)
+            child.value += events
 
     def _collect(self, *, scrape: bool) -> list[Exposed]:
         with self._lock:

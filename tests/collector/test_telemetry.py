@@ -239,6 +239,31 @@ def test_what_does_not_fit_a_label_is_other_and_counted() -> None:
     assert {'{label="door"}': 3.0} == of(names.COLLECTOR_LABEL_OVERFLOW, metrics)
 
 
+def test_events_counted_together_are_as_many_in_other() -> None:
+    metrics = Metrics((*SHOP, names.COLLECTOR_LABEL_OVERFLOW), label_caps={"door": 1})
+    metrics.inc(VISITS, "a", by=5, events=5)
+    metrics.inc(VISITS, "b", by=3, events=3)
+    metrics.observe_all(WAIT, "c", values=[0.1, 2.0])
+
+    assert {'{door="a"}': 5.0, '{door="other"}': 3.0} == of(VISITS, metrics)
+    assert {'{label="door"}': 5.0} == of(names.COLLECTOR_LABEL_OVERFLOW, metrics)
+
+
+def test_observing_all_is_observing_each_and_the_last_of_a_bucket_is_its_exemplar() -> None:
+    values = [0.1, 0.2, 2.0, 900.0]
+    together, each = Metrics(SHOP), Metrics(SHOP)
+    together.observe_all(WAIT, "a", values=values, traces=[bytes([n]) * 16 for n in range(4)])
+    for number, value in enumerate(values):
+        each.observe(WAIT, "a", value=value, trace_id=bytes([number] * 16).hex())
+
+    assert of(WAIT, each) == of(WAIT, together)
+    marks = [
+        {bucket: mark[:2] for bucket, mark in metrics._families[WAIT.name].by_given["a",].marks.items()}
+        for metrics in (each, together)
+    ]
+    assert marks[0] == marks[1]
+
+
 def test_a_cap_holds_over_all_families_that_have_the_label() -> None:
     metrics = Metrics(SHOP, label_caps={"door": 1})
     metrics.inc(VISITS, "a")

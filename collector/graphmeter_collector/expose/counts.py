@@ -14,7 +14,9 @@ database has its one true status.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from graphmeter import names
 from graphmeter_collector.records import Outcome, RunTotals, SpanRecord, Waited, WriteResult
@@ -22,13 +24,31 @@ from graphmeter_collector.reports import LostRun, Series
 from graphmeter_collector.telemetry import Metrics
 
 BudgetsOf = Callable[[SpanRecord], Iterable[tuple[str, str]]]
-"""Budgets that the cost of a call counts against, as (budget, team)."""
+"""Budgets that the cost of a call counts against, as (budget, team); the call's base labels decide."""
 
 _NANO = float(names.NANO_PER_USD)
 _S = 1e9
 _RUN_ENDS = (*names.SPAN_STATUSES, names.LOST)
 CLIENT_STATES = ("exported", "dropped", "failed")
 _DUPLICATE = "duplicate"
+_WITHOUT_COST = frozenset({"unpriced", "usage_missing"})
+
+_labels: Callable[[SpanRecord], tuple[str, ...]] = attrgetter(
+    "kind",
+    "service",
+    "environment",
+    "graph",
+    "team",
+    "node",
+    "status",
+    "error_type",
+    "attempt_final",
+    "provider",
+    "model",
+    "tool",
+    "cache_hit",
+)
+"""Everything that decides which children a span moves, its own numbers and the price of its call aside."""
 
 
 def _nobodys(_: SpanRecord) -> tuple[tuple[str, str], ...]:
@@ -44,11 +64,13 @@ class Counts:
         self._declared: set[tuple[str, ...]] = set()
 
     def count(self, result: WriteResult) -> None:
-        """Count what one transaction stored."""
+        """Count what one transaction stored, spans of equal labels together: they move the same children."""
+        alike: defaultdict[tuple[str, ...], list[SpanRecord]] = defaultdict(list)
         for record in result.new:
-            count = _BY_KIND.get(record.kind)
-            if count is not None and (record.run_id or record.kind == names.MODEL):
-                count(self, record)
+            if record.kind in _BY_KIND and (record.run_id or record.kind == names.MODEL):
+                alike[_labels(record)].append(record)
+        for records in alike.values():
+            _BY_KIND[records[0].kind](self, records)
         for totals in result.finished:
             self._run(totals)
         for change in result.clients:
@@ -85,16 +107,17 @@ class Counts:
             base = (answer.service, answer.environment, answer.graph, answer.team)
             self._metrics.observe(names.HUMAN_WAIT, *base, value=answer.wait_ns / _S)
 
-    def _outcome(self, record: SpanRecord) -> None:
-        said = record.said
-        if isinstance(said, Outcome):
-            good = "unknown" if said.good is None else "true" if said.good else "false"
-            self._metrics.inc(names.OUTCOMES, *_base(record), said.kind, good)
+    def _outcome(self, records: Sequence[SpanRecord]) -> None:
+        for record in records:
+            said = record.said
+            if isinstance(said, Outcome):
+                good = "unknown" if said.good is None else "true" if said.good else "false"
+                self._metrics.inc(names.OUTCOMES, *_base(record), said.kind, good)
 
-    def _start(self, record: SpanRecord) -> None:
-        base = _base(record)
+    def _start(self, records: Sequence[SpanRecord]) -> None:
+        base = _base(records[0])
         self._declare_run(base)
-        self._metrics.inc(names.RUNS_STARTED, *base)
+        self._metrics.inc(names.RUNS_STARTED, *base, by=len(records), events=len(records))
 
     def _run(self, totals: RunTotals) -> None:
         record, metrics = totals.record, self._metrics
@@ -104,69 +127,100 @@ class Counts:
         metrics.observe(names.RUN_DURATION, *base, value=record.duration_ns / _S, trace_id=trace)
         metrics.observe(names.RUN_COST, *base, value=totals.cost_nano / _NANO, trace_id=trace)
         metrics.observe(names.RUN_STEPS, *base, value=totals.steps)
-        self._error(base, record)
+        self._errors((record,))
 
-    def _node(self, record: SpanRecord) -> None:
-        metrics, base, status = self._metrics, _base(record), record.status
-        trace = record.trace_id.hex()
-        self._declare_node(base, record.node)
-        metrics.inc(names.NODE_ATTEMPTS, *base, record.node, status)
-        if record.attempt_final:
-            metrics.inc(names.NODE_RUNS, *base, record.node, status, trace_id=trace)
-        metrics.observe(names.NODE_DURATION, *base, record.node, value=record.duration_ns / _S, trace_id=trace)
-        if status == names.INTERRUPTED:
-            metrics.inc(names.INTERRUPTS, *base, record.node)
+    def _node(self, records: Sequence[SpanRecord]) -> None:
+        one = records[-1]
+        metrics, base, node, times = self._metrics, _base(one), one.node, len(records)
+        self._declare_node(base, node)
+        metrics.inc(names.NODE_ATTEMPTS, *base, node, one.status, by=times, events=times)
+        if one.attempt_final:
+            metrics.inc(
+                names.NODE_RUNS, *base, node, one.status, by=times, events=times, trace_id=one.trace_id.hex(), marked=1
+            )
+        metrics.observe_all(names.NODE_DURATION, *base, node, values=_durations(records), traces=_traces(records))
+        if one.status == names.INTERRUPTED:
+            metrics.inc(names.INTERRUPTS, *base, node, by=times, events=times)
             # Who is asked will answer: the histogram must have been at 0 before that.
             metrics.declare(names.HUMAN_WAIT, *base)
-        if record.state_bytes is not None:
-            metrics.observe(names.STATE_SIZE, *base, record.node, value=record.state_bytes)
-        self._error(base, record)
+        sizes = [record.state_bytes for record in records if record.state_bytes is not None]
+        if sizes:
+            metrics.observe_all(names.STATE_SIZE, *base, node, values=sizes)
+        self._errors(records)
 
-    def _tool(self, record: SpanRecord) -> None:
-        base = _base(record)
-        self._declare_tool(base, record.node, record.tool)
-        self._metrics.inc(names.TOOL_CALLS, *base, record.node, record.tool, record.status)
-        self._error(base, record)
+    def _tool(self, records: Sequence[SpanRecord]) -> None:
+        one = records[-1]
+        base = _base(one)
+        self._declare_tool(base, one.node, one.tool)
+        self._metrics.inc(names.TOOL_CALLS, *base, one.node, one.tool, one.status, by=len(records), events=len(records))
+        self._errors(records)
 
-    def _retriever(self, record: SpanRecord) -> None:
-        self._error(_base(record), record)
-
-    def _model(self, record: SpanRecord) -> None:
-        cost = record.cost
-        if cost is not None and cost.status == _DUPLICATE:  # counted under the span that came first
+    def _model(self, records: Sequence[SpanRecord]) -> None:
+        # The others were counted under the span that came first.
+        records = [record for record in records if record.cost is None or record.cost.status != _DUPLICATE]
+        if not records:
             return
-        metrics, base = self._metrics, _base(record)
-        call = (*base, record.node, record.provider, record.model)
-        if record.cache_hit:
-            metrics.inc(names.LLM_CACHE_HITS, *call)
-            if cost is not None and cost.saved_nano:
-                metrics.inc(names.SAVED_COST, *base, by=cost.saved_nano / _NANO)
+        one = records[-1]
+        metrics, base = self._metrics, _base(one)
+        call = (*base, one.node, one.provider, one.model)
+        if one.cache_hit:
+            metrics.inc(names.LLM_CACHE_HITS, *call, by=len(records), events=len(records))
+            saved = sum(record.cost.saved_nano for record in records if record.cost is not None)
+            if saved:
+                metrics.inc(names.SAVED_COST, *base, by=saved / _NANO)
             return
-        trace = record.trace_id.hex()
         self._declare_call(call)
-        metrics.inc(names.LLM_CALLS, *call, record.status, trace_id=trace)
-        metrics.observe(names.LLM_DURATION, *call, value=record.duration_ns / _S, trace_id=trace)
-        if record.ttft_ns:
-            metrics.observe(names.LLM_TTFT, *call, value=record.ttft_ns / _S, trace_id=trace)
-        for bucket, count in zip(names.TOKEN_TYPES, record.usage, strict=True):
+        metrics.inc(
+            names.LLM_CALLS,
+            *call,
+            one.status,
+            by=len(records),
+            events=len(records),
+            trace_id=one.trace_id.hex(),
+            marked=1,
+        )
+        metrics.observe_all(names.LLM_DURATION, *call, values=_durations(records), traces=_traces(records))
+        streamed = [record for record in records if record.ttft_ns]
+        if streamed:
+            waits = [record.ttft_ns / _S for record in streamed]
+            metrics.observe_all(names.LLM_TTFT, *call, values=waits, traces=_traces(streamed))
+        tokens = map(sum, zip(*[record.usage for record in records], strict=True))
+        for bucket, count in zip(names.TOKEN_TYPES, tokens, strict=True):
             if count:
                 metrics.inc(names.TOKENS, *call, bucket, by=count)
-        self._error(base, record)
-        if record.rate_limited:
-            metrics.inc(names.RATE_LIMITED_CALLS, *base, record.provider, record.model)
-        if cost is None or cost.status == "unpriced":
-            metrics.inc(names.UNPRICED_CALLS, *base, record.provider, record.model)
-        elif cost.status == "usage_missing":
-            metrics.inc(names.USAGE_MISSING_CALLS, *base, record.provider, record.model)
-        elif cost.total_nano:
-            usd = cost.total_nano / _NANO
-            metrics.inc(names.COST, *call, by=usd, trace_id=trace)
-            for budget, team in self.budgets_of(record):
+        self._errors(records)
+        limited = sum(record.rate_limited for record in records)
+        if limited:
+            metrics.inc(names.RATE_LIMITED_CALLS, *base, one.provider, one.model, by=limited, events=limited)
+        self._money(call, records)
+
+    def _money(self, call: tuple[str, ...], records: Sequence[SpanRecord]) -> None:
+        metrics, one = self._metrics, records[-1]
+        of_model = (*_base(one), one.provider, one.model)
+        costs = [record.cost for record in records]
+        statuses = ["unpriced" if cost is None else cost.status for cost in costs]
+        for family, status in ((names.UNPRICED_CALLS, "unpriced"), (names.USAGE_MISSING_CALLS, "usage_missing")):
+            if times := statuses.count(status):
+                metrics.inc(family, *of_model, by=times, events=times)
+        paid = [
+            (record, cost.total_nano)
+            for record, cost in zip(records, costs, strict=True)
+            if cost is not None and cost.total_nano and cost.status not in _WITHOUT_COST
+        ]
+        if paid:
+            usd = sum(nano for _, nano in paid) / _NANO
+            last, nano = paid[-1]
+            metrics.inc(names.COST, *call, by=usd, trace_id=last.trace_id.hex(), marked=nano / _NANO)
+            for budget, team in self.budgets_of(last):
                 metrics.inc(names.BUDGET_COST, budget, team, by=usd)
 
-    def _error(self, base: tuple[str, ...], record: SpanRecord) -> None:
-        if record.status == names.ERROR:
-            self._metrics.inc(names.ERRORS, *base, record.node, record.error_type, trace_id=record.trace_id.hex())
+    def _errors(self, records: Sequence[SpanRecord]) -> None:
+        one = records[-1]
+        if one.status == names.ERROR:
+            labels = (*_base(one), one.node, one.error_type)
+            self._metrics.inc(
+                names.ERRORS, *labels, by=len(records), events=len(records), trace_id=one.trace_id.hex(), marked=1
+            )
 
     def _declare_run(self, base: tuple[str, ...]) -> None:
         if self._first(names.RUN, *base):
@@ -206,15 +260,23 @@ class Counts:
 
 _MOST_DECLARED = 50_000
 
-_BY_KIND: dict[str, Callable[[Counts, SpanRecord], None]] = {
+_BY_KIND: dict[str, Callable[[Counts, Sequence[SpanRecord]], None]] = {
     names.START: Counts._start,
     names.OUTCOME: Counts._outcome,
     names.NODE: Counts._node,
     names.MODEL: Counts._model,
     names.TOOL: Counts._tool,
-    names.RETRIEVER: Counts._retriever,
+    names.RETRIEVER: Counts._errors,
 }
 
 
 def _base(record: SpanRecord) -> tuple[str, str, str, str]:
     return (record.service, record.environment, record.graph, record.team)
+
+
+def _durations(records: Iterable[SpanRecord]) -> list[float]:
+    return [record.duration_ns / _S for record in records]
+
+
+def _traces(records: Iterable[SpanRecord]) -> list[bytes]:
+    return [record.trace_id for record in records]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import parser
 
 from graphmeter import names
@@ -206,6 +208,52 @@ def test_two_commits_of_one_run_add_up_to_what_one_commit_counts() -> None:
     counts.count(WriteResult(new=records[:5], duplicates=3, finished=[]))
 
     assert shown(counted(*records, finished=done)) == shown(metrics)
+
+
+STATUS = st.sampled_from(names.SPAN_STATUSES).map(
+    lambda status: {"status": status, "error_type": "boom" if status == names.ERROR else ""}
+)
+COSTS = st.sampled_from([None, priced(7), priced(0), *(priced(0, status=s) for s in ("unpriced", "usage_missing"))])
+EVENTS = st.one_of(
+    st.builds(
+        lambda node, s, final, status: record(node=node, s=s, attempt_final=final, **status),
+        st.sampled_from("ab"),
+        st.sampled_from([0.0, 0.3, 70.0]),
+        st.booleans(),
+        STATUS,
+    ),
+    st.builds(
+        lambda kind, tool, status: record(kind=kind, tool=tool, node="a", **status),
+        st.sampled_from([names.TOOL, names.RETRIEVER, names.START, names.SPAN]),
+        st.sampled_from("xy"),
+        STATUS,
+    ),
+    st.builds(
+        lambda cost, model, hit, limited, ttft, status: call(
+            1, cost=cost, model=model, cache_hit=hit, rate_limited=limited, ttft_ns=ttft, **status
+        ),
+        COSTS,
+        st.sampled_from(["gpt-4o", "claude"]),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([0, 500_000_000]),
+        STATUS,
+    ),
+)
+
+
+@given(st.lists(EVENTS, max_size=12))
+def test_counting_many_together_is_counting_each(records: list[SpanRecord]) -> None:
+    together, each = Metrics(), Metrics()
+    Counts(together).count(WriteResult(new=records, duplicates=0, finished=[]))
+    counts = Counts(each)
+    for one in records:
+        counts.count(WriteResult(new=[one], duplicates=0, finished=[]))
+
+    expected, actual = shown(each), shown(together)
+    assert expected.keys() == actual.keys()
+    for family, children in expected.items():
+        assert _approximately(children) == actual[family], family
 
 
 @pytest.mark.parametrize("status", names.SPAN_STATUSES)

@@ -8,8 +8,9 @@ sorted by key: the order in which every collector takes its locks, so that none 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add, attrgetter
 from typing import Any
 
 from graphmeter import names
@@ -17,7 +18,8 @@ from graphmeter_collector.records import Cost, SpanRecord
 from graphmeter_collector.store import histogram
 
 HOUR_NS = 3_600_000_000_000
-DAY_NS = 24 * HOUR_NS
+HOURS_PER_DAY = 24
+DAY_NS = HOURS_PER_DAY * HOUR_NS
 
 SpanKey = tuple[bytes, bytes, int]
 """Trace id, span id, day: what makes a span the same one."""
@@ -215,51 +217,69 @@ def tags_json(record: SpanRecord) -> str:
     return json.dumps(record.tags, sort_keys=True, separators=(",", ":")) if record.tags else "{}"
 
 
-def rollups(records: Sequence[SpanRecord], period_ns: int, billed: Collection[SpanKey] = ()) -> dict[RollupKey, Rollup]:
-    """What the spans add to the rollup rows of a period, by sorted key.
+def rollups(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> dict[RollupKey, Rollup]:
+    """What the spans add to the rollup rows of their hours, by sorted key.
 
     `billed` are calls that the ledger had already: they were counted with the span that brought them.
     """
-    found: dict[RollupKey, Rollup] = {}
+    alike: dict[tuple[Any, ...], list[SpanRecord]] = {}
     for record in records:
-        kind = record.kind
         # Of other instrumentations' spans only the calls count: they have no run whose nodes could be reported.
-        if kind not in ROLLED_UP or not (record.run_id or kind == names.MODEL) or key_of(record) in billed:
+        if record.kind not in ROLLED_UP or not (record.run_id or record.kind == names.MODEL):
             continue
-        key = (
-            record.start_ns // period_ns,
-            record.service,
-            record.environment,
-            record.graph,
-            record.team,
-            record.node,
-            kind,
-            record.provider,
-            # Tools and retrievers have no model; their name stands in its place.
-            record.model or record.tool,
-        )
-        rollup = found.get(key)
+        if billed and key_of(record) in billed:
+            continue
+        key = (record.start_ns // HOUR_NS, *_alike(record))
+        try:
+            alike[key].append(record)
+        except KeyError:
+            alike[key] = [record]
+    found: dict[RollupKey, Rollup] = {}
+    for (hour, *dimensions, model, tool, status, final, cached), same in alike.items():
+        # Tools and retrievers have no model; their name stands in its place.
+        rollup_key: RollupKey = (hour, *dimensions, model or tool)
+        rollup = found.get(rollup_key)
         if rollup is None:
-            rollup = found[key] = Rollup()
-        _roll_up(rollup, record)
+            rollup = found[rollup_key] = Rollup()
+        _roll_up(rollup, same, _CACHE_HITS if cached else _AT[status] if final else _RETRIES)
     return {key: found[key] for key in sorted(found)}
 
 
-def _roll_up(rollup: Rollup, record: SpanRecord) -> None:
+def daily(hourly: Mapping[RollupKey, Rollup]) -> dict[RollupKey, Rollup]:
+    """What rollups of hours add to those of their days, by sorted key."""
+    found: dict[RollupKey, Rollup] = {}
+    for hour_key, added in hourly.items():
+        key = (hour_key[0] // HOURS_PER_DAY, *hour_key[1:])
+        rollup = found.get(key)
+        if rollup is None:
+            found[key] = Rollup(added.sums.copy(), added.latency.copy())
+        else:
+            rollup.sums = list(map(add, rollup.sums, added.sums))
+            histogram.merge(rollup.latency, added.latency)
+    return {key: found[key] for key in sorted(found)}
+
+
+_alike: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(
+    *ROLLUP_DIMENSIONS, "tool", "status", "attempt_final", "cache_hit"
+)
+
+
+def _roll_up(rollup: Rollup, records: Sequence[SpanRecord], outcome: int) -> None:
+    """Add spans of one row that all ended the same way; `outcome` is the sum that counts such an end."""
     sums = rollup.sums
-    sums[_COUNT] += 1
-    if record.cache_hit:
-        sums[_CACHE_HITS] += 1
-    else:
-        duration = record.duration_ns
-        sums[_DURATION] += duration
-        histogram.observe(rollup.latency, duration)
-        sums[_AT[record.status] if record.attempt_final else _RETRIES] += 1
-    if record.kind == names.MODEL:
-        cost = record.cost or _NO_PRICE
-        if not record.cache_hit:
-            sums[_UNPRICED] += cost.status == "unpriced"
-            for index, count in enumerate(record.usage, start=_FIRST_TOKENS):
+    sums[_COUNT] += len(records)
+    sums[outcome] += len(records)
+    served = outcome != _CACHE_HITS
+    if served:
+        durations = [record.duration_ns for record in records]
+        sums[_DURATION] += sum(durations)
+        histogram.observe_all(rollup.latency, durations)
+    if records[0].kind == names.MODEL:
+        costs = [record.cost or _NO_PRICE for record in records]
+        sums[_COST] += sum([cost.total_nano for cost in costs])
+        sums[_SAVED] += sum([cost.saved_nano for cost in costs])
+        if served:
+            sums[_UNPRICED] += [cost.status for cost in costs].count("unpriced")
+            usages = zip(*[record.usage for record in records], strict=True)
+            for index, count in enumerate(map(sum, usages), start=_FIRST_TOKENS):
                 sums[index] += count
-        sums[_COST] += cost.total_nano
-        sums[_SAVED] += cost.saved_nano

@@ -39,6 +39,14 @@ def observe(buckets: Buckets, duration_ns: int) -> None:
     buckets[index] = buckets.get(index, 0) + 1
 
 
+def observe_all(buckets: Buckets, durations_ns: Iterable[int]) -> None:
+    """Count many durations."""
+    log2, ceil = math.log2, math.ceil
+    for duration in durations_ns:
+        index = ceil(log2(duration) * _PER_OCTAVE) - 1 if duration > 0 else ZERO
+        buckets[index] = buckets.get(index, 0) + 1
+
+
 def merge(into: Buckets, other: Buckets) -> None:
     """Add the counts of another histogram."""
     for index, count in other.items():
@@ -87,6 +95,5 @@ def quantile(buckets: Buckets, share: float) -> int:
 def of(durations_ns: Iterable[int]) -> Buckets:
     """Histogram of many durations."""
     buckets: Buckets = {}
-    for duration in durations_ns:
-        observe(buckets, duration)
+    observe_all(buckets, durations_ns)
     return buckets

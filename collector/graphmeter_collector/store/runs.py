@@ -6,9 +6,9 @@ less than the root at most, so the greatest is the only one said), and the start
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from operator import attrgetter
 
 from graphmeter import names
 from graphmeter_collector.records import SpanRecord
@@ -106,47 +106,56 @@ def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
     """
     runs: dict[tuple[bytes, str], Run] = {}
     nodes: dict[tuple[bytes, str, str], RunNode] = {}
+    # Roots first: what a root settles need not be looked for on all other spans of its run.
+    for root in records:
+        if root.kind == names.RUN and root.run_id:
+            run = _run_of(runs, root)
+            if not run.root_seen:
+                _settle(run, root)
     for record in records:
         if not record.run_id:
             continue
-        run_key = (record.trace_id, record.run_id)
-        run = runs.get(run_key)
-        if run is None:
-            run = runs[run_key] = Run(*run_key)
-        counted = record.kind == names.MODEL and not record.cache_hit and key_of(record) not in billed
-        _add(run, record, counted=counted)
-        if record.node and (counted or record.kind == names.NODE):
-            node_key = (*run_key, record.node)
+        kind = record.kind
+        counted = kind == names.MODEL and not record.cache_hit and not (billed and key_of(record) in billed)
+        _add(_run_of(runs, record), record, counted=counted)
+        if record.node and (counted or kind == names.NODE):
+            node_key = (record.trace_id, record.run_id, record.node)
             node = nodes.get(node_key)
             if node is None:
                 node = nodes[node_key] = RunNode(*node_key)
             _add_to_node(node, record)
-    return [_row(runs[key]) for key in sorted(runs)], [_row(nodes[key]) for key in sorted(nodes)]
+    return [_run_row(runs[key]) for key in sorted(runs)], [_run_node_row(nodes[key]) for key in sorted(nodes)]
+
+
+def _run_of(runs: dict[tuple[bytes, str], Run], record: SpanRecord) -> Run:
+    key = (record.trace_id, record.run_id)
+    run = runs.get(key)
+    if run is None:
+        run = runs[key] = Run(*key)
+    return run
 
 
 def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
-    end_ns = record.start_ns + record.duration_ns
-    run.last_seen_ns = max(run.last_seen_ns, end_ns)
-    run.heartbeat_ns = max(run.heartbeat_ns, record.heartbeat_ns)
-    if record.kind == names.RUN:
-        if not run.root_seen:
-            _settle(run, record, end_ns)
-    elif not run.root_seen:
+    kind = record.kind
+    run.last_seen_ns = max(run.last_seen_ns, record.start_ns, record.end_ns)
+    if record.heartbeat_ns > run.heartbeat_ns:
+        run.heartbeat_ns = record.heartbeat_ns
+    if not run.root_seen:
         for column in ATTRIBUTION:
             said = getattr(record, column)
             if said > getattr(run, column):
                 setattr(run, column, said)
         run.tags = greatest_tags(run.tags, tags_json(record))
         run.started_ns = min(run.started_ns, record.start_ns)
-    if record.kind in (names.START, names.HEARTBEAT):
+    if kind in (names.START, names.HEARTBEAT):
         return
     run.spans += 1
-    if record.kind == names.NODE:
+    if kind == names.NODE:
         run.node_attempts += 1
         run.node_errors += record.status == names.ERROR
         if not run.root_seen and "." not in record.node:
             run.steps = max(run.steps, record.step)
-    elif record.kind == names.TOOL:
+    elif kind == names.TOOL:
         run.tool_calls += 1
     elif counted:
         run.model_calls += 1
@@ -156,7 +165,7 @@ def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
         run.unpriced_calls += record.cost is None or record.cost.status == "unpriced"
 
 
-def _settle(run: Run, root: SpanRecord, end_ns: int) -> None:
+def _settle(run: Run, root: SpanRecord) -> None:
     for column in ATTRIBUTION:
         setattr(run, column, getattr(root, column))
     run.tags = tags_json(root)
@@ -165,7 +174,7 @@ def _settle(run: Run, root: SpanRecord, end_ns: int) -> None:
     run.status_message = root.status_message
     run.root_seen = True
     run.started_ns = root.start_ns
-    run.ended_ns = end_ns
+    run.ended_ns = root.start_ns + root.duration_ns
     run.duration_ns = root.duration_ns
     run.steps = root.step
     run.checkpoint_id = root.checkpoint_id
@@ -192,9 +201,5 @@ def _add_to_node(node: RunNode, record: SpanRecord) -> None:
         node.cost_nano += record.cost.total_nano if record.cost else 0
 
 
-def _row(change: Run | RunNode) -> tuple[Any, ...]:
-    return tuple([getattr(change, name) for name in (_RUN if isinstance(change, Run) else _RUN_NODE)])
-
-
-_RUN = tuple(each.name for each in fields(Run))
-_RUN_NODE = tuple(each.name for each in fields(RunNode))
+_run_row: Callable[[Run], Row] = attrgetter(*[each.name for each in fields(Run)])
+_run_node_row: Callable[[RunNode], Row] = attrgetter(*[each.name for each in fields(RunNode)])

@@ -228,8 +228,11 @@ def _write(
     run_rows, node_rows = runs.changes([*new, *runs.heartbeats(said)], billed)
     db.executemany(_RUN, run_rows)
     db.executemany(_RUN_NODE, node_rows)
-    _write_rollups(db, tables.rollup_hour, facts.rollups(new, facts.HOUR_NS, billed))
-    _write_rollups(db, tables.rollup_day, facts.rollups(new, facts.DAY_NS, billed))
+    hourly = facts.rollups(new, billed)
+    # Before rows are read: those of an hour are then merged into what is added to it.
+    daily = facts.daily(hourly)
+    _write_rollups(db, tables.rollup_hour, hourly)
+    _write_rollups(db, tables.rollup_day, daily)
     db.executemany(_WAIT, notes.wait_rows(new))
     outcomes, clients = _write_notes(db, said) if said else ([], [])
     in_order = facts.in_order(records, [*new, *outcomes])

@@ -132,8 +132,11 @@ class Transaction:
             for row in await self._insert(_RUN, run_rows)
         }
         await self._insert(_RUN_NODE, node_rows)
-        await self._roll_up(tables.rollup_hour, facts.rollups(stored.new, facts.HOUR_NS, stored.billed))
-        await self._roll_up(tables.rollup_day, facts.rollups(stored.new, facts.DAY_NS, stored.billed))
+        hourly = facts.rollups(stored.new, stored.billed)
+        # Before rows are read: those of an hour are then merged into what is added to it.
+        daily = facts.daily(hourly)
+        await self._roll_up(tables.rollup_hour, hourly)
+        await self._roll_up(tables.rollup_day, daily)
         await self._insert(_WAIT, notes.wait_rows(stored.new))
         if self.notes:
             await self._note(stored)

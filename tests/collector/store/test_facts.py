@@ -83,13 +83,13 @@ def test_a_span_of_another_day_is_another_span() -> None:
 
 def test_order_of_spans_does_not_change_what_they_add() -> None:
     spans = [*whole_run(1), *whole_run(2, at_s=5_000, status=names.ERROR)]
-    expected = (runs.changes(spans), facts.rollups(spans, facts.HOUR_NS), facts.rollups(spans, facts.DAY_NS))
+    expected = (runs.changes(spans), facts.rollups(spans), facts.daily(facts.rollups(spans)))
     for seed in range(20):
         random.Random(seed).shuffle(spans)
         assert expected == (
             runs.changes(spans),
-            facts.rollups(spans, facts.HOUR_NS),
-            facts.rollups(spans, facts.DAY_NS),
+            facts.rollups(spans),
+            facts.daily(facts.rollups(spans)),
         )
 
 
@@ -145,7 +145,19 @@ def test_a_call_billed_elsewhere_brings_a_span_and_nothing_else() -> None:
 
     assert (1, 0, 0, 0) == tuple(row[name] for name in ("spans", "model_calls", "input_tokens", "cost_nano"))
     assert [] == nodes
-    assert {} == facts.rollups([spoken], facts.HOUR_NS, billed)
+    assert {} == facts.rollups([spoken], billed)
+
+
+def test_a_day_is_the_sum_of_its_hours() -> None:
+    spans = [record(n, at_s=1_800 * n, s=0.1 * n) for n in range(100)]
+    daily = facts.daily(facts.rollups(spans))
+    expected: dict[int, list[int]] = {}
+    for span in spans:
+        expected.setdefault(span.day, []).append(span.duration_ns)
+    assert {day: (len(every), sum(every), histogram.of(every)) for day, every in expected.items()} == {
+        key[0]: (rollup.sums[0], rollup.sums[facts.ROLLUP_SUMS.index("duration_ns")], rollup.latency)
+        for key, rollup in daily.items()
+    }
 
 
 def test_rollups_tell_outcomes_retries_and_cache_apart() -> None:
@@ -156,7 +168,7 @@ def test_rollups_tell_outcomes_retries_and_cache_apart() -> None:
         record(4, node="a", status=names.INTERRUPTED),
         record(5, node="a", status=names.CANCELLED),
     ]
-    [(key, rollup)] = facts.rollups(spans, facts.HOUR_NS).items()
+    [(key, rollup)] = facts.rollups(spans).items()
 
     assert (HOUR, "shop", "test", "support", "cx", "a", "node", "", "") == key
     sums = dict(zip(facts.ROLLUP_SUMS, rollup.sums, strict=True))
@@ -169,7 +181,7 @@ def test_rollups_tell_outcomes_retries_and_cache_apart() -> None:
 
 def test_an_answer_from_a_cache_rolls_up_as_a_hit_that_nobody_waited_for_or_paid() -> None:
     hit = call(1, cache_hit=True, cost=priced(0, status="cached", saved_nano=42))
-    [rollup] = facts.rollups([hit], facts.HOUR_NS).values()
+    [rollup] = facts.rollups([hit]).values()
 
     assert {"count": 1, "cache_hits": 1, "saved_nano": 42} == {
         name: value for name, value in zip(facts.ROLLUP_SUMS, rollup.sums, strict=True) if value
@@ -188,7 +200,7 @@ def test_start_records_leave_a_stub_and_no_body() -> None:
         nodes,
         facts.body_rows([start]),
         facts.envelope_rows([start]),
-        facts.rollups([start], facts.HOUR_NS),
+        facts.rollups([start]),
         facts.outbox_rows([start], ["jaeger"], 1),
     )
 

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from graphmeter_collector.settings import Settings
 
+_NO_FLAG = frozenset({"api_keys", "api_keys_file"})
+
 
 def settings_from(flags: Mapping[str, Any]) -> Settings:
     """Settings from the flags that were given; the environment and the defaults say the rest.
@@ -26,4 +28,6 @@ def settings_from(flags: Mapping[str, Any]) -> Settings:
 def _sentence(where: tuple[int | str, ...], message: str) -> str:
     name = str(where[0]) if where else "settings"
     flag, variable = f"--{name.replace('_', '-')}", f"GRAPHMETER_{name.upper()}"
-    return f"{flag} (or {variable}): {message.removeprefix('Value error, ')}"
+    said = message.removeprefix("Value error, ")
+    # Secrets have no flag: command lines are seen by everybody on the machine.
+    return f"{variable}: {said}" if name in _NO_FLAG else f"{flag} (or {variable}): {said}"

@@ -23,13 +23,16 @@ from fastapi.responses import JSONResponse
 
 from graphmeter import names
 from graphmeter_collector import logs, telemetry
-from graphmeter_collector.errors import CollectorError, Permanent, StartupError, Transient
+from graphmeter_collector.door.keyring import Keyring
+from graphmeter_collector.door.middleware import Door
+from graphmeter_collector.errors import CollectorError, Permanent, StartupError, StoreUnavailable, Transient
 from graphmeter_collector.expose.api import api_router, sentence
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
 from graphmeter_collector.expose.state import budgets_of
 from graphmeter_collector.jobs import Jobs
+from graphmeter_collector.keys import BadKeys
 from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.receive.body import Limits
@@ -38,6 +41,7 @@ from graphmeter_collector.receive.passing import Passing, Target
 from graphmeter_collector.records import WriteResult
 from graphmeter_collector.settings import Settings
 from graphmeter_collector.store import Store, open_store
+from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.tracing import trace_requests
 from graphmeter_config import Config, ConfigError, load
@@ -50,6 +54,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 _KNOWN_SERIES_NS = 30 * 86_400_000_000_000
 """How far back combinations of dimensions are pre-created in the metrics."""
+_KEYS_END_WITHIN_S = 2.0
+"""How long the keys' last query may take at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,12 @@ class Destination:
 class Collector:
     """A collector that is running: its HTTP application, its store and its configuration. Made by `running`."""
 
-    def __init__(self, settings: Settings, config: Config, store: Store) -> None:
+    def __init__(self, settings: Settings, config: Config, store: Store, keys: KeyTable) -> None:
         self.settings = settings
         self.config = config
         self.store = store
         self.metrics = telemetry.Metrics(label_caps={**telemetry.LABEL_CAPS, **config.labels.caps})
+        self.keyring = Keyring(keys, settings.keys, self.metrics, allow_anonymous=settings.allow_anonymous)
         self.counts = Counts(self.metrics, lambda record: budgets_of(self.config, record))
         self.book = PriceBook()
         self.destinations = _destinations(settings, config)
@@ -133,8 +140,9 @@ class Collector:
             version=version("graphmeter"),
             summary="Latency, errors and spend of LangGraph applications.",
         )
+        app.add_middleware(Door, self.keyring, open_metrics=self.settings.open_metrics)
         if not self.settings.allow_anonymous:
-            app.add_middleware(KnownHosts)
+            app.add_middleware(KnownHosts, lambda: not self.keyring.required)
         limits = Limits(
             self.settings.max_body_bytes, self.settings.max_decompressed_bytes, self.settings.max_spans_per_request
         )
@@ -167,20 +175,35 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
     config = load(settings.config_path())
     await asyncio.to_thread(migrate, settings.database())
     store = await open_store(settings.database())
+    keys = KeyTable(settings.database())
     try:
-        collector = Collector(settings, config, store)
+        collector = Collector(settings, config, store, keys)
+        await _read_keys(collector.keyring)
         with trace_requests(collector.app, collector.destinations):
             await collector.precreate()
+            stopping = asyncio.Event()
+            knowing = asyncio.create_task(collector.keyring.keep_fresh(stopping))
             writing = asyncio.create_task(collector.pipeline.run())
             working = asyncio.create_task(collector.jobs.run(collector.forwarders))
             try:
                 yield collector
             finally:
+                stopping.set()
                 await collector.pipeline.drain(settings.drain_timeout_s)
-                await _end(working, writing)
+                # Not cancelled at once: a driver that is left in the middle of a query complains.
+                await asyncio.wait([knowing], timeout=_KEYS_END_WITHIN_S)
+                await _end(working, writing, knowing)
                 await collector.passing.close()
     finally:
+        await keys.close()
         await store.close()
+
+
+async def _read_keys(keyring: Keyring) -> None:
+    try:
+        await keyring.refresh()
+    except (BadKeys, StoreUnavailable) as problem:
+        raise StartupError(str(problem)) from problem
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:
@@ -203,7 +226,7 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     began = time.monotonic()
-    _check_exposure(settings)
+    await _check_exposure(settings)
     listener = _listen(settings.host, settings.port)
     with listener:
         async with running(settings) as collector:
@@ -217,6 +240,7 @@ async def _serve(settings: Settings) -> None:
                     database=settings.shown_database(),
                     forward=[each.name for each in collector.destinations],
                     config=collector.config.hash,
+                    keys="required" if collector.keyring.required else "not required",
                     seconds=round(time.monotonic() - began, 3),
                 )
 
@@ -277,12 +301,23 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _check_exposure(settings: Settings) -> None:
-    if not settings.allow_anonymous and not _is_loopback(settings.host):
-        raise StartupError(
-            f"--host {settings.host} would let everybody who reaches this machine read and write without a key: "
-            "listen on 127.0.0.1, or say --allow-anonymous where something else guards the door"
-        )
+async def _check_exposure(settings: Settings) -> None:
+    """Raises StartupError if the collector would listen beyond this machine, and nobody had to show a key."""
+    if settings.allow_anonymous or _is_loopback(settings.host):
+        return
+    keys = KeyTable(settings.database())
+    try:
+        if settings.keys() or await keys.exist():
+            return
+    except (BadKeys, StoreUnavailable) as problem:
+        raise StartupError(str(problem)) from problem
+    finally:
+        await keys.close()
+    raise StartupError(
+        f"--host {settings.host} would let everybody who reaches this machine read and write without a key: "
+        "make keys with `graphmeter keys create` or set GRAPHMETER_API_KEYS, listen on 127.0.0.1, or say "
+        "--allow-anonymous where something else guards the door"
+    )
 
 
 def _is_loopback(host: str) -> bool:

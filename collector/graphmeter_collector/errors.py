@@ -3,11 +3,15 @@
 CollectorError
 ├── Permanent            same input, same failure: refuse, count, tell the sender not to retry
 │   ├── BadRequest       the body is not what it claims to be            HTTP 400
+│   ├── Unauthenticated  no API key, or none that opens anything         HTTP 401
+│   ├── Forbidden        a good API key, for something else              HTTP 403
+│   ├── TooSlow          the body takes longer than any sender waits     HTTP 408
 │   ├── Unsupported      content type or encoding unknown                HTTP 415
 │   └── TooLarge         over a limit, before or after decompression     HTTP 413
 ├── Transient            may work later: back off and retry              HTTP 503 + Retry-After
 │   ├── StoreUnavailable the database is away or its transaction failed
 │   ├── TooManyRequests  the queue before the database is full
+│   ├── NoRoom           the bodies of other requests fill the memory set aside for bodies
 │   └── Stopping         the collector is shutting down
 └── StartupError         the collector cannot start; the message says what to change
 """
@@ -36,6 +40,30 @@ class BadRequest(Permanent):
     def __init__(self, message: str, *, reason: str = "bad_request") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Unauthenticated(Permanent):
+    """No API key, or none that opens anything."""
+
+    http_status = 401
+
+    def __init__(self, message: str, *, reason: str = "unknown_key") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Forbidden(Permanent):
+    """The API key is good, but not for this."""
+
+    reason = "wrong_scope"
+    http_status = 403
+
+
+class TooSlow(Permanent):
+    """The body takes longer than any sender waits: nobody is there to try again."""
+
+    reason = "slow_body"
+    http_status = 408
 
 
 class Unsupported(Permanent):
@@ -74,6 +102,12 @@ class TooManyRequests(Transient):
     """
 
     reason = "queue_full"
+
+
+class NoRoom(Transient):
+    """The bodies of other requests fill the memory that is set aside for bodies."""
+
+    reason = "no_room"
 
 
 class Stopping(Transient):

@@ -8,6 +8,7 @@ change is the name it was loaded from, and that name is in the Host header.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -22,16 +23,19 @@ _NOT_OURS: Final = 421  # Misdirected Request
 class KnownHosts:
     """ASGI middleware: refuses requests whose Host is a name that somebody may own on the internet."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, applies: Callable[[], bool] = lambda: True) -> None:
+        """`applies` is asked at each request: who must show a key may call us by any name, for no page has that key."""
         self._app = app
+        self._applies = applies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and self._applies():
             host = Headers(scope=scope).get("host", "")
             if not is_private(host):
                 detail = (
                     f"this collector serves this machine only, and {host[:80]!r} may be anybody's name for it: use "
-                    "localhost, or start it with --allow-anonymous if a proxy in front of it guards the door"
+                    "localhost, give the collector API keys, or start it with --allow-anonymous if a proxy in front of "
+                    "it guards the door"
                 )
                 await JSONResponse({"detail": detail}, _NOT_OURS)(scope, receive, send)
                 return

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from graphmeter_collector.keys import BadKeys, Key, configured
 
 MIB = 1024 * 1024
 DEFAULT_CONFIG = Path("graphmeter.yaml")
@@ -48,8 +50,14 @@ class Settings(BaseSettings):
     """Path of graphmeter.yaml; empty means `./graphmeter.yaml` if there is one, else the defaults."""
     forward: Annotated[list[str], NoDecode] = []
     """OTLP/HTTP base URLs that get every span, besides the destinations of graphmeter.yaml. With commas in the variable."""
+    api_keys: SecretStr = SecretStr("")
+    """Keys with commas between: `ingest:SECRET`, `read:SECRET`, `ingest+read:SECRET`, `ingest:TEAM:SECRET`."""
+    api_keys_file: Path | None = None
+    """A file of such keys, one a line; read again while the collector runs."""
     allow_anonymous: bool = False
-    """Listen beyond this machine although nobody has to prove who they are."""
+    """Take requests without an API key from everywhere, whether there are keys or not."""
+    open_metrics: bool = False
+    """`/metrics` needs no key."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` is `console` on a terminal, else `json`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -65,6 +73,12 @@ class Settings(BaseSettings):
     """Bytes of spans that may wait for a commit."""
     drain_timeout_s: float = Field(20.0, gt=0)
     """How long a stopping collector finishes what it has accepted."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr) -> SecretStr:
+        configured(value.get_secret_value(), "key ")
+        return value
 
     @field_validator("forward", mode="before")
     @classmethod
@@ -97,6 +111,28 @@ class Settings(BaseSettings):
                 "not a database URL this collector knows: write postgresql://user@host/name or sqlite:///path"
             )
         return value
+
+    def keys(self) -> list[Key]:
+        """The API keys of variable and file.
+
+        Raises:
+            BadKeys: they cannot be read; the message names the file, never a key.
+        """
+        keys = configured(self.api_keys.get_secret_value(), "GRAPHMETER_API_KEYS")
+        if self.api_keys_file is None:
+            return keys
+        try:
+            text = self.api_keys_file.expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise BadKeys(
+                f"{self.api_keys_file}, where GRAPHMETER_API_KEYS_FILE says that API keys are: {why}"
+            ) from error
+        found = configured(text, str(self.api_keys_file))
+        if not found:
+            # Not as if none had been asked for: that would open the door.
+            raise BadKeys(f"{self.api_keys_file}, where GRAPHMETER_API_KEYS_FILE says that API keys are: holds none")
+        return keys + found
 
     def database(self) -> str:
         """SQLAlchemy URL of the database to use."""

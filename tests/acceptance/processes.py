@@ -100,7 +100,9 @@ class Collector:
 
 
 @contextmanager
-def collector(folder: Path, *arguments: str, database_url: str = "", port: int = 0) -> Iterator[Collector]:
+def collector(
+    folder: Path, *arguments: str, database_url: str = "", port: int = 0, **environment: str
+) -> Iterator[Collector]:
     """Run `graphmeter serve` until the block ends; ready when the block begins."""
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def collector(folder: Path, *arguments: str, database_url: str = "", port: int =
     if database_url:
         command += ["--database-url", database_url]
     with log.open("ab") as output:
-        running = Collector(_start(command, output, folder), f"http://127.0.0.1:{port}", log)
+        running = Collector(_start(command, output, folder, **environment), f"http://127.0.0.1:{port}", log)
         try:
             deadline = time.monotonic() + READY_WITHIN_S
             while not running.ready():

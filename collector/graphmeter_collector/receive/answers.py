@@ -12,15 +12,17 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.responses import Response
 
-from graphmeter_collector.errors import CollectorError, Permanent, TooLarge, Transient
+from graphmeter_collector.errors import CollectorError, Forbidden, Permanent, TooLarge, Transient, Unauthenticated
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 
 _INVALID_ARGUMENT: Final = 3
+_PERMISSION_DENIED: Final = 7
 _RESOURCE_EXHAUSTED: Final = 8
 _INTERNAL: Final = 13
 _UNAVAILABLE: Final = 14
+_UNAUTHENTICATED: Final = 16
 _MAX_MESSAGE: Final = 1000
 """Characters of a message; a sender with a thousand bad spans needs to see a few of them."""
 
@@ -59,7 +61,7 @@ def refuse(error: CollectorError, content_type: str) -> Response:
     headers = {}
     if isinstance(error, Permanent):
         status = error.http_status
-        code = _RESOURCE_EXHAUSTED if isinstance(error, TooLarge) else _INVALID_ARGUMENT
+        code = _code(error)
     elif isinstance(error, Transient):
         status = error.http_status
         code = _UNAVAILABLE
@@ -71,3 +73,14 @@ def refuse(error: CollectorError, content_type: str) -> Response:
         body = Status(code=code, message=text).SerializeToString()
         return Response(body, status, headers, media_type=PROTOBUF)
     return Response(json.dumps({"code": code, "message": text}), status, headers, media_type=JSON)
+
+
+def _code(error: Permanent) -> int:
+    match error:
+        case TooLarge():
+            return _RESOURCE_EXHAUSTED
+        case Unauthenticated():
+            return _UNAUTHENTICATED
+        case Forbidden():
+            return _PERMISSION_DENIED
+    return _INVALID_ARGUMENT

@@ -294,6 +294,19 @@ outbox = Table(
     Index(None, "destination", "queued_ns"),
 )
 
+# Keys of callers, see `graphmeter_collector.keys`; times are 0 for never.
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_text("name", "scopes", "team"),
+    Column("salt", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    *_text("last4"),
+    Column("created_ns", BigInteger, nullable=False),
+    *_big("used_ns", "expires_ns", "revoked_ns"),
+)
+
 
 def column_names(table: Table) -> list[str]:
     """Names of a table's columns in order of definition."""

@@ -1,0 +1,1 @@
+"""Who may come in: a request's credentials in, its caller or a refusal out."""

@@ -1,0 +1,56 @@
+"""The door of HTTP: requests in, those of known callers passed on with their caller, the others answered 401 or 403.
+
+It stands before every route, so a route that is added is behind it. Which scope a path needs is decided here alone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from graphmeter_collector.door.keyring import Keyring
+from graphmeter_collector.errors import Forbidden, Permanent, Unauthenticated
+from graphmeter_collector.keys import INGEST, READ
+from graphmeter_collector.receive.answers import JSON, PROTOBUF, refuse
+
+OPEN: Final = frozenset({"/health", "/ready"})
+"""What load balancers and orchestrators ask, who have no keys; it tells nothing."""
+METRICS: Final = "/metrics"
+CHALLENGE: Final = 'Bearer realm="graphmeter", Basic realm="graphmeter", charset="UTF-8"'
+"""A browser takes the second: it asks for user and password, and the key is the password."""
+
+
+class Door:
+    """ASGI middleware: puts the caller into `request.state.caller`, or refuses."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, *, open_metrics: bool = False) -> None:
+        """With `open_metrics` the exposition needs no key."""
+        self._app = app
+        self._keyring = keyring
+        self._open = OPEN | {METRICS} if open_metrics else OPEN
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self._open:
+            headers = Headers(scope=scope)
+            needed = INGEST if scope["path"].startswith("/v1/") else READ
+            try:
+                caller = self._keyring.admit(headers.get("authorization", ""), needed)
+            except (Unauthenticated, Forbidden) as error:
+                await _refusal(error, needed, headers)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send)
+
+
+def _refusal(error: Permanent, needed: str, headers: Headers) -> Response:
+    if needed == INGEST:
+        protobuf = headers.get("content-type", "").lower().startswith(PROTOBUF)
+        answer = refuse(error, PROTOBUF if protobuf else JSON)
+    else:
+        answer = JSONResponse({"detail": str(error)}, error.http_status)
+    if isinstance(error, Unauthenticated):
+        answer.headers["www-authenticate"] = CHALLENGE
+    return answer

@@ -192,6 +192,8 @@ class SpanRecord:
     """On a note of such a kind: what it says. The tags of a tags note are in `tags`."""
     cost: Cost | None = None
     """Set by `price` on model calls."""
+    foreign: bool = False
+    """From another instrumentation: run, graph and node may have to be learned from its ancestors."""
 
     @property
     def duration_ns(self) -> int:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, Final
 
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
 from graphmeter import names
-from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, seconds
+from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, ordinal, seconds
 from graphmeter_collector.decode.usage import Reported, exclusive
 from graphmeter_collector.records import TokenUsage
 
@@ -67,8 +69,22 @@ GENAI: Final[Table] = MappingProxyType(
     }
 )
 
+OF_FRAMEWORKS: Final[Table] = MappingProxyType(
+    {
+        names.WORKFLOW_NAME: label,
+        names.NODE_NAME: label,
+        names.LANGGRAPH_STEP: ordinal,
+        "user.id": label,
+        "enduser.id": label,
+        "session.id": label,
+    }
+)
+"""What our own spans say in words of ours: read on others' only."""
+
 _KIND_OF_OPERATION: Final = MappingProxyType(
     {
+        names.OP_WORKFLOW: names.RUN,
+        names.OP_NODE: names.NODE,
         names.OP_CHAT: names.MODEL,
         names.OP_TEXT: names.MODEL,
         names.OP_EMBEDDINGS: names.MODEL,
@@ -102,6 +118,36 @@ def kind(found: dict[str, Any]) -> str:
         is_call = (names.REQUEST_MODEL in found or names.RESPONSE_MODEL in found) and usage_reported(found)
         return names.MODEL if is_call else names.SPAN
     return _KIND_OF_OPERATION.get(operation, names.SPAN)
+
+
+def translate(found: dict[str, Any], span: Span, repairs: Repairs) -> str:
+    """Nothing to say in other words, but where a span of a framework stands; returns its kind.
+
+    A workflow inside of another one is a subgraph: its ancestors tell.
+    """
+    for common, general in (
+        (names.GRAPH, names.WORKFLOW_NAME),
+        (names.NODE_PATH, names.NODE_NAME),
+    ):
+        if general in found:
+            found.setdefault(common, found[general])
+    return kind(found)
+
+
+def cached(found: dict[str, Any]) -> int:
+    """Input tokens read from and written to a cache."""
+    read = _first(found, names.USAGE_CACHE_READ, _CACHE_READ_FLAT)
+    written = _first(found, names.USAGE_CACHE_WRITE, _CACHE_CREATION, _CACHE_CREATION_FLAT)
+    return (read or 0) + (written or 0)
+
+
+def totals(found: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Input and output tokens as reported."""
+    return _first(found, names.USAGE_INPUT, _PROMPT_TOKENS), _first(found, names.USAGE_OUTPUT, _COMPLETION_TOKENS)
+
+
+def _first(found: dict[str, Any], *keys: str) -> int | None:
+    return next((found[key] for key in keys if key in found), None)
 
 
 def provider(found: dict[str, Any]) -> str:

@@ -51,8 +51,6 @@ OWN: Final[Table] = MappingProxyType(
     }
 )
 
-FOREIGN: Final[Table] = MappingProxyType({**GENAI, **ATTRIBUTION, names.MIRRORED: flag})
-
 RESOURCE: Final[Table] = MappingProxyType(
     dict.fromkeys(
         (

@@ -16,7 +16,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from graphmeter import names
-from graphmeter_collector.decode import genai, notes, own, twins, wire
+from graphmeter_collector.decode import dialects, foreign, genai, notes, own, twins, wire
 from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick
 from graphmeter_collector.records import ANONYMOUS, NO_USAGE, Caller, Envelope, Rejection, SpanRecord
 
@@ -221,14 +221,20 @@ def _read_own(record: SpanRecord, span: wire.RawSpan, origin: _Origin, repairs: 
 
 
 def _read_foreign(record: SpanRecord, span: Span, origin: _Origin, repairs: Repairs) -> None:
-    found = pick(span.attributes, own.FOREIGN, repairs)
+    dialect = dialects.of_scope(origin.scope)
+    found = pick(span.attributes, dialect.table, repairs)
     record.forwardable = not found.get(names.MIRRORED, False)
-    record.kind = genai.kind(found)
+    record.kind = dialect.translate(found, span, repairs)
     if twins.is_twin(span, record.kind, origin.scope, origin.service):
+        if record.kind == names.MODEL:
+            # Tells those who look at the ancestors of another span that this is a call.
+            record.model = found.get(names.RESPONSE_MODEL) or found.get(names.REQUEST_MODEL, "")
         record.kind = names.SPAN
         record.twin = True
     _attribute(record, found, origin)
+    foreign.identify(record, found, origin.service)
     _read_status(record, span, found, repairs)
+    foreign.outcome(record, span, repairs)
     _read_call(record, found, repairs)
 
 

@@ -21,9 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from graphmeter import names
 
-_CALLS: Final = frozenset({names.MODEL, names.TOOL, names.RETRIEVER})
-"""Kinds of which our client records every one inside a run."""
-_WITHOUT_METADATA: Final = ("github.com/grafana/sigil/sdks/python/frameworks",)
+_WITHOUT_METADATA: Final = ("github.com/grafana/sigil/sdks/python",)
 """Instrumentations of LangChain that do not say its metadata; they are taken at the trace state's word."""
 _METADATA: Final = "metadata"  # openinference: all of it, as JSON
 _SUFFIX: Final = f".{names.METADATA_MARK}"
@@ -39,7 +37,7 @@ def is_twin(span: Span, kind: str, scope: str, service: str) -> bool:
         scope: Name of its instrumentation scope.
         service: `service.name` of its resource.
     """
-    if kind not in _CALLS:
+    if kind == names.SPAN:
         return False
     entry = _entry(span.trace_state)
     if kind == names.MODEL and entry and _means(entry, names.MARK_CALL, service):

@@ -31,6 +31,15 @@ class Reported(NamedTuple):
     image_output: int = 0
 
 
+def with_cached(input_tokens: int, output: int | None, total: int | None, cached: int) -> int:
+    """The input with its cached part, for senders that pass on what providers say: some leave it out (Anthropic, Bedrock).
+
+    It was left out if the total needs it, or if there is more of it than there is input.
+    """
+    left_out = input_tokens < cached or (total is not None and total == input_tokens + (output or 0) + cached)
+    return input_tokens + cached if left_out else input_tokens
+
+
 def exclusive(reported: Reported, repairs: Repairs) -> TokenUsage:
     """Split totals into buckets that sum to them.
 

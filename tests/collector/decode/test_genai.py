@@ -38,7 +38,8 @@ def record(attributes: dict[str, Any], **how: Any) -> SpanRecord:
         ("execute_tool", names.TOOL),
         ("retrieval", names.RETRIEVER),
         ("invoke_agent", names.SPAN),
-        ("invoke_workflow", names.SPAN),
+        ("invoke_workflow", names.RUN),
+        ("invoke_node", names.NODE),
         ("something_new", names.SPAN),
     ],
 )

@@ -16,7 +16,7 @@ _held = False
 _resets: list[Callable[[], object]] = []
 
 gate = threading.Lock()
-"""Held by our threads while they import; a fork waits for it."""
+"""Held by our threads while they import, or hold a lock that no child could ever get; a fork waits for it."""
 
 
 def in_child(reset: Callable[[], object]) -> None:

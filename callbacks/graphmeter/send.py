@@ -21,7 +21,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from graphmeter import guard
+from graphmeter import forks, guard
 from graphmeter.delivery import Refused, Unreachable
 from graphmeter.destination import Destination
 
@@ -51,9 +51,7 @@ class HttpDelivery:
             self.backlog = Backlog(self, spool)
         self.where = destination.url
         self._timeout_s = timeout_s
-        # A proxy knows nothing of this machine's loopback, and NO_PROXY seldom names it.
-        direct = [urllib.request.ProxyHandler({})] if urlsplit(self.where).hostname in _LOOPBACK else []
-        self._opener = urllib.request.build_opener(*direct)
+        self._opener = _opener(self.where)
         self._headers = {
             **destination.headers,
             "content-type": "application/x-protobuf",
@@ -93,6 +91,25 @@ class HttpDelivery:
         """A connection lives for one request; what is on disk is left to others."""
         if self.backlog is not None:
             self.backlog.close()
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """What opens requests to `url`. Redirects are not followed: urllib would turn the POST into a GET."""
+    target = urlsplit(url)
+    opener = urllib.request.OpenerDirector()
+    # A proxy knows nothing of this machine's loopback, and NO_PROXY seldom names it.
+    opener.add_handler(urllib.request.ProxyHandler({} if target.hostname in _LOOPBACK else None))
+    opener.add_handler(urllib.request.HTTPHandler())
+    if target.scheme == "https":
+        import ssl
+
+        # Once, not per request: it reads every certificate of the machine. Under a lock of OpenSSL's, which a child that is
+        # forked meanwhile would wait for for ever.
+        with forks.gate:
+            opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+    opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
+    opener.add_handler(urllib.request.HTTPErrorProcessor())
+    return opener
 
 
 class ExporterDelivery:

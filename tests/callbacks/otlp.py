@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ssl import SSLContext
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -20,7 +21,7 @@ from graphmeter import names
 class Receiver:
     """Collects spans and, apart from them, reports; `answers` are the HTTP statuses of the next requests, then 200."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: SSLContext | None = None) -> None:
         self.spans: list[Span] = []
         self.reports: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -54,9 +55,11 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     def _take(self, path: str, headers: dict[str, str], body: bytes) -> None:
         self.paths.append(path)

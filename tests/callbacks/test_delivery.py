@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from graphmeter.report import Counts
 from graphmeter.send import HttpDelivery
 from graphmeter.settings import Settings
 from graphmeter.testing import InMemorySpans, draw, recorded_span
+from support import tls
 
 
 @pytest.fixture
@@ -149,6 +151,33 @@ def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sen
     assert [] == receiver.answers
     assert ["model", "node", "run", "start"] == receiver.kinds()
     assert Counts(4, 0, 0, 0) == one.pipeline.counts()
+
+
+def test_spans_go_over_tls_to_whom_the_machine_trusts(
+    sending: Callable[..., Sending], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = tls.certificate(tmp_path)
+    secret = Receiver(tls.server_context(pem))
+    try:
+        distrustful = sending(secret.url)
+        distrustful.run()
+        assert not distrustful.pipeline.flush(5)
+        assert [] == secret.spans
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        trusting = sending(secret.url)
+        trusting.run()
+        assert trusting.pipeline.flush(5)
+    finally:
+        secret.close()
+    assert ["model", "node", "run", "start"] == secret.kinds()
+
+
+def test_a_redirect_is_a_refusal(receiver: Receiver, sending: Callable[..., Sending]) -> None:
+    receiver.answers = [302]
+    one = sending(receiver.url)
+    one.run()
+    assert not one.pipeline.flush(5)
+    assert (Counts(0, 0, 4, 0), 1) == (one.pipeline.counts(), receiver.requests)
 
 
 def test_a_refusal_is_final_and_counted(receiver: Receiver, sending: Callable[..., Sending]) -> None:

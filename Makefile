@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test test-versions lint format bench bench-handler dashboards rules tools compose clean sync
+.PHONY: help demo test test-versions lint format bench bench-handler bench-ingest bench-ingest-growth dashboards rules tools compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ format: sync ## Format the code
 bench-handler: $(filter .uv/bin/uv,$(UV)) ## Compare the handler's cost with none, with a handler that does nothing, and with its peers
 	@$(UV) sync --frozen --all-extras --group peers --quiet
 	@$(UV) run --no-sync python benchmarks/bench_handler.py $(ARGS)
+
+bench-ingest: sync ## Measure storing spans: rate, ratio to raw rows, latencies, CPU by process and by stage, memory
+	@$(UV) run --no-sync python benchmarks/bench_ingest.py $(ARGS)
+	@$(UV) run --no-sync python benchmarks/bench_ingest_stages.py
+
+bench-ingest-growth: sync ## The cost of a span as tables grow to ten million spans (takes half an hour per database)
+	@$(UV) run --no-sync python benchmarks/bench_ingest.py --grow 10000000 $(ARGS)
 
 bench: sync ## Run the benchmarks (prints figures, asserts nothing)
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(UV) run --frozen --all-extras python $$file $(ARGS) || exit 1; done

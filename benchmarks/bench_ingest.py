@@ -1,198 +1,161 @@
-"""Spans stored durably per second through the pipeline, beside the same rows written raw to the same kind of database.
+"""Spans that a collector acknowledges as durable per second, beside the same rows written raw to the same kind of database.
 
-Through the pipeline means: OTLP bytes in, decoded, priced, stored once with run totals, ledger and rollups, counted. Raw
-means the rows of `span`, `span_body` and `ledger` alone, prepared beforehand, many to a transaction: what the database
-can do at best. The ratio of the two in one run is the figure to watch; the rest depends on the machine. HTTP is left out.
+A collector as `graphmeter serve` starts it, a sender (`load.py`), and the database are processes of their own; spans go over
+real HTTP on connections that stay open. Everything is on: attribution, prices, ledger, runs, rollups, metrics, bodies kept.
+Raw means the rows of `span`, `span_body` and `ledger` alone, prepared before the clock starts, many to a transaction: what
+the database can do at best. Ratios of one run are what to watch; the rest is the machine's, and so is the rate where others
+work on it. `per core` is what remains true then: spans per second of CPU time, of collector and database together.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
+import os
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
+from load import Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
-from graphmeter import names
 from graphmeter_collector.decode.request import Window, decode_request
-from graphmeter_collector.expose.counts import Counts
-from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.records import SpanRecord
-from graphmeter_collector.store import facts, open_store, sql, tables
+from graphmeter_collector.store import facts, sql, tables
 from graphmeter_collector.store.migrate import migrate
-from graphmeter_collector.telemetry import Metrics
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from acceptance.processes import free_port, until  # noqa: E402 - needs the path
 
 if TYPE_CHECKING:
     from support.postgres import Server
 
-SENDERS = 8
-REQUESTS = 24
-RUNS_PER_REQUEST = 30
-NODES = 10
-CALLS = 5
-ROUNDS = 3
-"""Raw and pipeline take turns; medians are shown."""
 RAW_SPANS_PER_TRANSACTION = 4_096
 RETENTION_DAYS = 30
-SPANS = REQUESTS * RUNS_PER_REQUEST * (2 + NODES + CALLS)
-MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-5"), ("openai", "gpt-4o-mini"))
 TABLES = (tables.span, tables.span_body, tables.ledger)
-
-NO_ATTRIBUTES: Mapping[str, str | int] = {}
+WAYS: dict[str, tuple[str, ...]] = {
+    "as an application sends": (),
+    "gzip": ("--gzip",),
+    "unique values": ("--unique",),
+    "2 KB of content per call": ("--content",),
+}
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 Rows = list[list[facts.Row]]
 """Of each of `TABLES`."""
 
 
-class Took(NamedTuple):
-    """Seconds for all spans of the payload."""
+class Cost(NamedTuple):
+    """What one pass over a load took."""
 
-    raw: float
-    new: float
-    cpu: float
-    """Of this process, for the new ones."""
-    again: float
-    """For the same requests once more: all of them duplicates."""
+    spans_per_s: float
+    collector_us: float
+    """CPU per span."""
+    database_us: float
+    p50_ms: float
+    p99_ms: float
 
-
-# --- payload ------------------------------------------------------------------------------------------------------
-
-
-def payload() -> list[bytes]:
-    """Requests as the client sends them: whole runs of nodes and model calls, each span attributed by itself."""
-    now_ns = time.time_ns()
-    return [_request(number, now_ns) for number in range(REQUESTS)]
+    @property
+    def per_core(self) -> float:
+        """Spans per second of CPU of collector and database together."""
+        return 1e6 / (self.collector_us + self.database_us)
 
 
-def _request(number: int, now_ns: int) -> bytes:
-    request = ExportTraceServiceRequest()
-    resource = request.resource_spans.add()
-    resource.resource.attributes.add(key=names.SERVICE_NAME).value.string_value = "shop"
-    scope = resource.scope_spans.add()
-    scope.scope.name = names.SCOPE
-    for run in range(RUNS_PER_REQUEST):
-        _add_run(scope, number * RUNS_PER_REQUEST + run, now_ns)
-    return request.SerializeToString()
+# --- processes ----------------------------------------------------------------------------------------------------
 
 
-def _add_run(scope: ScopeSpans, number: int, now_ns: int) -> None:
-    run_id = uuid.uuid4()
-    began = now_ns - (60 + number % 600) * 1_000_000_000
-    common: dict[str, str | int] = {
-        names.RUN_ID: str(run_id),
-        names.GRAPH: ("support", "research")[number % 2],
-        names.TEAM: ("cx", "ops", "growth")[number % 3],
-        names.TENANT: f"tenant {number % 20}",
-        names.CONVERSATION_ID: f"thread {number}",
-        names.STATUS: names.OK,
-    }
-
-    def add(
-        identity: int,
-        kind: str,
-        name: str,
-        ms: tuple[int, int],
-        parent: int,
-        own: Mapping[str, str | int] = NO_ATTRIBUTES,
-    ) -> None:
-        span = scope.spans.add(name=name, trace_id=run_id.bytes, span_id=_span_id(run_id, identity))
-        span.parent_span_id = _span_id(run_id, parent) if parent else b""
-        span.start_time_unix_nano, span.end_time_unix_nano = (began + at * 1_000_000 for at in ms)
-        _describe(span, {names.KIND: kind, **common, **own})
-
-    add(99, names.START, names.OP_START, (0, 0), 1)
-    add(1, names.RUN, f"{names.OP_WORKFLOW} support", (0, 100 * NODES), 0)
-    for node in range(NODES):
-        where: dict[str, str | int] = {names.NODE_PATH: f"node {node}", names.LANGGRAPH_STEP: node + 1}
-        add(10 + node, names.NODE, f"{names.OP_NODE} node {node}", (100 * node, 100 * node + 90 + number % 7), 1, where)
-        if node < CALLS:
-            provider, model = MODELS[(number + node) % len(MODELS)]
-            call = {
-                **where,
-                names.OPERATION: names.OP_CHAT,
-                names.PROVIDER: provider,
-                names.REQUEST_MODEL: model,
-                names.RESPONSE_MODEL: model,
-                names.RESPONSE_ID: f"chatcmpl-{run_id}-{node}",
-                names.USAGE_INPUT: 1_200 + number,
-                names.USAGE_CACHE_READ: 400,
-                names.USAGE_OUTPUT: 250,
-            }
-            add(50 + node, names.MODEL, f"chat {model}", (100 * node + 1, 100 * node + 80), 10 + node, call)
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and of those of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS_PER_S
 
 
-def _span_id(run_id: uuid.UUID, identity: int) -> bytes:
-    return ((run_id.int & 0xFFFF_FFFF_FFFF_0000) | identity).to_bytes(8, "big")
+def peak_mb(pid: int) -> float:
+    """The most memory a process had so far."""
+    [line] = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
-def _describe(span: Span, attributes: dict[str, str | int]) -> None:
-    for key, value in attributes.items():
-        into = span.attributes.add(key=key).value
-        if isinstance(value, str):
-            into.string_value = value
-        else:
-            into.int_value = value
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *map(int, children)]
 
 
-# --- pipeline -----------------------------------------------------------------------------------------------------
+class Collector(NamedTuple):
+    """A collector that listens."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    ready_s: float
+    database: int
+    """Process id of the database's server; 0: there is none."""
+
+    def load(self, spans: int, *flags: str, seed: int = 0) -> list[Cost]:
+        """What sending so many spans takes, once or (`--twice`) twice."""
+        command = [sys.executable, str(HERE / "load.py"), self.url, f"--spans={spans}", f"--seed={seed}", *flags]
+        costs = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as sender:
+            assert sender.stdout is not None
+            before = self._cpu()
+            for line in sender.stdout:
+                after = self._cpu()
+                said: dict[str, Any] = json.loads(line)
+                used = [(now - then) / said["spans"] * 1e6 for now, then in zip(after, before, strict=True)]
+                costs.append(Cost(said["spans"] / said["wall_s"], used[0], used[1], said["p50_ms"], said["p99_ms"]))
+                before = after
+        if sender.returncode:
+            raise AssertionError("the sender failed")
+        return costs
+
+    def _cpu(self) -> tuple[float, float]:
+        database = sum(map(cpu_s, family(self.database))) if self.database else 0.0
+        return cpu_s(self.process.pid), database
 
 
-async def through_pipeline(database_url: str, requests: Sequence[bytes], book: PriceBook) -> tuple[float, float, float]:
-    """Seconds, CPU seconds, and seconds for all of it once more."""
-    store = await open_store(database_url)
-    metrics = Metrics()
-    counts = Counts(metrics)
-    pipeline = Pipeline(store, book, metrics, observers=(counts.count,), retention_days=RETENTION_DAYS)
-    writing = asyncio.create_task(pipeline.run())
-    try:
-        cpu = time.process_time()
-        new = await _send(pipeline, requests)
-        cpu = time.process_time() - cpu
-        again = await _send(pipeline, requests)
-    finally:
-        await pipeline.drain(10)
-        writing.cancel()
-        await asyncio.wait([writing])
-        await store.close()
-    spans = metrics.value(names.COLLECTOR_STORED)
-    if spans != metrics.value(names.COLLECTOR_DUPLICATE) or spans != SPANS:
-        raise AssertionError(f"{spans} of {SPANS} spans stored")
-    return new, cpu, again
-
-
-async def _send(pipeline: Pipeline, requests: Sequence[bytes]) -> float:
-    waiting: Iterator[bytes] = iter(requests)
-
-    async def sender() -> None:
-        for body in waiting:
-            await pipeline.accept(ExportTraceServiceRequest.FromString(body))
-
-    began = time.perf_counter()
-    async with asyncio.TaskGroup() as senders:
-        for _ in range(SENDERS):
-            senders.create_task(sender())
-    return time.perf_counter() - began
+@contextmanager
+def collector(database_url: str, database: int = 0) -> Iterator[Collector]:
+    """A collector process on a database."""
+    port = free_port()
+    command = [
+        str(Path(sys.executable).with_name("graphmeter")),
+        "serve",
+        f"--port={port}",
+        "--database-url",
+        database_url,
+    ]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        try:
+            until("the collector", lambda: b"ready" in (Path(folder) / "log").read_bytes(), 60)
+            yield Collector(process, f"http://127.0.0.1:{port}", time.monotonic() - began, database)
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 # --- raw ----------------------------------------------------------------------------------------------------------
 
 
-def raw_rows(requests: Sequence[bytes], book: PriceBook) -> list[Rows]:
-    """What the pipeline writes, by transaction."""
-    window = Window.around(time.time_ns(), RETENTION_DAYS)
+def raw_rows(bodies: Sequence[bytes]) -> list[Rows]:
+    """What the collector writes, by transaction."""
+    book, window = PriceBook(), Window.around(time.time_ns(), RETENTION_DAYS)
     records: list[SpanRecord] = []
-    for body in requests:
+    for body in bodies:
         records += decode_request(ExportTraceServiceRequest.FromString(body), window).records
     for record in records:
         book.price(record)
@@ -248,64 +211,128 @@ async def raw_postgres(database_url: str, transactions: Sequence[Rows]) -> float
 # --- the two side by side -----------------------------------------------------------------------------------------
 
 
-def measure(
-    fresh: Callable[[], str],
-    raw: Callable[[str, Sequence[Rows]], Coroutine[None, None, float]],
-    requests: Sequence[bytes],
-    book: PriceBook,
-) -> Took:
-    """Medians of all rounds, each on databases of its own."""
-    transactions = raw_rows(requests, book)
-    rounds = []
-    for _ in range(ROUNDS):
-        for_raw, for_pipeline = fresh(), fresh()
-        migrate(for_raw)
-        migrate(for_pipeline)
-        seconds = asyncio.run(raw(for_raw, transactions))
-        rounds.append(Took(seconds, *asyncio.run(through_pipeline(for_pipeline, requests, book))))
-    return Took(*map(statistics.median, zip(*rounds, strict=True)))
+class Database(NamedTuple):
+    """Where to store, and how to do so raw."""
+
+    name: str
+    fresh: Callable[[], str]
+    raw: Callable[[str, Sequence[Rows]], Coroutine[None, None, float]]
+    process: int = 0
+    """Process id of its server."""
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server | None]:
-    """The server that the tests use, but one that survives a power cut; None where none can be had."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from support import postgres
+def databases(wanted: str) -> Iterator[list[Database]]:
+    """SQLite files and the Postgres that the tests use, but one that survives a power cut."""
+    found = []
+    with ExitStack() as open_ones:
+        folder = open_ones.enter_context(tempfile.TemporaryDirectory())
+        if wanted in ("", "sqlite"):
+            found.append(Database("SQLite", lambda: f"sqlite:///{folder}/{uuid.uuid4()}.db", raw_sqlite))
+        if wanted in ("", "postgres"):
+            from support import postgres
 
-    # Tests save the time that being durable takes; here it is what is measured.
-    postgres._SETTINGS = ("max_connections=60", "log_min_messages=fatal")  # type: ignore[assignment]
-    with ExitStack() as running:
+            # Tests save the time that being durable takes; here it is what is measured.
+            postgres._SETTINGS = ("max_connections=60", "log_min_messages=fatal")  # type: ignore[assignment]
+            try:
+                server: Server = open_ones.enter_context(postgres.server())
+            except postgres.NoPostgres as missing:
+                print(f"{missing}\n")
+            else:
+                found.append(Database("Postgres", server.create, raw_postgres, _server_process(server)))
+        yield found
+
+
+def _server_process(server: Server) -> int:
+    """The server's own process: the one that no other of its name has made."""
+    [pid] = [row[0] for row in _postgres(server, "SELECT pg_backend_pid()")]
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[1])
+
+
+def _postgres(server: Server, statement: str) -> list[asyncpg.Record]:
+    url = server.create()
+
+    async def ask() -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(url)
         try:
-            server = running.enter_context(postgres.server())
-        except postgres.NoPostgres as missing:
-            print(f"{missing}\n")
-            yield None
-        else:
-            yield server
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
 
 
-def show(database: str, took: Took) -> None:
-    """One line of the table."""
-    raw, new, again = (SPANS / seconds for seconds in (took.raw, took.new, took.again))
-    cpu_us = took.cpu / SPANS * 1e6
-    print(f"{database:<10} {raw:>12,.0f} {new:>12,.0f} {new / raw:>8.2f} {cpu_us:>12.0f} {again:>14,.0f}")
+def measure(database: Database, spans: int, rounds: int) -> None:
+    """Print one line per way of sending."""
+    bodies = list(requests(Shape(), spans))
+    transactions = raw_rows(bodies)
+    stored = sum(len(rows[0]) for rows in transactions)
+    raw = []
+    for _ in range(rounds):
+        url = database.fresh()
+        migrate(url)
+        raw.append(stored / asyncio.run(database.raw(url, transactions)))
+    at_best = statistics.median(raw)
+    print(f"{database.name}: raw rows {at_best:,.0f} spans/s ({min(raw):,.0f} to {max(raw):,.0f})\n")
+    print(
+        f"{'':<26} {'spans/s':>8} {'to raw':>7} {'per core':>9} {'collector':>10} {'database':>9} "
+        f"{'p50 ms':>7} {'p99 ms':>7} {'RSS MB':>7}"
+    )
+    for name, flags in WAYS.items():
+        passes: list[list[Cost]] = []
+        most = ready = 0.0
+        for number in range(rounds):
+            with collector(database.fresh(), database.process) as running:
+                passes.append(running.load(spans, *flags, *([] if flags else ["--twice"]), seed=number + 1))
+                most, ready = max(most, peak_mb(running.process.pid)), running.ready_s
+        for again, label in enumerate((name, "  all of it again")[: len(passes[0])]):
+            cost = Cost(*map(statistics.median, zip(*[each[again] for each in passes], strict=True)))
+            print(
+                f"{label:<26} {cost.spans_per_s:>8,.0f} {cost.spans_per_s / at_best:>7.2f} {cost.per_core:>9,.0f} "
+                f"{cost.collector_us:>7.1f} µs {cost.database_us:>6.1f} µs {cost.p50_ms:>7.0f} {cost.p99_ms:>7.0f} "
+                f"{most:>7.0f}",
+                flush=True,
+            )
+    print(f"\nready {ready:.1f} s after the start\n")
+
+
+def grow(database: Database, to: int) -> None:
+    """Print what a span costs while the tables grow."""
+    print(f"{database.name}, CPU per span as the tables grow\n")
+    print(f"{'stored before':>14} {'spans/s':>8} {'collector':>10} {'database':>9} {'p99 ms':>7}")
+    with collector(database.fresh(), database.process) as running:
+        stored, seed = 0, 0
+        next_shown = 10_000
+        while stored <= to:
+            step = 20_000 if stored >= next_shown or not stored else min(500_000, next_shown - stored)
+            seed += 1
+            [cost] = running.load(step, seed=seed)
+            if step == 20_000:
+                print(
+                    f"{stored:>14,} {cost.spans_per_s:>8,.0f} {cost.collector_us:>7.1f} µs {cost.database_us:>6.1f} µs "
+                    f"{cost.p99_ms:>7.0f}",
+                    flush=True,
+                )
+                while next_shown <= stored:
+                    next_shown *= 10
+            stored += step
+        print(f"\npeak {peak_mb(running.process.pid):.0f} MB\n")
 
 
 def main() -> None:
-    book = PriceBook()
-    requests = payload()
-    runs = REQUESTS * RUNS_PER_REQUEST
-    size = sum(map(len, requests)) / SPANS
-    print(
-        f"{SPANS:,} spans of {runs} runs in {REQUESTS} requests, {size:.0f} bytes a span, {SENDERS} senders; ", end=""
-    )
-    print(f"median of {ROUNDS} rounds\n")
-    print(f"{'spans/s':<10} {'raw rows':>12} {'pipeline':>12} {'ratio':>8} {'CPU µs/span':>12} {'all duplicates':>14}")
-    with tempfile.TemporaryDirectory() as folder:
-        show("SQLite", measure(lambda: f"sqlite:///{folder}/{uuid.uuid4()}.db", raw_sqlite, requests, book))
-    with postgres_server() as server:
-        if server is not None:
-            show("Postgres", measure(server.create, raw_postgres, requests, book))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", choices=("", "sqlite", "postgres"), default="", help="one of the two only")
+    parser.add_argument("--spans", type=int, default=100_000, help="spans per measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
+    parser.add_argument("--grow", type=int, default=0, help="show the cost of a span up to so many stored, instead")
+    given = parser.parse_args()
+    with databases(given.store) as found:
+        for database in found:
+            if given.grow:
+                grow(database, given.grow)
+            else:
+                measure(database, given.spans, given.rounds)
 
 
 if __name__ == "__main__":

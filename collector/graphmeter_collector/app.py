@@ -22,7 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from graphmeter import names
-from graphmeter_collector import logs, telemetry
+from graphmeter_collector import garbage, logs, telemetry
 from graphmeter_collector.door.keyring import Keyring
 from graphmeter_collector.door.middleware import Door
 from graphmeter_collector.errors import CollectorError, Permanent, StartupError, StoreUnavailable, Transient
@@ -230,6 +230,7 @@ async def _serve(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     with listener:
         async with running(settings) as collector:
+            garbage.settle()
             _refuse_itself(collector.destinations, listener)
             port = listener.getsockname()[1]
 

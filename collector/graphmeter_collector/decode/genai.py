@@ -81,6 +81,13 @@ OF_FRAMEWORKS: Final[Table] = MappingProxyType(
 )
 """What our own spans say in words of ours: read on others' only."""
 
+_PLAIN: Final = (names.USAGE_INPUT, names.USAGE_OUTPUT, names.USAGE_CACHE_READ, names.USAGE_REASONING)
+_PLAIN_FIRST: Final = {
+    prefix: tuple(prefix + key for key in (*_PLAIN, *(key for key in _USAGE_KEYS if key not in _PLAIN)))
+    for prefix in ("", names.SAVED_PREFIX)
+}
+"""Keys of usage by prefix; those that nearly every call reports come first."""
+
 _KIND_OF_OPERATION: Final = MappingProxyType(
     {
         names.OP_WORKFLOW: names.RUN,
@@ -171,6 +178,13 @@ def usage_reported(found: dict[str, Any], prefix: str = "") -> bool:
 
 def usage(found: dict[str, Any], repairs: Repairs, prefix: str = "") -> TokenUsage:
     """Exclusive buckets of the call; with `prefix` those that a cached answer did not have to consume."""
+
+    input_, output, read, reasoning, *others = map(found.get, _PLAIN_FIRST[prefix])
+    if input_ is not None and output is not None and not any(others):
+        # What nearly every call reports; the general way below would say the same.
+        read, reasoning = read or 0, reasoning or 0
+        if read <= input_ and reasoning <= output:
+            return TokenUsage(input_ - read, read, 0, 0, 0, 0, output - reasoning, reasoning, 0, 0)
 
     def first(*keys: str) -> int | None:
         for key in keys:

@@ -22,7 +22,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Status
 
-from graphmeter_collector.decode.attributes import Repairs, Table, pick, pick_tags
+from graphmeter_collector.decode.attributes import LABEL_BYTES, Repairs, Table, label, pick, pick_tags
 
 MOST_KNOWN: Final = 16_384
 """Attributes remembered, some 5 MB; when full all are forgotten, so that values that never repeat cannot fill memory."""
@@ -31,7 +31,12 @@ LONGEST_KNOWN: Final = 256
 MOST_TAGS: Final = 64
 
 _KEY_FIRST: Final = 0x0A
+_VALUE_NEXT: Final = 0x12
+_STRING: Final = 0x0A
+"""Tags on the wire: a pair's key, a pair's value, a value's text."""
 _ONE_BYTE: Final = 0x80
+_SHORT: Final = LABEL_BYTES // 4
+"""Characters that are never cut, whatever their size in UTF-8."""
 _TAG: Final = object()
 _Pair = tuple[Any, Any]
 """An attribute's key and value; no key for one that nobody reads."""
@@ -154,7 +159,8 @@ class _Known(dict[bytes, _Pair]):
         self._table = table
         self._tag_prefix = tag_prefix
         self._start_of_tag = tag_prefix.encode()
-        self._keys = {key.encode() for key in table}
+        self._keys = {key.encode(): key for key in table}
+        self._labels = {key.encode() for key, reader in table.items() if reader is label}
 
     def __missing__(self, raw: bytes) -> _Pair:
         pair = self._read(raw)
@@ -165,11 +171,20 @@ class _Known(dict[bytes, _Pair]):
         return pair
 
     def _read(self, raw: bytes) -> _Pair:
-        # Most of what a trace view shows and nobody here reads needs no parsing: its key tells.
         if len(raw) > 2 and raw[0] == _KEY_FIRST and raw[1] < _ONE_BYTE:
-            key = raw[2 : 2 + raw[1]]
-            if key not in self._keys and not key.startswith(self._start_of_tag):
+            end = 2 + raw[1]
+            key = raw[2:end]
+            is_tag = key.startswith(self._start_of_tag)
+            # Most of what a trace view shows and nobody here reads needs no parsing: its key tells.
+            if key not in self._keys and not is_tag:
                 return _IGNORED
+            text = _short_text(raw, end) if is_tag or key in self._labels else None
+            if text is not None:
+                if not is_tag:
+                    return self._keys[key], text
+                name = key[len(self._start_of_tag) :].decode()
+                if name and "\x00" not in name and len(name) <= _SHORT:
+                    return _TAG, (name, text)
         pairs = (KeyValue.FromString(raw),)
         repairs: Repairs = Counter()
         found = pick(pairs, self._table, repairs)
@@ -181,3 +196,12 @@ class _Known(dict[bytes, _Pair]):
         for tag in tags.items():
             return _TAG, tag
         return _IGNORED
+
+
+def _short_text(raw: bytes, at: int) -> str | None:
+    """The value that begins at `at`, if it is a text that `label` takes as it is; None says nothing about it."""
+    size = len(raw) - at
+    if not 4 <= size <= _SHORT or raw[at] != _VALUE_NEXT or raw[at + 2] != _STRING or raw[at + 3] != size - 4:
+        return None
+    text = raw[at + 4 :].decode()
+    return None if "\x00" in text else text

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphmeter import names
-from graphmeter_collector.decode.attributes import MAX_COUNT
+from graphmeter_collector.decode import genai
+from graphmeter_collector.decode.attributes import MAX_COUNT, Repairs
 from graphmeter_collector.decode.request import Decoded, Window, decode_request
+from graphmeter_collector.decode.usage import Reported, exclusive
 from graphmeter_collector.records import SpanRecord, TokenUsage
 from support import otlp
 from support.records import T0_NS
@@ -222,3 +224,25 @@ def test_failure_is_read_from_status_type_and_exception(
 )
 def test_the_tier_is_read_unless_it_is_the_usual_one(attributes: dict[str, Any], expected: str) -> None:
     assert expected == record({**CHAT, **attributes}).service_tier
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["input", "output", "cache_read", "reasoning", "cache_write", "audio_input"]),
+        st.sampled_from([0, 3, 10, 40]),
+    ),
+    st.sampled_from(["", names.SAVED_PREFIX]),
+)
+def test_what_most_calls_report_is_split_as_anything_else_is(said: dict[str, int], prefix: str) -> None:
+    keys = {
+        "input": names.USAGE_INPUT,
+        "output": names.USAGE_OUTPUT,
+        "cache_read": names.USAGE_CACHE_READ,
+        "reasoning": names.USAGE_REASONING,
+        "cache_write": names.USAGE_CACHE_WRITE,
+        "audio_input": names.USAGE_AUDIO_INPUT,
+    }
+    expected, actual = Repairs(), Repairs()
+    found = {prefix + keys[name]: count for name, count in said.items()}
+    assert exclusive(Reported(**said), expected) == genai.usage(found, actual, prefix)
+    assert expected == actual

@@ -13,8 +13,8 @@ from typing import Any, Final
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from graphmeter import names
-from graphmeter_collector.decode import genai
-from graphmeter_collector.decode.attributes import LABEL_BYTES, Repairs, Table, clean, count, label
+from graphmeter_collector.decode import genai, langgraph
+from graphmeter_collector.decode.attributes import Repairs, Table, count, label
 
 SCOPES: Final = ("github.com/grafana/sigil/sdks/", "agento11y")
 SDK: Final = "agento11y.sdk.name"
@@ -40,6 +40,7 @@ TABLE: Final[Table] = MappingProxyType(
     }
 )
 
+_PROVIDERS: Final = MappingProxyType({"gemini": "gcp.gemini"})
 _CHATS: Final = frozenset({"generateText", "streamText"})
 _CHAIN: Final = "framework_chain"
 _RETRIEVER: Final = "framework_retriever"
@@ -60,11 +61,14 @@ def translate(found: dict[str, Any], span: Span, repairs: Repairs) -> str:
     if operation == _CHAIN:
         return _chain(found)
     if operation == _RETRIEVER:
-        found.setdefault(names.TOOL_NAME, found.get(_COMPONENT) or clean(span.name, LABEL_BYTES, repairs))
+        if _COMPONENT in found:
+            found.setdefault(names.TOOL_NAME, found[_COMPONENT])
         found[names.OPERATION] = names.OP_RETRIEVAL
         return names.RETRIEVER
     if operation in _CHATS:
         found[names.OPERATION] = names.OP_CHAT
+        if named := found.get(names.PROVIDER):
+            found[names.PROVIDER] = _PROVIDERS.get(named) or langgraph.provider(named)
         _usage(found, streamed=operation == "streamText")
         return names.MODEL
     return genai.translate(found, span, repairs)
@@ -81,9 +85,9 @@ def _usage(found: dict[str, Any], *, streamed: bool) -> None:
         found.setdefault(names.USAGE_CACHE_WRITE, found[_CACHE_WRITE])
     if _REASONING in found:
         found.setdefault(names.USAGE_REASONING, found[_REASONING])
-    # Anthropic's own figures leave out what was cached. They are passed on as they are, without the mark, when the answer
-    # came in one piece; what LangChain adds up of a stream contains it.
-    raw = _SEMANTICS not in found and not streamed and found.get(names.PROVIDER) == "anthropic" and _RUN in found
+    # Anthropic's own figures leave out what was cached. They are passed on as they are, without the mark, when LangChain's
+    # integration hands them on (an answer in one piece); its own sum, of a stream and by others, contains it.
+    raw = _SEMANTICS not in found and not streamed and found.get(_COMPONENT, "").startswith("ChatAnthropic")
     cached = genai.cached(found)
     given = found.get(names.USAGE_INPUT)
     if cached and given is not None and (raw or given < cached):

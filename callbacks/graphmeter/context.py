@@ -37,14 +37,16 @@ SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 class CurrentSpan(Span):
-    """Stands for an open run; once `identity` is None, for the span that was current below it."""
+    """Stands for an open run; once it has `ended`, for the span that was current below it."""
 
-    __slots__ = ("below", "identity", "run")
+    __slots__ = ("below", "contexts", "ended", "run")
 
-    def __init__(self, identity: SpanContext, below: Span, run: Run) -> None:
-        self.identity: SpanContext | None = identity
-        self.below = below
+    def __init__(self, run: Run, below: Span) -> None:
         self.run = run
+        self.below = below
+        self.ended = False
+        self.contexts: tuple[Context, Context] | None = None
+        """The one that the run began in, and that of its body."""
 
     def _covers_caller(self) -> bool:
         """Whether the calling code is part of the run, as it always is but in the caller of a stream."""
@@ -64,9 +66,8 @@ class CurrentSpan(Span):
     def get_span_context(self) -> SpanContext:
         span: Span = self
         while type(span) is CurrentSpan:
-            identity = span.identity
-            if identity is not None and span._covers_caller():
-                return identity
+            if not span.ended and span._covers_caller():
+                return span.run.context
             span = span.below
         return span.get_span_context()
 
@@ -123,8 +124,8 @@ def current() -> tuple[Context, Span]:
     span = here.get(_SPAN_KEY)
     if not isinstance(span, Span):
         return here, INVALID_SPAN
-    if type(span) is CurrentSpan and span.identity is None:
-        while type(span) is CurrentSpan and span.identity is None:
+    if type(span) is CurrentSpan and span.ended:
+        while type(span) is CurrentSpan and span.ended:
             span = span.below
         # Not the older context itself: the application may have set baggage since.
         here = trace.set_span_in_context(span, here)
@@ -184,24 +185,23 @@ def around(here: Context, span: Span) -> SpanContext | None:
 
 def enter(run: Run, here: Context, span: Span) -> None:
     """Make `run` current, on top of `span` in `here`."""
-    proxy = CurrentSpan(run.context, span, run)
+    proxy = run.proxy = CurrentSpan(run, span)
     inside = Context({**here, _SPAN_KEY: proxy, _RUN_KEY: run})
-    run.proxy = proxy
-    run.inside = inside
-    run.outside = here
+    proxy.contexts = here, inside
     otel_context.attach(inside)
 
 
 def leave(run: Run) -> None:
     """Stop standing for `run`, everywhere at once; put the former context back if we are where it was replaced."""
-    proxy, inside, outside = run.proxy, run.inside, run.outside
-    run.proxy = run.inside = run.outside = None
+    proxy = run.proxy
     if proxy is None:
         return
-    proxy.identity = None
+    run.proxy = None
+    proxy.ended = True
+    contexts, proxy.contexts = proxy.contexts, None
     # Setting, not resetting by token: a token is only good in the context that made it.
-    if outside is not None and otel_context.get_current() is inside:
-        otel_context.attach(outside)
+    if contexts is not None and otel_context.get_current() is contexts[1]:
+        otel_context.attach(contexts[0])
 
 
 def sampling_of_application(trace_id: int, here: Context) -> tuple[TraceFlags, trace.TraceState]:

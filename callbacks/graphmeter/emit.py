@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own processors import it, too
-from opentelemetry.trace import SpanContext
 
 from graphmeter import following, guard, mirror, names
 from graphmeter.delivery import Delivery
 from graphmeter.heartbeat import Heartbeats
 from graphmeter.outbox import Outbox
-from graphmeter.records import Note, Run, span_id_of, start_of
+from graphmeter.records import Note, Run, start_of
 from graphmeter.report import Counts
 from graphmeter.settings import Settings
 
@@ -86,15 +85,12 @@ class Pipeline:
 
     # --- the application's side -----------------------------------------------------------------------------------
 
-    def open(self, run: Run, kind: str) -> SpanContext:
-        """Identity of `run`, the same whichever handler and process sees it; a root is announced at once."""
-        tree = run.tree
+    def open(self, run: Run, kind: str) -> None:
+        """Announce `run` at once if it is a root."""
         if kind is names.RUN:
             self._keep(start_of(run, self._heartbeats.promise))
             if following.active:
-                following.begun(tree.trace_id)
-        inside = tree.inside_call if kind is names.MODEL else tree.inside
-        return SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, inside)
+                following.begun(run.tree.trace_id)
 
     def close(self, run: Run) -> None:
         """Queue the finished `run`."""

@@ -121,7 +121,7 @@ def ensure_graph(chain: Run) -> None:
                 mirror=chain.tree.mirror,
             )
         runs.place(chain, *context.current())
-        chain.context = chain.tree.sink.open(chain, kind)
+        chain.tree.sink.open(chain, kind)
         # Last: other threads read the kind without the lock.
         chain.kind = kind
 

@@ -33,12 +33,12 @@ class ProviderSink:
         resource = getattr(provider, "resource", None)
         self._service = str(resource.attributes.get(names.SERVICE_NAME, "")) if isinstance(resource, Resource) else ""
 
-    def open(self, run: Run, kind: str) -> SpanContext:
+    def open(self, run: Run, kind: str) -> None:
         """Start a span; its identity is the provider's choice."""
-        context = self._open(run, kind)
-        if context is None:  # a broken provider: nothing is recorded, but identities stay consistent
-            return SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, run.tree.flags, run.tree.state)
-        return context
+        run.identity = self._open(run, kind)
+        if run.identity is None:  # a broken provider: nothing is recorded, but identities stay consistent
+            tree = run.tree
+            run.identity = SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, tree.state)
 
     @guard.guarded
     def _open(self, run: Run, kind: str) -> SpanContext:

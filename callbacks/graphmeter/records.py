@@ -11,7 +11,6 @@ from traceback import StackSummary
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
-from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 
 from graphmeter import context, marks, names
@@ -42,8 +41,8 @@ class Failure(NamedTuple):
 class Sink(Protocol):
     """Where spans go: our own pipeline, or a tracer provider that the user chose."""
 
-    def open(self, run: Run, kind: str) -> SpanContext:
-        """Give `run` its identity; `kind` is what it is about to become."""
+    def open(self, run: Run, kind: str) -> None:
+        """`run` begins; `kind` is what it is about to become. A sink that chooses identities itself sets `run.identity`."""
 
     def close(self, run: Run) -> None:
         """Take the finished `run`. Must not raise."""
@@ -153,14 +152,13 @@ class Run:
         "captured",
         "checkpoint_id",
         "closed",
-        "context",
         "ended_ns",
         "facts",
         "failure",
         "final",
         "first_ns",
         "held",
-        "inside",
+        "identity",
         "interrupted",
         "kind",
         "links",
@@ -168,9 +166,7 @@ class Run:
         "node",
         "ns",
         "open",
-        "outside",
         "parent",
-        "parent_context",
         "proxy",
         "request",
         "resumed_from",
@@ -183,9 +179,8 @@ class Run:
         "task",
         "told",
         "tree",
+        "under",
     )
-
-    context: SpanContext
 
     def __init__(self, kind: str, name: str, run_id: UUID, parent: Run | None, tree: Tree, ns: str) -> None:
         self.kind = kind
@@ -227,15 +222,36 @@ class Run:
         """Failed, and it is not known yet whether another attempt follows."""
         self.closed = False
         """No attempt of a node below is held any more."""
-        self.parent_context: SpanContext | None = None
+        self.identity: SpanContext | None = None
+        """See `context`."""
+        self.under: Run | SpanContext | None = None
+        """The span above: a run of ours, or one of the application's."""
         self.proxy: context.CurrentSpan | None = None
-        self.inside: Context | None = None
-        self.outside: Context | None = None
+        """What is current in the body of the run while it is open."""
         self.sdk_span: Span | None = None
         self.request: Request | None = None
         """The request that this call shares with others."""
         self.started_ns = perf_counter_ns() + tree.offset_ns
         self.ended_ns = 0
+
+    @property
+    def context(self) -> SpanContext:
+        """Identity as a span, the same whichever handler and process sees the run.
+
+        Made when somebody asks: nobody does in a node or call that opens no span inside, which most of them are.
+        """
+        identity = self.identity
+        if identity is None:
+            tree = self.tree
+            inside = tree.inside_call if self.kind is names.MODEL else tree.inside
+            identity = self.identity = SpanContext(tree.trace_id, span_id_of(self.run_id), False, tree.flags, inside)
+        return identity
+
+    @property
+    def parent_context(self) -> SpanContext | None:
+        """Identity of the span above."""
+        under = self.under
+        return under.context if isinstance(under, Run) else under
 
 
 def now_ns(run: Run) -> int:

@@ -33,7 +33,7 @@ def begin(run: Run) -> None:
     if run.kind is not CHAIN:
         here, span = context.current()
         place(run, here, span)
-        run.context = run.tree.sink.open(run, run.kind)
+        run.tree.sink.open(run, run.kind)
         context.enter(run, here, span)
     RUNS[run.run_id] = run
     if parent is not None:
@@ -47,11 +47,11 @@ def place(run: Run, here: Context, span: Span) -> None:
     """Say below which span `run` is that starts at `span` in `here`: the run above, or what the application opened in it."""
     top = anchor(run.parent)
     if top is None:
-        run.parent_context = run.tree.outer
+        run.under = run.tree.outer
     elif context.opened_inside(here, span, top):
-        run.parent_context = span.get_span_context()
+        run.under = span.get_span_context()
     else:
-        run.parent_context = top.context
+        run.under = top
 
 
 def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None) -> None:

@@ -36,14 +36,14 @@ _Row = TypeVar("_Row")
 class HttpReader:
     """Asks one collector. Every method raises `click.ClickException` when it does not answer as expected."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str = "") -> None:
+        """`api_key` is one that may read, where the collector asks for one."""
         self.url = url.rstrip("/")
+        self._headers = {"Accept": "application/json", **bearer(api_key)}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), headers={"Accept": "application/json"}
-        )
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), headers=self._headers)
         return self
 
     async def __aexit__(
@@ -138,6 +138,11 @@ class HttpReader:
         if name == "outcomes":
             return tuple(self._rows(OutcomeRow, value))
         return self._row(WaitRow, value) if name == "wait" and value is not None else value
+
+
+def bearer(api_key: str) -> dict[str, str]:
+    """The header that shows a key; none for no key."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def _range(since_ns: int, until_ns: int) -> dict[str, object]:

@@ -24,6 +24,7 @@ SUBCOMMANDS: Final = {
     "config": "Check and show graphmeter.yaml.",
     "rules": "Build Prometheus rules from graphmeter.yaml.",
     "dashboards": "Build Grafana dashboards.",
+    "keys": "Make, list and revoke API keys.",
     "migrate": "Bring the database's schema to the newest revision.",
 }
 """Every subcommand in the order of `--help`; the module is `graphmeter_cli.commands.<name>`, the command in it `command`."""

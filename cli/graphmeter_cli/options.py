@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -89,10 +89,15 @@ class Source:
     """SQLAlchemy URL; empty means the SQLite file in `data_dir`."""
     data_dir: Path | None = None
     """None means the collector's default."""
+    api_key: str = field(default="", repr=False)
+    """For `url`: a key that may read."""
 
 
 def reads_reports(function: _Function) -> _Function:
-    """Add --url, --database-url, --data-dir and --json to a command; it receives `source: Source` and `as_json: bool`."""
+    """Add --url, --api-key, --database-url, --data-dir and --json to a command.
+
+    It receives `source: Source` and `as_json: bool`.
+    """
 
     @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
     @click.option(
@@ -113,17 +118,25 @@ def reads_reports(function: _Function) -> _Function:
         metavar="URL",
         help="Collector to ask over HTTP, http://host:4318. [env: GRAPHMETER_URL]",
     )
+    @api_key_option("Key to show to the collector, one that may read.")
     @functools.wraps(function)
     def with_source(
-        *, url: str | None, database_url: str | None, data_dir: Path | None, as_json: bool, **rest: Any
+        *, url: str | None, database_url: str | None, data_dir: Path | None, api_key: str, as_json: bool, **rest: Any
     ) -> Any:
-        source = _choose(click.get_current_context(), url or "", database_url or "", data_dir)
+        source = _choose(click.get_current_context(), url or "", database_url or "", data_dir, api_key)
         return function(source=source, as_json=as_json, **rest)
 
     return with_source  # type: ignore[return-value]
 
 
-def _choose(ctx: click.Context, url: str, database_url: str, data_dir: Path | None) -> Source:
+def api_key_option(says: str) -> Callable[[_Function], _Function]:
+    """--api-key, better given as GRAPHMETER_API_KEY: command lines are seen by everybody on the machine."""
+    return click.option(
+        "--api-key", envvar="GRAPHMETER_API_KEY", default="", metavar="KEY", help=f"{says} [env: GRAPHMETER_API_KEY]"
+    )
+
+
+def _choose(ctx: click.Context, url: str, database_url: str, data_dir: Path | None, api_key: str) -> Source:
     """What was typed beats the environment; typing a collector and a database at once is a contradiction."""
     typed = {
         name
@@ -136,7 +149,7 @@ def _choose(ctx: click.Context, url: str, database_url: str, data_dir: Path | No
             "--url asks a collector, --database-url and --data-dir read a database: give one of them"
         )
     if url and not database_typed:
-        return Source(url=url.rstrip("/"))
+        return Source(url=url.rstrip("/"), api_key=api_key.strip())
     if "data_dir" in typed and "database_url" not in typed:
         database_url = ""
     return Source(database_url=database_url, data_dir=data_dir)

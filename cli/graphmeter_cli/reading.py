@@ -43,7 +43,7 @@ async def reader(source: Source) -> AsyncIterator[Reader]:
     if source.url:
         from graphmeter_cli.api import HttpReader
 
-        async with HttpReader(source.url) as over_http:
+        async with HttpReader(source.url, source.api_key) as over_http:
             yield over_http
         return
     from graphmeter_collector.store.read import open_reader

@@ -11,6 +11,7 @@ from rich.text import Text
 from graphmeter import names
 from graphmeter_cli import render
 from graphmeter_cli.doctor.checks import Check, examine
+from graphmeter_cli.options import api_key_option
 
 
 @click.command("doctor", short_help="Send one run to a collector and read it back.")
@@ -22,8 +23,9 @@ from graphmeter_cli.doctor.checks import Check, examine
     metavar="URL",
     help="Collector to examine. [env: GRAPHMETER_ENDPOINT]",
 )
+@api_key_option("Key to show to the collector, one that may ingest and read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(*, endpoint: str, as_json: bool) -> None:
+def command(*, endpoint: str, api_key: str, as_json: bool) -> None:
     """Examine a collector: is it alive and ready, of this version, with the right time, and does a run arrive?
 
     Sends one real run (graph `doctor`, service `graphmeter-doctor`, no model call, no cost) and reads it back through
@@ -34,17 +36,17 @@ def command(*, endpoint: str, as_json: bool) -> None:
       graphmeter doctor
       graphmeter doctor --endpoint http://collector:4318
     """
-    checks = asyncio.run(_collect(endpoint.rstrip("/"), quiet=as_json))
+    checks = asyncio.run(_collect(endpoint.rstrip("/"), api_key.strip(), quiet=as_json))
     if as_json:
         render.print_json(checks)
     sys.exit(0 if all(check.ok for check in checks) else 1)
 
 
-async def _collect(url: str, *, quiet: bool) -> list[Check]:
+async def _collect(url: str, api_key: str, *, quiet: bool) -> list[Check]:
     """Every check; shown as it comes unless quiet."""
     console = render.console()
     checks = []
-    async for check in examine(url):
+    async for check in examine(url, api_key):
         checks.append(check)
         if not quiet:
             sign = render.mark(names.OK if check.ok else names.ERROR, ascii_only=console.options.ascii_only)

@@ -21,7 +21,8 @@ from graphmeter_config import ConfigError
     "--forward", multiple=True, metavar="URL", help="OTLP/HTTP backend to send every span on to; may be repeated."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded SQLite database.")
-@click.option("--allow-anonymous", is_flag=True, default=None, help="Listen beyond this machine without API keys.")
+@click.option("--allow-anonymous", is_flag=True, default=None, help="Take requests without an API key from everywhere.")
+@click.option("--open-metrics", is_flag=True, default=None, help="/metrics needs no API key.")
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="[default: auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 def command(**flags: Any) -> None:
@@ -34,7 +35,7 @@ def command(**flags: Any) -> None:
     Examples:
       graphmeter serve
       graphmeter serve --forward http://localhost:14318
-      graphmeter serve --host 0.0.0.0 --allow-anonymous --database-url postgresql://graphmeter@db/graphmeter
+      graphmeter serve --host 0.0.0.0 --database-url postgresql://graphmeter@db/graphmeter    # once it has API keys
     """
     settings = settings_from(flags)
     # Heavy, and of no use to `--help` or to a flag that is wrong.

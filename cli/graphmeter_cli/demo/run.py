@@ -170,7 +170,7 @@ def _run(plan: Plan, models: Models, console: Console, *, prefix: str) -> Tally:
 
 async def _ask(url: str, service: str, since_ns: int, tally: Tally, *, exact: bool) -> summary.Measured:
     """Everything there is to show about this demo, as the collector's API tells it."""
-    async with HttpReader(url) as reader:
+    async with HttpReader(url, os.environ.get("GRAPHMETER_API_KEY", "")) as reader:
         comparisons = await verify.until_equal(reader, service, since_ns, tally, exact=exact, within_s=STORED_WITHIN_S)
         stored = await verify.fetch(reader, service, since_ns)
         run = summary.telling_run(stored.runs)

@@ -15,7 +15,7 @@ import click
 from prometheus_client.parser import text_string_to_metric_families
 
 from graphmeter import names
-from graphmeter_cli.api import HttpReader
+from graphmeter_cli.api import HttpReader, bearer
 from graphmeter_cli.doctor import probe
 from graphmeter_cli.units import count, duration, plural
 
@@ -47,9 +47,12 @@ class _Answer:
     answered_s: float
 
 
-async def examine(url: str) -> AsyncIterator[Check]:
-    """Every check, each as soon as it is known. Ends early when nobody answers: the rest would only repeat it."""
-    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+async def examine(url: str, api_key: str = "") -> AsyncIterator[Check]:
+    """Every check, each as soon as it is known. Ends early when nobody answers: the rest would only repeat it.
+
+    `api_key` is one that may ingest and read, where the collector asks for keys.
+    """
+    async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=bearer(api_key)) as session:
         try:
             health = await _get(session, f"{url}/health")
         except (aiohttp.ClientError, TimeoutError, ValueError) as problem:
@@ -63,11 +66,15 @@ async def examine(url: str) -> AsyncIterator[Check]:
         yield _alive(url, health)
         yield await _ready(session, url)
         yield _clock(health)
+        if refusal := await _refusal(session, url, api_key):
+            # Nothing more can be told: it would say the same of everything.
+            yield refusal
+            return
         metrics = await _metrics(session, url)
         yield _version(metrics)
         yield _forwarding(metrics)
-    yield await _clients(url)
-    yield await _there_and_back(url)
+    yield await _clients(url, api_key)
+    yield await _there_and_back(url, api_key)
 
 
 async def _get(session: aiohttp.ClientSession, url: str) -> _Answer:
@@ -114,6 +121,19 @@ def _clock(health: _Answer) -> Check:
         ok=False,
         found=f"the collector's clock is {duration(int(abs(skew) * 1e9))} {direction} this machine's",
         remedy="synchronise both with NTP: traces across machines do not fit, and spans a day off are refused",
+    )
+
+
+async def _refusal(session: aiohttp.ClientSession, url: str, api_key: str) -> Check | None:
+    """What the collector says against the key, if anything."""
+    answer = await _get(session, f"{url}/api/run_counts")
+    if answer.status not in (401, 403):
+        return None
+    return Check(
+        "key",
+        ok=False,
+        found="the API key may not read here" if api_key else "it asks for an API key",
+        remedy="make one with `graphmeter keys create --scope ingest+read` and set GRAPHMETER_API_KEY, or use --api-key",
     )
 
 
@@ -173,10 +193,10 @@ def _forwarding(metrics: _Metrics) -> Check:
     return Check("forward", ok=not dead, found=found, remedy=remedy if dead else "")
 
 
-async def _clients(url: str) -> Check:
+async def _clients(url: str, api_key: str) -> Check:
     """Whether applications lose spans on their side, where no collector could count them."""
     try:
-        async with HttpReader(url) as reader:
+        async with HttpReader(url, api_key) as reader:
             rows = await reader.clients(time.time_ns() - HEARD_OF_WITHIN_NS)
     except click.ClickException as problem:  # what keeps it from answering is another check's to judge
         return Check("clients", ok=True, found=f"not told: {problem.message}")
@@ -196,12 +216,12 @@ async def _clients(url: str) -> Check:
     )
 
 
-async def _there_and_back(url: str) -> Check:
+async def _there_and_back(url: str, api_key: str) -> Check:
     """Send one run and read it through the API."""
     run_id = uuid4()
     try:
         # In a thread: the client blocks while it flushes.
-        how = await asyncio.to_thread(probe.send, url, run_id)
+        how = await asyncio.to_thread(probe.send, url, run_id, api_key)
     except probe.NotSent as problem:
         return Check(
             "a run",
@@ -210,7 +230,7 @@ async def _there_and_back(url: str) -> Check:
             remedy="the collector's log and graphmeter_collector_spans_rejected_total in its /metrics say why",
         )
     deadline = time.monotonic() + STORED_WITHIN_S
-    async with HttpReader(url) as reader:
+    async with HttpReader(url, api_key) as reader:
         while True:
             row = await reader.run(str(run_id))
             if row is not None and row.status == names.OK:

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from graphmeter import names
+from graphmeter_cli.api import bearer
 
 SERVICE = "graphmeter-doctor"
 GRAPH = "doctor"
@@ -26,8 +27,8 @@ class NotSent(Exception):
     """The collector did not take the probe; the message says why."""
 
 
-def send(url: str, run_id: UUID) -> str:
-    """Send one finished run; returns how it was made.
+def send(url: str, run_id: UUID, api_key: str = "") -> str:
+    """Send one finished run, showing the key if there is one; returns how it was made.
 
     Raises:
         NotSent: the collector did not acknowledge it.
@@ -35,13 +36,13 @@ def send(url: str, run_id: UUID) -> str:
     try:
         import langgraph.graph  # noqa: F401 - only asked whether it is there
     except ModuleNotFoundError:
-        _post(url, by_hand(run_id))
+        _post(url, by_hand(run_id), api_key)
         return "bare OTLP spans (LangGraph is not installed here)"
-    _run_graph(url, run_id)
+    _run_graph(url, run_id, api_key)
     return "a LangGraph graph with the client's handler"
 
 
-def _run_graph(url: str, run_id: UUID) -> None:
+def _run_graph(url: str, run_id: UUID, api_key: str) -> None:
     from typing import TypedDict
 
     from langgraph.graph import END, START, StateGraph
@@ -52,6 +53,8 @@ def _run_graph(url: str, run_id: UUID) -> None:
         healthy: bool
 
     os.environ["OTEL_SERVICE_NAME"] = SERVICE  # the client reads it when it first sends
+    if api_key:
+        os.environ["GRAPHMETER_API_KEY"] = api_key
     builder = StateGraph(State)
     builder.add_node(NODE, lambda state: {"healthy": True})
     builder.add_edge(START, NODE)
@@ -99,11 +102,11 @@ def _text(key: str, value: str) -> KeyValue:
     return KeyValue(key=key, value=AnyValue(string_value=value))
 
 
-def _post(url: str, body: ExportTraceServiceRequest) -> None:
+def _post(url: str, body: ExportTraceServiceRequest, api_key: str) -> None:
     request = urllib.request.Request(  # noqa: S310 - the caller has asked this collector's /health already
         f"{url}/v1/traces",
         body.SerializeToString(),
-        {"content-type": "application/x-protobuf"},
+        {"content-type": "application/x-protobuf", **bearer(api_key)},
         method="POST",
     )
     try:

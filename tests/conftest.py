@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from graphmeter_collector.store.migrate import migrate
 from support import postgres
+
+# Property tests run without a deadline: a busy machine is no fault.
+settings.register_profile("graphmeter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("graphmeter")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import parser
 
@@ -242,6 +242,7 @@ EVENTS = st.one_of(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(EVENTS, max_size=12))
 def test_counting_many_together_is_counting_each(records: list[SpanRecord]) -> None:
     together, each = Metrics(), Metrics()

@@ -479,6 +479,29 @@ COLLECTOR_COMMIT = Metric(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
 COLLECTOR_QUEUE = Metric(PREFIX + "collector_queue_spans", "gauge", "Spans waiting for a commit.", ())
+COLLECTOR_DATABASE_AWAY = Metric(
+    PREFIX + "collector_database_away", "gauge", "1 while requests go to the spool instead of the database.", ()
+)
+COLLECTOR_SPOOL_BYTES = Metric(PREFIX + "collector_spool_bytes", "gauge", "Bytes waiting on disk for the database.", ())
+COLLECTOR_SPOOL_LIMIT = Metric(PREFIX + "collector_spool_limit_bytes", "gauge", "What may wait on disk.", ())
+COLLECTOR_SPOOL_OLDEST = Metric(
+    PREFIX + "collector_spool_oldest_seconds", "gauge", "Age of what has waited longest on disk; 0: nothing waits.", ()
+)
+COLLECTOR_SPOOLED = Metric(
+    PREFIX + "collector_spans_spooled_total", "counter", "Spans acknowledged from disk, the database being away.", ()
+)
+COLLECTOR_REPLAYED = Metric(
+    PREFIX + "collector_spans_replayed_total", "counter", "Spans brought from disk to the database.", ()
+)
+COLLECTOR_REPLAYING = Metric(
+    PREFIX + "collector_replaying", "gauge", "1 while counters move for what happened earlier: spans are replayed.", ()
+)
+COLLECTOR_SPOOL_DAMAGED = Metric(
+    PREFIX + "collector_spool_damaged_bytes_total",
+    "counter",
+    "Bytes on disk that were no intact request, by reason: damaged, or torn at the end of a file.",
+    ("reason",),
+)
 COLLECTOR_FORWARDED = Metric(
     PREFIX + "collector_spans_forwarded_total", "counter", "Spans forwarded, by destination.", ("destination",)
 )

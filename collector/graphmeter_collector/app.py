@@ -25,7 +25,14 @@ from graphmeter import names
 from graphmeter_collector import garbage, logs, telemetry
 from graphmeter_collector.door.keyring import Keyring
 from graphmeter_collector.door.middleware import Door
-from graphmeter_collector.errors import CollectorError, Permanent, StartupError, StoreUnavailable, Transient
+from graphmeter_collector.errors import (
+    CollectorError,
+    DatabaseAway,
+    Permanent,
+    StartupError,
+    StoreUnavailable,
+    Transient,
+)
 from graphmeter_collector.expose.api import api_router, sentence
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
@@ -39,8 +46,10 @@ from graphmeter_collector.receive.body import Limits
 from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
 from graphmeter_collector.records import WriteResult
+from graphmeter_collector.replay import Replay
 from graphmeter_collector.settings import Settings
-from graphmeter_collector.store import Store, open_store
+from graphmeter_collector.spool.spool import Spool
+from graphmeter_collector.store import Store, make_store
 from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.tracing import trace_requests
@@ -70,7 +79,9 @@ class Destination:
 class Collector:
     """A collector that is running: its HTTP application, its store and its configuration. Made by `running`."""
 
-    def __init__(self, settings: Settings, config: Config, store: Store, keys: KeyTable) -> None:
+    def __init__(
+        self, settings: Settings, config: Config, store: Store, keys: KeyTable, spool: Spool | None = None
+    ) -> None:
         self.settings = settings
         self.config = config
         self.store = store
@@ -90,9 +101,21 @@ class Collector:
             retention_days=config.retention.spans_days,
             max_queue_spans=settings.max_queue_spans,
             max_queue_bytes=settings.max_queue_bytes,
+            spool=spool,
         )
+        self.spool = spool
+        self.opened = asyncio.Event()
+        """Set when the database has been migrated and can be asked."""
+        self.replay = Replay(self.pipeline, spool, store, self.metrics, self._open_once) if spool else None
         self.passing = Passing([Target(each.endpoint, each.headers) for each in self.destinations])
-        self.jobs = Jobs(store, self.metrics, self.counts, lambda: self.config, names_of_destinations)
+        self.jobs = Jobs(
+            store,
+            self.metrics,
+            self.counts,
+            lambda: self.config,
+            names_of_destinations,
+            settled=lambda: self.replay is None or self.replay.settled,
+        )
         self.app = self._application()
 
     def _forwarder(self, destination: Destination) -> Forwarder:
@@ -115,6 +138,33 @@ class Collector:
         self._show_config()
         _log.info("config_reloaded", hash=self.config.hash)
 
+    async def open(self) -> None:
+        """Migrate, take a writer slot, show what is known.
+
+        Raises:
+            StartupError: it cannot be; `DatabaseAway` if nothing answers where the database should be.
+        """
+        await asyncio.to_thread(migrate, self.settings.database())
+        await self.store.open()
+        await self.precreate()
+        if self.spool is not None:
+            await self.spool.remember()
+        self.opened.set()
+
+    async def _open_once(self) -> None:
+        if not self.opened.is_set():
+            await self.open()
+
+    async def work(self) -> None:
+        """Run the jobs, as soon as there is a database to run them on."""
+        await self.opened.wait()
+        await self.jobs.run(self.forwarders)
+
+    async def can_acknowledge(self) -> None:
+        """Raise unless a request could be acknowledged now."""
+        if self.spool is None or not self.spool.accepts:
+            await self.store.ping()
+
     async def precreate(self) -> None:
         """Show what the database knows before the first event of this process."""
         self.counts.precreate(await self.store.reader.series(time.time_ns() - _KNOWN_SERIES_NS))
@@ -132,6 +182,8 @@ class Collector:
 
     def _render(self, accept: str) -> tuple[bytes, str]:
         self.metrics.set(names.COLLECTOR_QUEUE, value=self.pipeline.queued_spans)
+        if self.replay is not None:
+            self.replay.show()
         return self.metrics.render(accept)
 
     def _application(self) -> FastAPI:
@@ -147,7 +199,7 @@ class Collector:
             self.settings.max_body_bytes, self.settings.max_decompressed_bytes, self.settings.max_spans_per_request
         )
         app.include_router(ingest_router(self.pipeline.accept, limits, self.metrics, self.passing))
-        app.include_router(health_router(self._render, self.store.ping, lambda: self.pipeline.accepting))
+        app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
         app.include_router(api_router(self.store.reader, lambda: self.config))
         app.include_router(page_router(self.store.reader))
 
@@ -173,18 +225,18 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         ConfigError: graphmeter.yaml holds faults; all of them are named.
     """
     config = load(settings.config_path())
-    await asyncio.to_thread(migrate, settings.database())
-    store = await open_store(settings.database())
+    store = make_store(settings.database())
     keys = KeyTable(settings.database())
+    spool = await _open_spool(settings)
     try:
-        collector = Collector(settings, config, store, keys)
-        await _read_keys(collector.keyring)
+        collector = Collector(settings, config, store, keys, spool)
         with trace_requests(collector.app, collector.destinations):
-            await collector.precreate()
+            await _open(collector)
             stopping = asyncio.Event()
             knowing = asyncio.create_task(collector.keyring.keep_fresh(stopping))
-            writing = asyncio.create_task(collector.pipeline.run())
-            working = asyncio.create_task(collector.jobs.run(collector.forwarders))
+            tasks = [asyncio.create_task(collector.work()), asyncio.create_task(collector.pipeline.run())]
+            if collector.replay is not None:
+                tasks.append(asyncio.create_task(collector.replay.run()))
             try:
                 yield collector
             finally:
@@ -192,9 +244,11 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
                 await collector.pipeline.drain(settings.drain_timeout_s)
                 # Not cancelled at once: a driver that is left in the middle of a query complains.
                 await asyncio.wait([knowing], timeout=_KEYS_END_WITHIN_S)
-                await _end(working, writing, knowing)
+                await _end(*tasks, knowing)
                 await collector.passing.close()
     finally:
+        if spool is not None:
+            await spool.close()
         await keys.close()
         await store.close()
 
@@ -204,6 +258,45 @@ async def _read_keys(keyring: Keyring) -> None:
         await keyring.refresh()
     except (BadKeys, StoreUnavailable) as problem:
         raise StartupError(str(problem)) from problem
+
+
+async def _open(collector: Collector) -> None:
+    """Open the database; without it, begin all the same if it was there before and requests can wait on disk."""
+    try:
+        await collector.open()
+    except DatabaseAway as away:
+        # A database that was never reached is more likely misspelt than away: that must not be found out days later. And
+        # where keys may be in the database only, nobody can be let in before they are read.
+        settings = collector.settings
+        if collector.spool is None or not collector.spool.known or not (settings.keys() or settings.allow_anonymous):
+            raise
+        collector.pipeline.went_away(str(away))
+        with contextlib.suppress(StoreUnavailable):
+            await collector.keyring.refresh()
+        return
+    await _read_keys(collector.keyring)
+
+
+async def _open_spool(settings: Settings) -> Spool | None:
+    """The spool, if there is to be one; a default place that cannot be written costs only the spool."""
+    directory = settings.spool()
+    if directory is None:
+        return None
+    spool = Spool(directory, settings.database(), settings.spool_max_bytes)
+    try:
+        await spool.check()
+    except OSError as problem:
+        if settings.spool_dir is not None:
+            raise StartupError(
+                f"cannot write the spool {directory}: {problem}; choose another --spool-dir"
+            ) from problem
+        _log.warning("no_spool", folder=str(directory), error=str(problem), what="set --spool-dir, or --data-dir")
+        return None
+    for folder in spool.others():
+        _log.warning(
+            "spool_of_another_database", folder=str(directory / folder), what="start a collector with that one"
+        )
+    return spool
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

@@ -10,10 +10,13 @@ CollectorError
 │   └── TooLarge         over a limit, before or after decompression     HTTP 413
 ├── Transient            may work later: back off and retry              HTTP 503 + Retry-After
 │   ├── StoreUnavailable the database is away or its transaction failed
+│   │   └── StoreFailed  a fault of ours while storing
+│   ├── SpoolFull        the database is away, and the disk takes no more
 │   ├── TooManyRequests  the queue before the database is full
 │   ├── NoRoom           the bodies of other requests fill the memory set aside for bodies
 │   └── Stopping         the collector is shutting down
 └── StartupError         the collector cannot start; the message says what to change
+    └── DatabaseAway     nothing answers where the database should be
 """
 
 from __future__ import annotations
@@ -94,6 +97,17 @@ class StoreUnavailable(Transient):
     reason = "store_unavailable"
 
 
+class StoreFailed(StoreUnavailable):
+    """A fault of ours while storing: no reason to believe that the database is away."""
+
+
+class SpoolFull(Transient):
+    """The database is away, and what would bridge that has no room or a bad disk."""
+
+    reason = "spool_full"
+    retry_after_s = 10
+
+
 class TooManyRequests(Transient):
     """The queue before the database is full.
 
@@ -120,3 +134,7 @@ class StartupError(CollectorError):
     """The collector cannot start; the message says what to change."""
 
     reason = "startup"
+
+
+class DatabaseAway(StartupError):
+    """Nothing answers where the database should be: it may be back soon."""

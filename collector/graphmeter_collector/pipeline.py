@@ -2,7 +2,7 @@
 
 Requests come in concurrently, transactions go out one at a time. There is no batching timer: whatever arrived while one
 transaction ran is the next group, so a lone request waits for nobody and a flood shares commits. A sender is answered
-after the commit that holds its spans, never before.
+after the commit that holds its spans, never before; while the database is away, after the sync of a file that holds them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from graphmeter import names
 from graphmeter_collector.decode.request import Decoded, Window, decode_request
-from graphmeter_collector.errors import CollectorError, Stopping, StoreUnavailable, TooManyRequests
+from graphmeter_collector.errors import CollectorError, Stopping, StoreFailed, StoreUnavailable, TooManyRequests
 from graphmeter_collector.receive.answers import Ack
 from graphmeter_collector.records import ANONYMOUS, Caller, Rejection, SpanRecord, WriteResult
+from graphmeter_collector.spool.frames import Spooled
+from graphmeter_collector.spool.spool import Spool
 from graphmeter_collector.store import Store
 from graphmeter_collector.telemetry import Metrics
 
@@ -33,6 +35,8 @@ LARGE_REQUEST_SPANS: Final = 4_096
 """Requests of more spans are decoded beside the event loop: up to here it takes some 100 ms."""
 ACK_TIMEOUT_S: Final = 60.0
 """A commit that hangs longer than any sender waits is answered with 503; that it may succeed later is harmless."""
+SPOOL_AFTER_S: Final = 5.0
+"""With a spool, a commit that takes longer counts as a database that is away: official exporters give up after ten."""
 _SHOWN_REJECTIONS: Final = 5
 
 
@@ -69,9 +73,14 @@ class Pipeline:
         retention_days: int = 30,
         max_queue_spans: int = 50_000,
         max_queue_bytes: int = 128 * 1024 * 1024,
+        spool: Spool | None = None,
     ) -> None:
-        """`observers` see what each commit stored; `destinations` are the names of the outbox's readers."""
+        """`observers` see what each commit stored; `destinations` are the names of the outbox's readers.
+
+        Without a `spool`, senders are sent away while the database is.
+        """
         self._store = store
+        self._spool = spool
         self._book = book
         self._metrics = metrics
         self._observers = tuple(observers)
@@ -87,6 +96,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        self._away = False
         self._large = asyncio.Lock()
 
     @property
@@ -98,29 +108,93 @@ class Pipeline:
     def accepting(self) -> bool:
         return not self._stopping
 
+    @property
+    def away(self) -> bool:
+        """Whether requests go to the spool without asking the database."""
+        return self._away
+
+    def went_away(self, why: str) -> None:
+        """From now on requests go to the spool, until `came_back`."""
+        if not self._away:
+            self._away = True
+            _log.warning("database_away", error=why, what="requests are acknowledged from disk until it is back")
+
+    def came_back(self) -> None:
+        """The database takes transactions again."""
+        if self._away:
+            self._away = False
+            _log.info("database_back")
+
     async def accept(self, request: ExportTraceServiceRequest, caller: Caller = ANONYMOUS) -> Ack:
-        """Take one request of a caller all the way; returns after the commit.
+        """Take one request of a caller all the way; returns after the commit, or after the sync of the spool.
 
         Raises:
             Transient: nothing is promised about its spans; the sender should send them again.
         """
-        decoded = await self._read(request, caller)
-        refused_by_store = await self._commit(decoded.records) if decoded.records else []
+        received_ns = time.time_ns()
+        decoded = await self._read(request, caller, received_ns)
+        refused_by_store = await self._keep(request, caller, received_ns, decoded.records) if decoded.records else []
         self._count_request(decoded, refused_by_store)
         return _acknowledgement(decoded, refused_by_store)
 
-    async def _read(self, request: ExportTraceServiceRequest, caller: Caller) -> Decoded:
+    async def _keep(
+        self, request: ExportTraceServiceRequest, caller: Caller, received_ns: int, records: list[SpanRecord]
+    ) -> list[Rejection]:
+        """In the database or, while that is away, on disk; returns what the database refused."""
+        if self._spool is None:
+            return await self._commit(records)
+        if self._away:
+            self._refuse_when_stopping()
+        else:
+            try:
+                return await self._commit(records)
+            except StoreFailed:
+                raise
+            except StoreUnavailable as error:
+                self.went_away(str(error))
+        await self._spool.append(Spooled(request.SerializeToString(), caller, received_ns, len(records)))
+        self._metrics.inc(names.COLLECTOR_SPOOLED, by=len(records))
+        return []
+
+    async def store_again(self, requests: Sequence[Spooled]) -> None:
+        """The way of spooled requests, as of their receipt, in one transaction beside those of live ones.
+
+        Raises:
+            StoreUnavailable: nothing is known about them; they may be given again, and should be.
+        """
+        records: list[SpanRecord] = []
+        for request in requests:
+            message = ExportTraceServiceRequest.FromString(request.body)
+            # What was rejected then is rejected again, and was counted and told to its sender then.
+            records += (await self._read(message, request.caller, request.received_ns)).records
+            await asyncio.sleep(0)
+        if not records:
+            return
+        try:
+            result = await self._store.write(records, destinations=self._destinations)
+        except CollectorError:
+            raise
+        except Exception as error:
+            _log.exception("replay_failed", spans=len(records))
+            raise StoreFailed(f"storing failed: {type(error).__name__}") from error
+        self._count_commit(result)
+        self._metrics.inc(names.COLLECTOR_REPLAYED, by=len(records))
+        for _, rejection in result.rejected:
+            self._metrics.inc(names.COLLECTOR_REJECTED, rejection.reason)
+            _log.error("spooled_span_rejected", reason=rejection.reason, why=rejection.message)
+
+    async def _read(self, request: ExportTraceServiceRequest, caller: Caller, received_ns: int) -> Decoded:
         """Decode and price. A large request takes seconds, during which others, and `/health`, must get their answers."""
         spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
         if spans <= LARGE_REQUEST_SPANS:
-            return self._decode(request, caller)
+            return self._decode(request, caller, received_ns)
         # One at a time: decoded spans take many times the room of their bytes.
         async with self._large:
             self._admit(spans, 0)
-            return await asyncio.to_thread(self._decode, request, caller)
+            return await asyncio.to_thread(self._decode, request, caller, received_ns)
 
-    def _decode(self, request: ExportTraceServiceRequest, caller: Caller) -> Decoded:
-        decoded = decode_request(request, Window.around(time.time_ns(), self.retention_days), caller)
+    def _decode(self, request: ExportTraceServiceRequest, caller: Caller, received_ns: int) -> Decoded:
+        decoded = decode_request(request, Window.around(received_ns, self.retention_days), caller)
         for record in decoded.records:
             self._book.price(record)
         return decoded
@@ -135,21 +209,27 @@ class Pipeline:
         self._queued_bytes += size
         self._idle.clear()
         self._arrived.set()
+        limit_s = ACK_TIMEOUT_S if self._spool is None else SPOOL_AFTER_S
         try:
-            async with asyncio.timeout(ACK_TIMEOUT_S):
+            async with asyncio.timeout(limit_s):
                 return await waiting.done
         except TimeoutError:
-            raise StoreUnavailable(
-                f"the database did not commit within {ACK_TIMEOUT_S:g} s: send again later"
-            ) from None
+            raise StoreUnavailable(f"the database did not commit within {limit_s:g} s: send again later") from None
 
     def _admit(self, spans: int, size: int) -> None:
-        if self._stopping:
-            raise Stopping("the collector is shutting down: send again, to it once it is back or to another one")
-        if self._queue and (
-            self._queued_spans + spans > self._max_queue_spans or self._queued_bytes + size > self._max_queue_bytes
+        self._refuse_when_stopping()
+        if (
+            self._queue
+            and not self._away
+            and (
+                self._queued_spans + spans > self._max_queue_spans or self._queued_bytes + size > self._max_queue_bytes
+            )
         ):
             raise TooManyRequests(f"{self._queued_spans} spans are waiting to be stored: send again later")
+
+    def _refuse_when_stopping(self) -> None:
+        if self._stopping:
+            raise Stopping("the collector is shutting down: send again, to it once it is back or to another one")
 
     async def run(self) -> None:
         """Write group after group until cancelled. No failure of a transaction ends it."""
@@ -177,9 +257,12 @@ class Pipeline:
         records = [record for waiting in group for record in waiting.records]
         began = time.perf_counter()
         try:
+            if self._away:
+                raise StoreUnavailable("the database is away")  # what queued up behind the commit that found it out
             result = await self._store.write(records, destinations=self._destinations)
         except CollectorError as error:
-            _log.warning("commit_failed", spans=len(records), error=str(error))
+            if not self._away:
+                _log.warning("commit_failed", spans=len(records), error=str(error))
             _fail(group, error)
         except asyncio.CancelledError:
             _fail(group, Stopping("the collector stopped before the commit: send again"))
@@ -187,7 +270,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             # A fault of ours must not end the writer: whoever sends next would wait for nobody.
             _log.exception("commit_failed", spans=len(records))
-            _fail(group, StoreUnavailable(f"storing failed: {type(error).__name__}"))
+            _fail(group, StoreFailed(f"storing failed: {type(error).__name__}"))
         else:
             self._metrics.observe(names.COLLECTOR_COMMIT, value=time.perf_counter() - began)
             _acknowledge(group, result)

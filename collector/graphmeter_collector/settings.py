@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     database_url: str = ""
     """`postgresql://…` or `sqlite:///…`; empty means a SQLite file in `data_dir`."""
     data_dir: Path = Field(default_factory=default_data_dir)
+    spool_dir: Path | None = None
+    """Where requests wait while Postgres is away; None means `spool` in `data_dir`. On a local disk that outlives us."""
+    spool_max_bytes: int = Field(1024 * MIB, ge=0)
+    """What may wait there before senders are told to come back later; 0 turns the spool off."""
     config: str = ""
     """Path of graphmeter.yaml; empty means `./graphmeter.yaml` if there is one, else the defaults."""
     forward: Annotated[list[str], NoDecode] = []
@@ -137,6 +141,12 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """SQLAlchemy URL of the database to use."""
         return self.database_url or default_database_url(self.data_dir)
+
+    def spool(self) -> Path | None:
+        """Folder of the spool; None if there is none. An embedded database is never away: its disk is the spool's, too."""
+        if not self.spool_max_bytes or make_url(self.database()).get_backend_name() == "sqlite":
+            return None
+        return (self.spool_dir or self.data_dir / "spool").expanduser()
 
     def shown_database(self) -> str:
         """The database for logs: no password, wherever it stands in the URL."""

@@ -59,7 +59,9 @@ class Server:
     stop: Callable[[], None] = lambda: None
     """End a server of our own at once, sessions and all."""
     restart: Callable[[], None] = lambda: None
-    """Start it again after `stop`."""
+    """Start it again after `stop` or `crash`; nothing where it runs."""
+    crash: Callable[[], None] = lambda: None
+    """End a server of our own without any goodbye: it recovers from its log at the next start."""
 
     def create(self, *, template: str = "template1") -> str:
         """A new database, as a URL."""
@@ -160,7 +162,9 @@ def start(binaries: Path) -> Iterator[Server]:
         process = _Process(binaries, data, user, folder)
         process.start()
         try:
-            yield Server(f"postgresql://postgres@127.0.0.1:{process.port}/postgres", process.stop, process.start)
+            yield Server(
+                f"postgresql://postgres@127.0.0.1:{process.port}/postgres", process.stop, process.start, process.crash
+            )
         finally:
             process.stop()
     finally:
@@ -179,6 +183,8 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        if self._running is not None:
+            return
         log = self._folder / "log"
         with log.open("ab") as output:
             self._running = subprocess.Popen(
@@ -192,11 +198,18 @@ class _Process:
             time.sleep(0.05)
 
     def stop(self) -> None:
+        # Fast shutdown: end sessions, write a checkpoint, exit.
+        self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        # Immediate shutdown: no checkpoint, the log is replayed at the next start.
+        self._end(signal.SIGQUIT)
+
+    def _end(self, how: signal.Signals) -> None:
         process, self._running = self._running, None
         if process is None:
             return
-        # Fast shutdown: end sessions, write a checkpoint, exit.
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -21,6 +21,11 @@ from graphmeter_config import ConfigError
     "--forward", multiple=True, metavar="URL", help="OTLP/HTTP backend to send every span on to; may be repeated."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the embedded SQLite database.")
+@click.option(
+    "--spool-dir",
+    type=click.Path(path_type=Path),
+    help="Folder for requests that wait while Postgres is away.  [default: spool in --data-dir]",
+)
 @click.option("--allow-anonymous", is_flag=True, default=None, help="Take requests without an API key from everywhere.")
 @click.option("--open-metrics", is_flag=True, default=None, help="/metrics needs no API key.")
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="[default: auto]")

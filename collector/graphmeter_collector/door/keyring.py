@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 
 from graphmeter import names
-from graphmeter_collector.errors import CollectorError, Forbidden, Unauthenticated
+from graphmeter_collector.errors import CollectorError, Forbidden, StoreUnavailable, Unauthenticated
 from graphmeter_collector.keys import BadKeys, Key, id_in
 from graphmeter_collector.records import ANONYMOUS, Caller
 from graphmeter_collector.telemetry import Metrics
@@ -61,6 +61,8 @@ class Keyring:
         self._written: list[Key] = []
         self._stored: dict[str, Key] = {}
         self._used: dict[str, int] = {}
+        self._read = False
+        """Whether the database's keys are known: a collector may start while it is away."""
         self._problem = ""
 
     @property
@@ -98,6 +100,9 @@ class Keyring:
                 reason="no_key",
             )
         key = self._find(token)
+        if key is None and not self._read:
+            # Not a refusal: an exporter would throw its spans away.
+            raise StoreUnavailable("this API key may be in the database, which is away: send again later")
         if key is None:
             raise Unauthenticated("this API key is not known here: `graphmeter keys list` shows those that are")
         now_ns = self._clock()
@@ -124,9 +129,9 @@ class Keyring:
             StoreUnavailable: the database is away; what was known before stays in force.
             BadKeys: those in variables and files cannot be read; what was known before stays in force.
         """
-        stored = {key.id: key for key in await self._table.all()}
-        written = list(await asyncio.to_thread(self._configured))
-        self._stored, self._written = stored, written
+        self._written = list(await asyncio.to_thread(self._configured))
+        self._stored = {key.id: key for key in await self._table.all()}
+        self._read = True
         if used := dict(self._used):
             await self._table.used(used)
             self._used = {key: at for key, at in self._used.items() if used.get(key) != at}

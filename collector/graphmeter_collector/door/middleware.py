@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graphmeter_collector.door.keyring import Keyring
-from graphmeter_collector.errors import Forbidden, Permanent, Unauthenticated
+from graphmeter_collector.errors import CollectorError, Permanent, Transient, Unauthenticated
 from graphmeter_collector.keys import INGEST, READ
 from graphmeter_collector.receive.answers import JSON, PROTOBUF, refuse
 
@@ -38,19 +38,20 @@ class Door:
             needed = INGEST if scope["path"].startswith("/v1/") else READ
             try:
                 caller = self._keyring.admit(headers.get("authorization", ""), needed)
-            except (Unauthenticated, Forbidden) as error:
+            except CollectorError as error:
                 await _refusal(error, needed, headers)(scope, receive, send)
                 return
             scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
 
-def _refusal(error: Permanent, needed: str, headers: Headers) -> Response:
+def _refusal(error: CollectorError, needed: str, headers: Headers) -> Response:
     if needed == INGEST:
         protobuf = headers.get("content-type", "").lower().startswith(PROTOBUF)
         answer = refuse(error, PROTOBUF if protobuf else JSON)
     else:
-        answer = JSONResponse({"detail": str(error)}, error.http_status)
+        status = error.http_status if isinstance(error, (Permanent, Transient)) else 500
+        answer = JSONResponse({"detail": str(error)}, status)
     if isinstance(error, Unauthenticated):
         answer.headers["www-authenticate"] = CHALLENGE
     return answer

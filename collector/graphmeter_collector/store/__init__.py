@@ -19,7 +19,11 @@ class Store(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect and take a writer slot. The schema must be at head (see `migrate`)."""
+        """Connect and take a writer slot. The schema must be at head (see `migrate`).
+
+        Raises:
+            StartupError: it cannot be used; `DatabaseAway` if nothing answers, and trying again may help.
+        """
         ...
 
     async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
@@ -77,11 +81,11 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
-async def open_store(database_url: str) -> Store:
-    """Connect to a database whose schema is at head; see `graphmeter_collector.store.migrate`.
+def make_store(database_url: str) -> Store:
+    """A store that is not open yet.
 
     Raises:
-        StartupError: the URL names no database that can be used, or another collector holds the embedded file.
+        StartupError: the URL names no database that can be used.
     """
     # Imported here: whoever only names the protocol needs no database driver.
     from graphmeter_collector.store.engine import is_sqlite, parse
@@ -89,6 +93,19 @@ async def open_store(database_url: str) -> Store:
     from graphmeter_collector.store.sqlite import SqliteStore
 
     url = parse(database_url)
-    store: Store = SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
-    await store.open()
+    return SqliteStore(url) if is_sqlite(url) else PostgresStore(url)
+
+
+async def open_store(database_url: str) -> Store:
+    """Connect to a database whose schema is at head; see `graphmeter_collector.store.migrate`.
+
+    Raises:
+        StartupError: the URL names no database that can be used, or another collector holds the embedded file.
+    """
+    store = make_store(database_url)
+    try:
+        await store.open()
+    except BaseException:
+        await store.close()
+        raise
     return store

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from graphmeter_collector.errors import StartupError
+from graphmeter_collector.errors import DatabaseAway, StartupError
 
 POOL_SIZE = 4
 """Connections for reports; writer and jobs have their own."""
@@ -64,6 +64,27 @@ def sqlite_path(url: URL) -> Path:
 def shown(url: URL) -> str:
     """The URL as it may be printed: without password and options."""
     return url.set(query={}).render_as_string(hide_password=True)
+
+
+_AWAY = (
+    OSError,  # refused, unreachable, timed out, a name that is not known
+    asyncpg.PostgresConnectionError,
+    # Starting up, shutting down, killed; and no connection left.
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+def cannot_use(url: URL, problem: BaseException) -> StartupError:
+    """The error that says so: `DatabaseAway` if nothing answers there, and may again."""
+    cause = getattr(problem, "orig", None) or problem
+    found: BaseException | None = problem
+    kind = StartupError
+    while found is not None:
+        if not is_sqlite(url) and isinstance(found, _AWAY):
+            kind = DatabaseAway
+        found = found.__cause__ or found.__context__
+    return kind(f"cannot use the database {shown(url)}: {cause}")
 
 
 async def connect(url: URL) -> asyncpg.Connection[asyncpg.Record]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import TypeVar
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -17,7 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from graphmeter_collector.errors import StartupError
-from graphmeter_collector.store.engine import is_sqlite, parse, schema_engine, shown, sqlite_path
+from graphmeter_collector.store.engine import cannot_use, is_sqlite, parse, schema_engine, sqlite_path
 from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.tables import metadata
 
@@ -139,6 +140,5 @@ def _run(url: URL, work: Callable[[Connection], _Answer]) -> _Answer:
 def _reachable(url: URL) -> Iterator[None]:
     try:
         yield
-    except (OSError, SQLAlchemyError) as problem:
-        cause = getattr(problem, "orig", None) or problem
-        raise StartupError(f"cannot use the database {shown(url)}: {cause}") from problem
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError) as problem:
+        raise cannot_use(url, problem) from problem

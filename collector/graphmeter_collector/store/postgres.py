@@ -18,12 +18,12 @@ from asyncpg.exceptions._base import DataError as ClientDataError
 from sqlalchemy.engine import URL
 
 from graphmeter import names
-from graphmeter_collector.errors import StartupError, StoreUnavailable
+from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.records import SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
 from graphmeter_collector.store import facts, notes, partitions, runs, waits
 from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
-from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, connect, shown
+from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, cannot_use, connect, shown
 from graphmeter_collector.store.migrate import require_head
 from graphmeter_collector.store.read import SqlReader
 from graphmeter_collector.store.transaction import Stored, Transaction
@@ -55,6 +55,8 @@ _REFUSED = (
     # What asyncpg cannot encode; it is an InterfaceError too, but no fault of the connection.
     ClientDataError,
     asyncpg.IntegrityConstraintViolationError,
+    # A value that is too large for an index.
+    asyncpg.ProgramLimitExceededError,
     OverflowError,
     UnicodeEncodeError,
 )
@@ -78,7 +80,7 @@ class PostgresStore:
 
     async def open(self) -> None:
         try:
-            connection = await self._connect()
+            connection = self._connection or await self._connect()
             known = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
             at = await connection.fetchval("SELECT version_num FROM alembic_version") if known else None
             require_head(at, self._shown)
@@ -86,9 +88,9 @@ class PostgresStore:
             for day in (today, today + 1):
                 await self._ensure_partition(connection, day)
         except BaseException as problem:
-            await self.close()
+            await self._disconnect()
             if isinstance(problem, (StoreUnavailable, *_AWAY, asyncpg.PostgresError)):
-                raise StartupError(f"cannot use the database {self._shown}: {problem}") from problem
+                raise cannot_use(self._url, problem) from problem
             raise
 
     async def close(self) -> None:

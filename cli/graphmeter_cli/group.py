@@ -25,6 +25,7 @@ SUBCOMMANDS: Final = {
     "rules": "Build Prometheus rules from graphmeter.yaml.",
     "dashboards": "Build Grafana dashboards.",
     "keys": "Make, list and revoke API keys.",
+    "retention": "Delete what is older than graphmeter.yaml keeps.",
     "migrate": "Bring the database's schema to the newest revision.",
 }
 """Every subcommand in the order of `--help`; the module is `graphmeter_cli.commands.<name>`, the command in it `command`."""

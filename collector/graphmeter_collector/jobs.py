@@ -16,6 +16,7 @@ from graphmeter import names
 from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.expose import state
 from graphmeter_collector.expose.counts import Counts
+from graphmeter_collector.retention import cutoffs
 from graphmeter_collector.store import Store
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
@@ -103,9 +104,7 @@ class Jobs:
         async with self._store.job_lock("retention") as ours:
             if not ours:
                 return
-            kept, today = self._config().retention, time.time_ns() // DAY_NS
-            # A day longer than is accepted, so that whatever is accepted can still be seen as a duplicate.
-            gone = await self._store.retain(today - kept.spans_days - 1, today - kept.bodies_days)
+            gone = await self._store.retain(cutoffs(self._config().retention, time.time_ns()))
         if any(gone.values()):
             _log.info("retention_applied", **gone)
 

@@ -57,8 +57,11 @@ forward:
   #     Authorization: Bearer ${JAEGER_TOKEN}
 
 retention:
-  spans: 30d                  # facts of spans; older ones are refused. Runs, ledger and rollups are kept
+  spans: 30d                  # facts of spans; older ones are refused
   bodies: 7d                  # the spans themselves, until they are forwarded
+  # runs: 400d                # left out: kept for ever, as are the next two
+  # ledger: 800d              # one row per model call
+  # rollups: 800d             # hourly and daily sums
 
 # Distinct values a metric label may take before further ones are counted as "other"; built-in caps otherwise.
 labels:

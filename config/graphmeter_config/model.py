@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from graphmeter import names
 from graphmeter_config.alerting import Alerting
@@ -16,7 +16,7 @@ from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
 from graphmeter_config.section import Section
 from graphmeter_config.slo import Slo
-from graphmeter_config.values import Seconds, wrong
+from graphmeter_config.values import Seconds, duration_text, wrong
 
 DAY = 86_400.0
 
@@ -40,12 +40,31 @@ def _whole_days(value: float) -> float:
 
 
 class Retention(Section):
-    """How long things are kept; runs, ledger and rollups outlive them."""
+    """How long things are kept. What is left out of runs, ledger and rollups is kept for ever."""
 
     spans_s: Annotated[Seconds, AfterValidator(_whole_days)] = Field(30 * DAY, alias="spans")
     """Facts of spans. Spans that started earlier are refused."""
     bodies_s: Annotated[Seconds, AfterValidator(_whole_days)] = Field(7 * DAY, alias="bodies")
     """The spans' own bytes, which forwarding reads."""
+
+    runs_s: Annotated[Seconds, AfterValidator(_whole_days)] | None = Field(None, alias="runs")
+    """Runs with their nodes, waits, outcomes and late tags."""
+    ledger_s: Annotated[Seconds, AfterValidator(_whole_days)] | None = Field(None, alias="ledger")
+    """One row per model call: what spend is reported from."""
+    rollups_s: Annotated[Seconds, AfterValidator(_whole_days)] | None = Field(None, alias="rollups")
+    """Hourly and daily sums and latencies, which reports of more than a day are made from."""
+
+    @model_validator(mode="after")
+    def _outlive_spans(self) -> Self:
+        for name in ("runs", "ledger", "rollups"):
+            kept: float | None = getattr(self, f"{name}_s")
+            # A late span would make them anew, with itself as the only part.
+            if kept is not None and kept <= self.spans_s:
+                raise wrong(
+                    f"{name}: {duration_text(kept)} is not longer than spans: {duration_text(self.spans_s)}",
+                    f"write more than {duration_text(self.spans_s)}, or leave {name} out to keep them for ever",
+                )
+        return self
 
     @property
     def spans_days(self) -> int:
@@ -56,6 +75,21 @@ class Retention(Section):
     def bodies_days(self) -> int:
         """Days that the spans' own bytes are kept, never longer than their facts."""
         return min(round(self.bodies_s / DAY), self.spans_days)
+
+    @property
+    def runs_days(self) -> int | None:
+        """Days that runs are kept; None: for ever."""
+        return None if self.runs_s is None else round(self.runs_s / DAY)
+
+    @property
+    def ledger_days(self) -> int | None:
+        """Days that the ledger is kept; None: for ever."""
+        return None if self.ledger_s is None else round(self.ledger_s / DAY)
+
+    @property
+    def rollups_days(self) -> int | None:
+        """Days that rollups are kept; None: for ever."""
+        return None if self.rollups_s is None else round(self.rollups_s / DAY)
 
 
 def _caps(value: dict[str, int]) -> dict[str, int]:

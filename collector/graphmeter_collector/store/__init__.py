@@ -8,6 +8,7 @@ from typing import Protocol
 
 from graphmeter_collector.records import SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem, Reader
+from graphmeter_collector.retention import Cutoffs
 
 
 class Store(Protocol):
@@ -54,11 +55,10 @@ class Store(Protocol):
         """Running runs by (service, environment, graph, team)."""
         ...
 
-    async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
-        """Delete spans and span bodies of earlier days (days since the epoch); runs, ledger and rollups stay.
+    async def retain(self, cutoffs: Cutoffs) -> dict[str, int]:
+        """Delete what is older than `cutoffs`.
 
-        Reports of clients go with the spans of their time. Returns what went, by table: rows on SQLite, whole days on
-        Postgres; for `outbox` (whose spans can no longer be forwarded) and `client_report` rows on both.
+        Returns what went, by table: rows, but for `span` and `span_body` on Postgres, where it is whole days.
         """
         ...
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
@@ -21,7 +22,8 @@ from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.records import SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
-from graphmeter_collector.store import facts, notes, partitions, runs, waits
+from graphmeter_collector.retention import Cutoffs
+from graphmeter_collector.store import expiry, facts, notes, partitions, runs, tables, waits
 from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
 from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, cannot_use, connect, shown
 from graphmeter_collector.store.migrate import require_head
@@ -129,29 +131,19 @@ class PostgresStore:
             rows = await run(lambda connection: connection.fetch(waits.END_POSTGRES, *columns))
         return waits.answered(endings, [(row["trace_id"], row["run_id"]) for row in rows])
 
-    async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
+    async def retain(self, cutoffs: Cutoffs) -> dict[str, int]:
+        gone = {}
         async with self._aside() as run:
-            dropped = {
-                "span": await run(lambda connection: partitions.drop_before(connection, "span", spans_from_day)),
-                "span_body": await run(
-                    lambda connection: partitions.drop_before(connection, "span_body", bodies_from_day)
-                ),
-            }
-            statement = "WITH gone AS (DELETE FROM outbox WHERE day < $1 RETURNING 1) SELECT count(*) FROM gone"
-            unsent = await run(lambda connection: connection.fetchval(statement, bodies_from_day))
-            statement = (
-                "WITH gone AS (DELETE FROM client_report WHERE at_ns < $1 RETURNING 1) SELECT count(*) FROM gone"
-            )
-            oldest_ns = spans_from_day * facts.DAY_NS
-            reports = await run(lambda connection: connection.fetchval(statement, oldest_ns))
-        for days in dropped.values():
-            # Made again should such a day still turn up.
-            self._days -= days
-        return {
-            **{table: len(days) for table, days in dropped.items()},
-            "outbox": int(unsent),
-            "client_report": int(reports),
-        }
+            for old in expiry.spans(cutoffs):
+                days = await run(partial(partitions.drop_before, table=old.table.name, day=old.before))
+                # Made again should such a day still turn up.
+                self._days -= days
+                gone[old.table.name] = len(days)
+            for old in expiry.rows(cutoffs):
+                gone[old.table.name] = await run(partial(_delete, old=old))
+            if (before_ns := cutoffs.runs_ns) is not None:
+                gone["run"] = await run(partial(_delete_runs, before_ns=before_ns))
+        return gone
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_in_progress()
@@ -307,3 +299,29 @@ class PostgresStore:
             except asyncpg.PostgresError as problem:
                 raise StoreUnavailable(f"{self._shown}: {problem}") from problem
         raise AssertionError("the last attempt returns or raises")
+
+
+async def _delete(connection: Connection, old: expiry.Old) -> int:
+    statement = expiry.step(old, row="ctid", parameter="$1")
+    deleted = 0
+    while gone := int((await connection.execute(statement, old.before)).rpartition(" ")[2]):
+        deleted += gone
+    return deleted
+
+
+async def _delete_runs(connection: Connection, before_ns: int) -> int:
+    deleted = 0
+    while True:
+        async with connection.transaction():
+            old = await connection.fetch(expiry.OLD_RUNS.format("$1"), before_ns)
+            keys = [row["trace_id"] for row in old], [row["run_id"] for row in old]
+            for table in (*expiry.OF_RUNS, tables.run):
+                same = " AND ".join(f"t.{column} = old.{column}" for column in expiry.of_run(table))
+                await connection.execute(
+                    f"DELETE FROM {table.name} t USING unnest($1::bytea[], $2::text[]) AS old(trace_id, run_id) "  # noqa: S608
+                    f"WHERE {same}",
+                    *keys,
+                )
+        if not old:
+            return deleted
+        deleted += len(old)

@@ -29,7 +29,8 @@ from graphmeter_collector.reports import (
     SpanRow,
     TopologyRow,
 )
-from graphmeter_collector.store import content, details, nodes, waits
+from graphmeter_collector.retention import Cutoffs
+from graphmeter_collector.store import content, details, expiry, nodes, waits
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.tables import (
@@ -225,6 +226,10 @@ class SqlReader:
             (row["service"], row["environment"], row["graph"], row["team"]): row["count"]
             for row in await self.rows(query)
         }
+
+    async def due(self, cutoffs: Cutoffs) -> dict[str, int]:
+        """Rows that `Store.retain` would delete, by table."""
+        return {table: int((await self.rows(count))[0]["due"]) for table, count in expiry.counts(cutoffs).items()}
 
     async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]:
         """Oldest spans a destination has not had."""

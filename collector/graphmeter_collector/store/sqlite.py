@@ -17,7 +17,8 @@ from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
 from graphmeter_collector.records import ClientChange, RunTotals, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
-from graphmeter_collector.store import facts, histogram, notes, runs, sql, tables, waits
+from graphmeter_collector.retention import Cutoffs
+from graphmeter_collector.store import expiry, facts, histogram, notes, runs, sql, tables, waits
 from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
 from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
 from graphmeter_collector.store.lock import FileLock
@@ -26,8 +27,6 @@ from graphmeter_collector.store.read import SqlReader
 
 WRITER = 0
 """There is one writer, so one slot."""
-DELETED_AT_ONCE = 2_000
-"""Rows per transaction of retention: some 10 ms, which is how long a write may have to wait for it."""
 
 _Answer = TypeVar("_Answer")
 _D = sql.SQLITE
@@ -136,22 +135,32 @@ class SqliteStore:
 
         return waits.answered(endings, await self._transaction(write))
 
-    async def retain(self, spans_from_day: int, bodies_from_day: int) -> dict[str, int]:
-        return {
-            "span": await self._delete_before("span", "start_ns", spans_from_day * facts.DAY_NS),
-            "span_body": await self._delete_before("span_body", "day", bodies_from_day),
-            "outbox": await self._delete_before("outbox", "day", bodies_from_day),
-            "client_report": await self._delete_before("client_report", "at_ns", spans_from_day * facts.DAY_NS),
-        }
+    async def retain(self, cutoffs: Cutoffs) -> dict[str, int]:
+        gone = {}
+        for old in (*expiry.spans(cutoffs), *expiry.rows(cutoffs)):
+            gone[old.table.name] = await self._delete(old)
+        if cutoffs.runs_ns is not None:
+            gone["run"] = await self._delete_runs(cutoffs.runs_ns)
+        return gone
 
-    async def _delete_before(self, table: str, column: str, limit: int) -> int:
-        """Delete in chunks, so that no write waits long."""
-        statement = (
-            f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 - names of our own tables
-            f"(SELECT rowid FROM {table} WHERE {column} < ? LIMIT {DELETED_AT_ONCE})"
-        )
+    async def _delete(self, old: expiry.Old) -> int:
+        statement = expiry.step(old, row="rowid", parameter="?")
         deleted = 0
-        while gone := await self._transaction(lambda db: db.execute(statement, (limit,)).rowcount):
+        while gone := await self._transaction(lambda db: db.execute(statement, (old.before,)).rowcount):
+            deleted += gone
+        return deleted
+
+    async def _delete_runs(self, before_ns: int) -> int:
+        def step(db: sqlite3.Connection) -> int:
+            old = db.execute(expiry.OLD_RUNS.format("?"), (before_ns,)).fetchall()
+            for table in (*expiry.OF_RUNS, tables.run):
+                columns = expiry.of_run(table)
+                where = " AND ".join(f"{column} = ?" for column in columns)
+                db.executemany(f"DELETE FROM {table.name} WHERE {where}", [row[-len(columns) :] for row in old])  # noqa: S608
+            return len(old)
+
+        deleted = 0
+        while gone := await self._transaction(step):
             deleted += gone
         return deleted
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from collector.store.dump import dump, opened
-from graphmeter_collector.records import SpanRecord
+from graphmeter import names
+from graphmeter_collector.records import Outcome, SpanRecord
 from graphmeter_collector.reports import RunFilter
-from graphmeter_collector.store import facts, partitions
+from graphmeter_collector.retention import Cutoffs
+from graphmeter_collector.store import expiry, facts, partitions
+from graphmeter_collector.store.read import open_reader
 from support import postgres
-from support.records import T0_NS, report, whole_run
+from support.records import T0_NS, note, report, whole_run
 
 TODAY = T0_NS // facts.DAY_NS
 DAY_S = 86_400
+ALL_NS = (TODAY - 4) * facts.DAY_NS
+"""Runs and calls from before it go where a test says so."""
 
 
 def _runs() -> list[SpanRecord]:
@@ -23,7 +30,7 @@ async def test_spans_and_bodies_of_earlier_days_go_and_everything_else_stays(dat
     async with opened(database_url) as store:
         await store.write(_runs(), destinations=["jaeger"])
         before = await dump(database_url)
-        gone = await store.retain(TODAY - 5, TODAY - 2)
+        gone = await store.retain(Cutoffs(TODAY - 5, TODAY - 2))
         after = await dump(database_url)
 
         assert {record["day"] for record in after["span"]} == set(range(TODAY - 5, TODAY + 1))
@@ -36,18 +43,66 @@ async def test_spans_and_bodies_of_earlier_days_go_and_everything_else_stays(dat
         assert len(await store.reader.runs(RunFilter())) == 10
 
 
+async def test_what_would_go_is_counted_before(database_url: str) -> None:
+    async with opened(database_url) as store, open_reader(database_url) as reader:
+        await store.write(_runs(), destinations=["jaeger"])
+        before = await dump(database_url)
+        kept = Cutoffs(TODAY - 5, TODAY - 2, ALL_NS, ALL_NS, TODAY - 3)
+        due = await reader.due(kept)
+        assert before == await dump(database_url)
+        unsent = (await store.outbox_depth())["jaeger"]
+
+        await store.retain(kept)
+        after = await dump(database_url)
+        unsent -= (await store.outbox_depth())["jaeger"]
+        assert {"outbox": unsent} | {
+            table: len(before[table]) - len(after[table]) for table in due.keys() & before
+        } == due
+        assert 0 < min(due[table] for table in ("span", "span_body", "run", "run_node", "ledger", "rollup_day"))
+
+
+async def test_runs_ledger_and_rollups_go_when_they_are_told_to(database_url: str) -> None:
+    async with opened(database_url) as store:
+        told = [
+            note(700 + run, names.OUTCOME, of=run, said=Outcome("resolved", True, None), at_s=-float((run - 1) * DAY_S))
+            for run in (9, 1)
+        ]
+        await store.write([*_runs(), *told])
+        await store.retain(Cutoffs(TODAY - 5, TODAY - 5, ALL_NS, ALL_NS, TODAY - 3))
+        after = await dump(database_url)
+
+    assert min(row["started_ns"] for row in after["run"]) >= ALL_NS
+    assert {row["run_id"] for row in after["run_node"]} == {row["run_id"] for row in after["run"]}
+    assert min(row["start_ns"] for row in after["ledger"]) >= ALL_NS
+    assert TODAY - 3 == min(row["day"] for row in after["rollup_day"])
+    assert (TODAY - 3) * 24 <= min(row["hour"] for row in after["rollup_hour"])
+    assert 1 == len(after["outcome"])
+
+
+async def test_more_rows_than_one_step_deletes_all_go(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "OLD_RUNS", expiry.OLD_RUNS.replace(str(expiry.AT_ONCE), "2"))
+    monkeypatch.setattr(expiry, "AT_ONCE", 2)
+    async with opened(database_url) as store:
+        await store.write(_runs())
+        gone = await store.retain(Cutoffs(TODAY + 1, TODAY + 1, (TODAY + 1) * facts.DAY_NS, (TODAY + 1) * facts.DAY_NS))
+        after = await dump(database_url)
+
+    assert 10 == gone["run"]
+    assert [] == after["run"] == after["run_node"] == after["ledger"] == after["span"]
+
+
 async def test_retention_twice_deletes_nothing_more(database_url: str) -> None:
     async with opened(database_url) as store:
         await store.write(_runs())
-        await store.retain(TODAY - 5, TODAY - 2)
+        await store.retain(Cutoffs(TODAY - 5, TODAY - 2))
 
-        assert set((await store.retain(TODAY - 5, TODAY - 2)).values()) == {0}
+        assert set((await store.retain(Cutoffs(TODAY - 5, TODAY - 2))).values()) == {0}
 
 
 async def test_a_day_that_was_dropped_can_be_written_again(database_url: str) -> None:
     async with opened(database_url) as store:
         await store.write(_runs())
-        await store.retain(TODAY + 1, TODAY + 1)
+        await store.retain(Cutoffs(TODAY + 1, TODAY + 1))
         late = whole_run(99)
         result = await store.write(late)
 
@@ -62,7 +117,7 @@ async def test_only_partitions_of_our_making_are_dropped(postgres_url: str) -> N
             "CREATE TABLE span_p20200101 (note text)",
         ):
             postgres.execute(postgres_url, statement)
-        await store.retain(TODAY, TODAY)
+        await store.retain(Cutoffs(TODAY, TODAY))
 
         left = {row["relname"] for row in postgres.execute(postgres_url, "SELECT relname FROM pg_class")}
         assert {"span_attic", "span_p20200101", partitions.partition("span", TODAY)} <= left

@@ -1,5 +1,5 @@
-"""Twins: spans of other instrumentations that record a call which our own client has recorded already. In: a foreign span,
-its scope and service. Out: whether its call is somebody else's to bill.
+"""Twins: spans of other instrumentations that record a run, node or call which our own client has recorded already. In: a
+foreign span, its scope and service. Out: whether it is to be counted by another span.
 
 Two marks of our client tell. Inside a model call of ours every span inherits an entry in `tracestate`: what the
 instrumentation of a provider's SDK records there is the same call. And other instrumentations of LangChain, which hear the
@@ -21,8 +21,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from graphmeter import names
 
-_WITHOUT_METADATA: Final = ("github.com/grafana/sigil/sdks/python",)
-"""Instrumentations of LangChain that do not say its metadata; they are taken at the trace state's word."""
+_WITHOUT_METADATA: Final = "github.com/grafana/sigil/sdks/python"
+"""agento11y does not say LangChain's metadata: what it heard from LangChain (by the attribute below) is taken at the trace
+state's word."""
+_FROM_LANGCHAIN: Final = "agento11y.framework.run_id"
 _METADATA: Final = "metadata"  # openinference: all of it, as JSON
 _SUFFIX: Final = f".{names.METADATA_MARK}"
 _LONGEST_METADATA: Final = 65_536
@@ -42,10 +44,11 @@ def is_twin(span: Span, kind: str, scope: str, service: str) -> bool:
     entry = _entry(span.trace_state)
     if kind == names.MODEL and entry and _means(entry, names.MARK_CALL, service):
         return True
+    if scope.startswith(_WITHOUT_METADATA):
+        inside = _means(entry, names.MARK_RUN, service) or _means(entry, names.MARK_CALL, service)
+        return inside and any(pair.key == _FROM_LANGCHAIN for pair in span.attributes)
     if not scope.startswith(names.LANGCHAIN_SCOPES):
         return False
-    if scope.startswith(_WITHOUT_METADATA):
-        return _means(entry, names.MARK_RUN, service) or _means(entry, names.MARK_CALL, service)
     return _means(_in_metadata(span.attributes), names.MARK_RUN, service)
 
 
@@ -66,7 +69,7 @@ def _in_metadata(attributes: Iterable[KeyValue]) -> str:
     for pair in attributes:
         text = pair.value.string_value
         if pair.key.endswith(_SUFFIX):
-            return text
+            return text.strip('"')  # Langfuse writes all metadata as JSON
         if pair.key == _METADATA and names.METADATA_MARK in text and len(text) <= _LONGEST_METADATA:
             try:
                 metadata = json.loads(text)

@@ -13,7 +13,9 @@ from support import otlp
 
 OPENINFERENCE = "openinference.instrumentation.langchain"
 OPENLLMETRY = "opentelemetry.instrumentation.langchain"
-SIGIL = "github.com/grafana/sigil/sdks/python/frameworks/langchain"
+AGENTO11Y = "github.com/grafana/sigil/sdks/python"
+HEARD = {"agento11y.framework.run_id": "01a1fdd1-7e47-7661-9f19-bf4ed65aafa4"}
+LANGFUSE = "langfuse-sdk"
 OPENAI = "opentelemetry.instrumentation.openai_v2"
 HASH = hashlib.blake2b(b"shop", digest_size=4).hexdigest()
 RUN, CALL = f"n:{HASH}", f"m:{HASH}"
@@ -43,7 +45,15 @@ ASSOCIATED = "traceloop.association.properties.graphmeter"
         pytest.param(
             OPENINFERENCE, names.MODEL, "", {"metadata": "[" * 60_000 + "graphmeter"}, False, id="deep metadata"
         ),
-        pytest.param(SIGIL, names.MODEL, f"graphmeter={RUN}", {}, True, id="one that says no metadata"),
+        pytest.param(AGENTO11Y, names.MODEL, f"graphmeter={RUN}", HEARD, True, id="agento11y"),
+        pytest.param(AGENTO11Y, names.RUN, f"graphmeter={RUN}", HEARD, True, id="agento11y, run"),
+        pytest.param(AGENTO11Y, names.MODEL, f"graphmeter={RUN}", {}, False, id="agento11y in a node, by hand"),
+        pytest.param(AGENTO11Y, names.MODEL, "", HEARD, False, id="agento11y, not measured by us"),
+        pytest.param(
+            LANGFUSE, names.MODEL, "", {"langfuse.observation.metadata.graphmeter": f'"{RUN}"'}, True, id="Langfuse"
+        ),
+        pytest.param(OPENLLMETRY, names.RUN, "", {ASSOCIATED: RUN}, True, id="OpenLLMetry, run"),
+        pytest.param(OPENLLMETRY, names.NODE, "", {ASSOCIATED: RUN}, True, id="OpenLLMetry, node"),
     ],
 )
 def test_twins_are_told_from_others(

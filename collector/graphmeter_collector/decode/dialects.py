@@ -40,6 +40,8 @@ def _dialect(name: str, table: Table, translate: Translate) -> Dialect:
 
 
 def _by_attributes(found: dict[str, Any], span: Span, repairs: Repairs) -> str:
+    if not found:  # a database, a server: most of what is sent
+        return names.SPAN
     for mark, dialect in _MARKS:
         if mark in found:
             return dialect.translate(found, span, repairs)

@@ -126,7 +126,8 @@ class Counts:
         metrics.inc(names.RUNS, *base, record.status, trace_id=trace)
         metrics.observe(names.RUN_DURATION, *base, value=record.duration_ns / _S, trace_id=trace)
         metrics.observe(names.RUN_COST, *base, value=totals.cost_nano / _NANO, trace_id=trace)
-        metrics.observe(names.RUN_STEPS, *base, value=totals.steps)
+        if not record.foreign:  # others do not say how many steps a run made
+            metrics.observe(names.RUN_STEPS, *base, value=totals.steps)
         self._errors((record,))
 
     def _node(self, records: Sequence[SpanRecord]) -> None:

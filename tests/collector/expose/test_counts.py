@@ -532,3 +532,9 @@ def test_what_is_remembered_as_declared_has_a_bound(monkeypatch: pytest.MonkeyPa
 
     assert len(counts._declared) <= 10
     assert 25 == sum(of(names.NODE_RUNS, metrics).values())
+
+
+def test_runs_of_other_senders_do_not_say_how_many_steps_they_made() -> None:
+    root = run(foreign=True)
+    metrics = counted(root, finished=[ended(root)])
+    assert ({(): (1, 1.0)}, {(): (0, 0.0)}) == (of(names.RUN_DURATION, metrics), of(names.RUN_STEPS, metrics))

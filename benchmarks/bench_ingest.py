@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 RAW_SPANS_PER_TRANSACTION = 4_096
 RETENTION_DAYS = 30
+STEP = 100_000
+"""Spans that are made at once while tables grow: 50 MB."""
 TABLES = (tables.span, tables.span_body, tables.ledger)
 WAYS: dict[str, tuple[str, ...]] = {
     "as an application sends": (),
@@ -244,23 +246,22 @@ def databases(wanted: str) -> Iterator[list[Database]]:
 
 
 def _server_process(server: Server) -> int:
-    """The server's own process: the one that no other of its name has made."""
-    [pid] = [row[0] for row in _postgres(server, "SELECT pg_backend_pid()")]
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[1])
+    """The server's own process: the parent of each that serves a connection."""
 
-
-def _postgres(server: Server, statement: str) -> list[asyncpg.Record]:
-    url = server.create()
-
-    async def ask() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(url)
+    async def ask() -> int:
+        connection = await asyncpg.connect(server.create())
         try:
-            return await connection.fetch(statement)
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            stat = Path(f"/proc/{pid}/stat").read_text()  # noqa: ASYNC240 - no disk behind it
+            return int(stat.rpartition(")")[2].split()[1])
         finally:
             await connection.close()
 
     return asyncio.run(ask())
+
+
+def _cpu_here(database: Database) -> float:
+    return time.process_time() + (sum(map(cpu_s, family(database.process))) if database.process else 0.0)
 
 
 def measure(database: Database, spans: int, rounds: int) -> None:
@@ -268,13 +269,17 @@ def measure(database: Database, spans: int, rounds: int) -> None:
     bodies = list(requests(Shape(), spans))
     transactions = raw_rows(bodies)
     stored = sum(len(rows[0]) for rows in transactions)
-    raw = []
+    raw, raw_us = [], []
     for _ in range(rounds):
         url = database.fresh()
         migrate(url)
+        before = _cpu_here(database)
         raw.append(stored / asyncio.run(database.raw(url, transactions)))
-    at_best = statistics.median(raw)
-    print(f"{database.name}: raw rows {at_best:,.0f} spans/s ({min(raw):,.0f} to {max(raw):,.0f})\n")
+        raw_us.append((_cpu_here(database) - before) / stored * 1e6)
+    at_best, us = statistics.median(raw), statistics.median(raw_us)
+    print(
+        f"{database.name}: raw rows {at_best:,.0f} spans/s ({min(raw):,.0f} to {max(raw):,.0f}), CPU {us:.1f} µs a span\n"
+    )
     print(
         f"{'':<26} {'spans/s':>8} {'to raw':>7} {'per core':>9} {'collector':>10} {'database':>9} "
         f"{'p50 ms':>7} {'p99 ms':>7} {'RSS MB':>7}"
@@ -298,25 +303,36 @@ def measure(database: Database, spans: int, rounds: int) -> None:
 
 
 def grow(database: Database, to: int) -> None:
-    """Print what a span costs while the tables grow."""
-    print(f"{database.name}, CPU per span as the tables grow\n")
-    print(f"{'stored before':>14} {'spans/s':>8} {'collector':>10} {'database':>9} {'p99 ms':>7}")
+    """Print what a span costs while the tables grow, each line from the one before to its own number of stored spans.
+
+    Averages over whole stretches: what the database does in the background (vacuum, checkpoints) comes in lumps.
+    """
+    print(f"{database.name}, as the tables grow\n")
+    print(f"{'up to':>12} {'spans/s':>8} {'collector':>10} {'database':>9} {'p99 ms':>7}")
+    marks = [mark for decade in range(4, 9) for mark in (10**decade, 5 * 10**decade // 2) if mark < to]
     with collector(database.fresh(), database.process) as running:
         stored, seed = 0, 0
-        next_shown = 10_000
-        while stored <= to:
-            step = 20_000 if stored >= next_shown or not stored else min(500_000, next_shown - stored)
-            seed += 1
-            [cost] = running.load(step, seed=seed)
-            if step == 20_000:
-                print(
-                    f"{stored:>14,} {cost.spans_per_s:>8,.0f} {cost.collector_us:>7.1f} µs {cost.database_us:>6.1f} µs "
-                    f"{cost.p99_ms:>7.0f}",
-                    flush=True,
+        for mark in (*marks, to):
+            costs = []
+            while stored < mark:
+                step = min(STEP, mark - stored)
+                seed += 1
+                costs += [(step, cost) for cost in running.load(step, seed=seed)]
+                stored += step
+            spans = sum(step for step, _ in costs)
+            seconds, collector_us, database_us = (
+                sum(step * each for step, each in column) / spans
+                for column in (
+                    [(step, 1 / cost.spans_per_s) for step, cost in costs],
+                    [(step, cost.collector_us) for step, cost in costs],
+                    [(step, cost.database_us) for step, cost in costs],
                 )
-                while next_shown <= stored:
-                    next_shown *= 10
-            stored += step
+            )
+            worst = max(cost.p99_ms for _, cost in costs)
+            print(
+                f"{mark:>12,} {1 / seconds:>8,.0f} {collector_us:>7.1f} µs {database_us:>6.1f} µs {worst:>7.0f}",
+                flush=True,
+            )
         print(f"\npeak {peak_mb(running.process.pid):.0f} MB\n")
 
 

@@ -6,7 +6,6 @@ specification, a sentence that says what was wrong and what to do, and a counter
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -17,9 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.requests import ClientDisconnect
 
 from graphmeter import names
-from graphmeter_collector.errors import BadRequest, CollectorError, TooLarge, TooSlow, Unsupported
+from graphmeter_collector.errors import BadRequest, CollectorError, TooLarge, Unsupported
 from graphmeter_collector.receive.answers import JSON, PROTOBUF, Ack, acknowledge, acknowledge_signal, refuse
-from graphmeter_collector.receive.body import Limits, Room, read_decompressed, read_raw
+from graphmeter_collector.receive.body import Limits, read_decompressed, read_raw
 from graphmeter_collector.receive.json_body import message_from_json
 from graphmeter_collector.receive.passing import Passing
 from graphmeter_collector.receive.repair import with_valid_text
@@ -36,11 +35,8 @@ Raises:
 PATHS: Final = ("/v1/traces", "/v1/logs", "/v1/metrics")
 
 
-def ingest_router(
-    accept: Accept, limits: Limits, metrics: Metrics, passing: Passing, room: Room | None = None
-) -> APIRouter:
-    """Routes for OTLP/HTTP. `room` bounds the bodies of all requests together."""
-    bodies = room or Room(sys.maxsize)
+def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Passing) -> APIRouter:
+    """Routes for OTLP/HTTP."""
     router = APIRouter(tags=["ingest"])
 
     @router.post("/v1/traces", summary="OTLP traces, protobuf or JSON, gzip or not", response_class=Response)
@@ -49,12 +45,11 @@ def ingest_router(
         try:
             content_type = _content_type(request)
             repairs: Counter[str] = Counter()
-            with bodies.share() as share:
-                message = _parse(await read_decompressed(request, limits, share), content_type, repairs)
-                _check_spans(message, limits)
-                for reason, times in repairs.items():
-                    metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
-                return acknowledge(await accept(message, caller_of(request)), content_type)
+            message = _parse(await read_decompressed(request, limits), content_type, repairs)
+            _check_spans(message, limits)
+            for reason, times in repairs.items():
+                metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
+            return acknowledge(await accept(message, caller_of(request)), content_type)
         except CollectorError as error:
             return _refused(error, content_type)
         except ClientDisconnect:
@@ -64,8 +59,7 @@ def ingest_router(
         content_type = ""
         try:
             content_type = _content_type(request)
-            with bodies.share() as share:
-                await passing.send(name, await read_raw(request, limits, share), request.headers)
+            await passing.send(name, await read_raw(request, limits), request.headers)
             metrics.inc(names.COLLECTOR_PASSED, name)
             return acknowledge_signal(content_type)
         except CollectorError as error:
@@ -83,11 +77,7 @@ def ingest_router(
 
     def _refused(error: CollectorError, content_type: str) -> Response:
         metrics.inc(names.COLLECTOR_REQUESTS_REFUSED, error.reason)
-        answer = refuse(error, content_type)
-        if isinstance(error, TooSlow):
-            # Or the connection would stay open for the rest of the trickle.
-            answer.headers["connection"] = "close"
-        return answer
+        return refuse(error, content_type)
 
     return router
 

@@ -42,7 +42,7 @@ from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.keys import BadKeys
 from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price.book import PriceBook
-from graphmeter_collector.receive.body import Limits
+from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
 from graphmeter_collector.records import WriteResult
@@ -116,6 +116,7 @@ class Collector:
             names_of_destinations,
             settled=lambda: self.replay is None or self.replay.settled,
         )
+        self.room = Room(settings.max_bodies_bytes)
         self.app = self._application()
 
     def _forwarder(self, destination: Destination) -> Forwarder:
@@ -196,9 +197,12 @@ class Collector:
         if not self.settings.allow_anonymous:
             app.add_middleware(KnownHosts, lambda: not self.keyring.required)
         limits = Limits(
-            self.settings.max_body_bytes, self.settings.max_decompressed_bytes, self.settings.max_spans_per_request
+            self.settings.max_body_bytes,
+            self.settings.max_decompressed_bytes,
+            self.settings.max_spans_per_request,
+            self.settings.body_timeout_s,
         )
-        app.include_router(ingest_router(self.pipeline.accept, limits, self.metrics, self.passing))
+        app.include_router(ingest_router(self.pipeline.accept, limits, self.metrics, self.passing, self.room))
         app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
         app.include_router(api_router(self.store.reader, lambda: self.config))
         app.include_router(page_router(self.store.reader))

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     """Largest request body as sent."""
     max_decompressed_bytes: int = Field(128 * MIB, gt=0)
     """Largest request body after decompression."""
+    max_bodies_bytes: int = Field(128 * MIB, gt=0)
+    """Bytes of the bodies of all requests that are not answered yet, decompressed."""
+    body_timeout_s: float = Field(30.0, gt=0)
+    """From the first byte of a body to the last."""
     max_spans_per_request: int = Field(50_000, gt=0)
     max_queue_spans: int = Field(50_000, gt=0)
     """Spans that may wait for a commit before senders are told to come back later."""

@@ -25,6 +25,7 @@ SCOPES: Final = (
 BEDROCK_SCOPE: Final = "opentelemetry.instrumentation.bedrock"
 KIND: Final = "traceloop.span.kind"
 REQUEST_TYPE: Final = "llm.request.type"
+_SYSTEM: Final = "gen_ai.system"
 _ENTITY: Final = "traceloop.entity.name"
 _WORKFLOW: Final = "traceloop.workflow.name"
 _ASSOCIATION: Final = "traceloop.association.properties."
@@ -76,11 +77,10 @@ def translate(found: dict[str, Any], span: Span, repairs: Repairs) -> str:
 
 def translate_bedrock(found: dict[str, Any], span: Span, repairs: Repairs) -> str:
     """As `translate`, for the instrumentation of Bedrock: its input leaves out what was cached, as AWS's figures do."""
-    kind = translate(found, span, repairs)
     given, _ = genai.totals(found)
-    cached = genai.cached(found)
-    if kind == names.MODEL and given is not None and given >= cached:  # else it has been added
-        found[names.USAGE_INPUT] = given + cached
+    kind = translate(found, span, repairs)
+    if kind == names.MODEL and given is not None:
+        found[names.USAGE_INPUT] = given + genai.cached(found)
     return kind
 
 
@@ -99,8 +99,10 @@ def _call(found: dict[str, Any], metadata: dict[str, Any]) -> None:
     # What LangChain calls the provider; the class of the model, which they go by, says less.
     if provider := langgraph.provider(metadata.get(langgraph.PROVIDER)):
         found[names.PROVIDER] = provider
-    elif found.get(names.PROVIDER, "").lower() in _FRAMEWORKS:
+    else:
+        named = (found.get(names.PROVIDER) or found.get(_SYSTEM, "")).lower()  # older ones write `OpenAI`, `Langchain`
         found.pop(names.PROVIDER, None)
+        found[_SYSTEM] = "" if named in _FRAMEWORKS else named
     if found.get(names.REQUEST_MODEL, "unknown") == "unknown":
         found.pop(names.REQUEST_MODEL, None)
         if asked := metadata.get(langgraph.MODEL):

@@ -16,7 +16,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from graphmeter import names
-from graphmeter_collector.decode import dialects, foreign, genai, notes, own, twins, wire
+from graphmeter_collector.decode import dialects, foreign, genai, notes, own, trim, twins, wire
 from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick
 from graphmeter_collector.records import ANONYMOUS, NO_USAGE, Caller, Envelope, Rejection, SpanRecord
 
@@ -70,8 +70,10 @@ def decode_request(message: ExportTraceServiceRequest, window: Window, caller: C
     decoded = Decoded([], [], Counter())
     for resource_spans in message.resource_spans:
         whole = _origin(resource_spans.resource, decoded.repairs)
+        trim.shared(resource_spans.resource, decoded.repairs)
         for scope_spans in resource_spans.scope_spans:
             origin = whole._replace(scope=scope_spans.scope.name)
+            trim.shared(scope_spans.scope, decoded.repairs)
             envelope = _envelope(resource_spans, scope_spans)
             if origin.scope == names.SCOPE:
                 for body in wire.bodies(scope_spans):
@@ -111,7 +113,7 @@ def _begin(
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         envelope=envelope,
-        body=body,
+        body=trim.span(body, decoded.repairs),
         service=origin.service,
     )
 

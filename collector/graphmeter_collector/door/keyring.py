@@ -80,20 +80,25 @@ class Keyring:
 
         Raises:
             Unauthenticated, Forbidden: it may not; counted.
+            StoreUnavailable: it may, if its key is one of the database, which was not reached since the start; counted.
         """
         try:
             return self._admit(authorization, scope)
-        except (Unauthenticated, Forbidden) as refusal:
+        except CollectorError as refusal:
             self._metrics.inc(names.COLLECTOR_REQUESTS_REFUSED, refusal.reason)
             raise
 
     def _admit(self, authorization: str, scope: str) -> Caller:
-        if not self.exist:
+        if self._read and not self.exist:
             return ANONYMOUS
         token = token_of(authorization)
         if not token:
             if self._allow_anonymous:
                 return ANONYMOUS
+            if not self.exist:
+                raise StoreUnavailable(
+                    "whether API keys are needed is in the database, which is away: send again later"
+                )
             raise Unauthenticated(
                 f"an API key with scope {scope} is needed: send `Authorization: Bearer KEY` "
                 f"(GRAPHMETER_API_KEY in Graphmeter's own programs); `graphmeter keys create --scope {scope}` makes one",

@@ -6,6 +6,7 @@ specification, a sentence that says what was wrong and what to do, and a counter
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -16,9 +17,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.requests import ClientDisconnect
 
 from graphmeter import names
-from graphmeter_collector.errors import BadRequest, CollectorError, TooLarge, Unsupported
+from graphmeter_collector.errors import BadRequest, CollectorError, TooLarge, TooSlow, Unsupported
 from graphmeter_collector.receive.answers import JSON, PROTOBUF, Ack, acknowledge, acknowledge_signal, refuse
-from graphmeter_collector.receive.body import Limits, read_decompressed, read_raw
+from graphmeter_collector.receive.body import Limits, Room, read_decompressed, read_raw
 from graphmeter_collector.receive.json_body import message_from_json
 from graphmeter_collector.receive.passing import Passing
 from graphmeter_collector.receive.repair import with_valid_text
@@ -35,8 +36,11 @@ Raises:
 PATHS: Final = ("/v1/traces", "/v1/logs", "/v1/metrics")
 
 
-def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Passing) -> APIRouter:
-    """Routes for OTLP/HTTP."""
+def ingest_router(
+    accept: Accept, limits: Limits, metrics: Metrics, passing: Passing, room: Room | None = None
+) -> APIRouter:
+    """Routes for OTLP/HTTP. `room` bounds the bodies of all requests together."""
+    bodies = room or Room(sys.maxsize)
     router = APIRouter(tags=["ingest"])
 
     @router.post("/v1/traces", summary="OTLP traces, protobuf or JSON, gzip or not", response_class=Response)
@@ -45,11 +49,12 @@ def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Pas
         try:
             content_type = _content_type(request)
             repairs: Counter[str] = Counter()
-            message = _parse(await read_decompressed(request, limits), content_type, repairs)
-            _check_spans(message, limits)
-            for reason, times in repairs.items():
-                metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
-            return acknowledge(await accept(message, caller_of(request)), content_type)
+            with bodies.share() as share:
+                message = _parse(await read_decompressed(request, limits, share), content_type, repairs)
+                _check_spans(message, limits)
+                for reason, times in repairs.items():
+                    metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
+                return acknowledge(await accept(message, caller_of(request)), content_type)
         except CollectorError as error:
             return _refused(error, content_type)
         except ClientDisconnect:
@@ -59,7 +64,8 @@ def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Pas
         content_type = ""
         try:
             content_type = _content_type(request)
-            await passing.send(name, await read_raw(request, limits), request.headers)
+            with bodies.share() as share:
+                await passing.send(name, await read_raw(request, limits, share), request.headers)
             metrics.inc(names.COLLECTOR_PASSED, name)
             return acknowledge_signal(content_type)
         except CollectorError as error:
@@ -77,7 +83,11 @@ def ingest_router(accept: Accept, limits: Limits, metrics: Metrics, passing: Pas
 
     def _refused(error: CollectorError, content_type: str) -> Response:
         metrics.inc(names.COLLECTOR_REQUESTS_REFUSED, error.reason)
-        return refuse(error, content_type)
+        answer = refuse(error, content_type)
+        if isinstance(error, TooSlow):
+            # Or the connection would stay open for the rest of the trickle.
+            answer.headers["connection"] = "close"
+        return answer
 
     return router
 

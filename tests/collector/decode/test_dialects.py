@@ -185,14 +185,16 @@ def test_metadata_that_is_no_json_is_counted_and_hides_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "expected"),
+    ("scope", "given", "expected"),
     [
-        ("opentelemetry.instrumentation.anthropic", TokenUsage(input=6, cache_read=4)),
-        ("opentelemetry.instrumentation.bedrock", TokenUsage(input=10, cache_read=4)),
+        ("opentelemetry.instrumentation.anthropic", 10, TokenUsage(input=6, cache_read=4)),
+        ("opentelemetry.instrumentation.bedrock", 10, TokenUsage(input=10, cache_read=4)),
+        ("opentelemetry.instrumentation.bedrock", 3, TokenUsage(input=3, cache_read=4)),
     ],
 )
-def test_of_openllmetry_only_bedrock_leaves_out_what_was_cached(scope: str, expected: TokenUsage) -> None:
-    attributes = {names.OPERATION: "chat", "gen_ai.usage.prompt_tokens": 10, "gen_ai.usage.cache_read_input_tokens": 4}
+def test_of_openllmetry_only_bedrock_leaves_out_what_was_cached(scope: str, given: int, expected: TokenUsage) -> None:
+    cached = {"gen_ai.usage.cache_read_input_tokens": 4}
+    attributes = {names.OPERATION: "chat", "gen_ai.usage.prompt_tokens": given, **cached}
     assert expected == record({"llm.request.type": "chat", **attributes}, scope).usage
 
 
@@ -214,6 +216,19 @@ def test_openllmetry_does_not_know_who_answered_and_langchain_does() -> None:
     )
     del attributes["traceloop.association.properties.ls_provider"]
     assert "" == record(attributes, OPENLLMETRY).provider
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"gen_ai.system": "OpenAI"}, "openai"),
+        ({"gen_ai.system": "Langchain"}, ""),
+        ({"gen_ai.system": "az.ai.openai"}, "azure.ai.openai"),
+        ({names.PROVIDER: "aws.bedrock"}, "aws.bedrock"),
+    ],
+)
+def test_older_openllmetry_writes_providers_in_its_own_way(said: dict[str, str], expected: str) -> None:
+    assert expected == record({"llm.request.type": "chat", **said}).provider
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_giant_value_is_cut_between_characters_and_counted(character: str) -> 
     for text, most in ((record.team, LABEL_BYTES), (record.status_message, TEXT_BYTES)):
         assert text == character * (len(text) - 1) + "…"
         assert most - 4 <= len(text.encode()) <= most
-    assert {"cut": 2} == dict(decoded.repairs)
+    assert 2 == decoded.repairs["cut"]
 
 
 def test_a_value_that_just_fits_stays_as_it_is() -> None:

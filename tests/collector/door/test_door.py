@@ -20,9 +20,12 @@ from collector.served import Served, served
 from collector.waiting import until, until_true
 from graphmeter import names
 from graphmeter_collector.door import keyring
-from graphmeter_collector.door.keyring import token_of
-from graphmeter_collector.keys import INGEST, BadKeys, make
+from graphmeter_collector.door.keyring import Keyring, token_of
+from graphmeter_collector.errors import StoreUnavailable, Unauthenticated
+from graphmeter_collector.keys import INGEST, BadKeys, Key, configured, make
+from graphmeter_collector.records import ANONYMOUS
 from graphmeter_collector.store.keys import KeyTable
+from graphmeter_collector.telemetry import Metrics
 from support import otlp
 from support.records import SECOND
 
@@ -212,3 +215,29 @@ async def test_a_file_of_keys_is_read_again_and_a_bad_one_changes_nothing(sqlite
             with pytest.raises(BadKeys, match=re.escape(str(file))):
                 await it.collector.keyring.refresh()
             assert 200 == (await send(it, SEND)).status_code
+
+
+class _Away:
+    """A database that is away."""
+
+    async def all(self) -> list[Key]:
+        raise StoreUnavailable("away")
+
+    async def used(self, at_ns: dict[str, int]) -> None:
+        raise StoreUnavailable("away")
+
+
+@pytest.mark.parametrize("written", [f"ingest:{SEND}", ""])
+async def test_before_the_database_was_ever_reached_nobody_is_let_in_by_mistake(written: str) -> None:
+    metrics = Metrics()
+    ring = Keyring(_Away(), lambda: configured(written, "KEYS"), metrics)
+    with pytest.raises(StoreUnavailable, match="away"):
+        await ring.refresh()
+    with pytest.raises(Unauthenticated if written else StoreUnavailable):
+        ring.admit("", INGEST)
+    with pytest.raises(StoreUnavailable, match="in the database, which is away: send again later"):
+        ring.admit("Bearer " + BOTH, INGEST)
+    if written:
+        assert "KEYS#1" == ring.admit("Bearer " + SEND, INGEST).key
+    assert 1 <= metrics.value(names.COLLECTOR_REQUESTS_REFUSED, "store_unavailable")
+    assert ANONYMOUS == Keyring(_Away(), list, metrics, allow_anonymous=True).admit("", INGEST)

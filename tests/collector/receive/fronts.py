@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.receive.answers import Ack
-from graphmeter_collector.receive.body import Limits
+from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
 from graphmeter_collector.records import Caller
@@ -52,12 +52,12 @@ class Front:
         return await self.http.post(path, content=body, headers=given)
 
 
-def front(targets: list[Target], accepts_within: Limits = LIMITS) -> tuple[Front, Passing]:
+def front(targets: list[Target], accepts_within: Limits = LIMITS, room: Room | None = None) -> tuple[Front, Passing]:
     passing = Passing(targets)
     app, metrics = FastAPI(), Metrics()
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://collector")
     made = Front(http, app, metrics)
-    app.include_router(ingest_router(made.accept, accepts_within, metrics, passing))
+    app.include_router(ingest_router(made.accept, accepts_within, metrics, passing, room))
     return made, passing
 
 

@@ -39,9 +39,31 @@ def cases(config: Config, slo: Slo) -> Iterator[Case]:
     yield _neither_good_nor_bad(slo)
     yield _quiet(slo)
     yield _gone_quiet(slo)
+    yield _replayed(slo)
     yield from _other_runs(slo)
     yield _exhausted(config, slo)
     yield _absent(config, slo)
+
+
+def _replayed(slo: Slo) -> Case:
+    # Half of what the objective allows: a burst of it must look like nothing else.
+    good, bad = _per_minute(slo, Fraction(slo.error_budget) / 2)
+    hour, outage, catching_up = 60, 10, 5
+    # What waited comes on top of what runs meanwhile.
+    faster = 1 + outage // catching_up
+
+    def counted(per_minute: float) -> str:
+        return growing((per_minute, hour), (0, outage), (faster * per_minute, catching_up), (per_minute, hour))
+
+    moments = range(hour, hour + outage + catching_up + 35, SLICE_S // MINUTE)
+    return Case(
+        f"{outage} minutes without a database, and their replay in {catching_up}, are no alert",
+        {
+            _runs(slo, names.OK): counted(good),
+            _runs(slo, names.ERROR): counted(bad),
+        },
+        tuple(check for minute in moments for check in no_alert(minute * MINUTE, ALERTS)),
+    )
 
 
 def _example(glob: str) -> str:

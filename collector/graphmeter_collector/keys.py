@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 INGEST: Final = "ingest"
-"""May send: `/v1/*` and gRPC."""
+"""May send: `/v1/*`."""
 READ: Final = "read"
 """May read: API, page, metrics."""
 SCOPES: Final = (INGEST, READ)

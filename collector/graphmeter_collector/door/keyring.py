@@ -41,7 +41,7 @@ class Table(Protocol):
 
 
 class Keyring:
-    """Keys of the environment and of the database. `admit` judges credentials; HTTP and gRPC ask the same one."""
+    """Keys of the environment and of the database. `admit` judges credentials; every receiver asks the same one."""
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ class Limits(NamedTuple):
 
 
 class Room:
-    """Memory for the bodies of all requests together, over HTTP and gRPC."""
+    """Memory for the bodies of all requests together; every receiver takes from the same one."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes

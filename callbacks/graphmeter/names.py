@@ -450,6 +450,18 @@ SLO_BUDGET_REMAINING = _gauge(
 
 COLLECTOR_RECEIVED = Metric(PREFIX + "collector_spans_received_total", "counter", "Spans in accepted requests.", ())
 COLLECTOR_STORED = Metric(PREFIX + "collector_spans_stored_total", "counter", "Spans committed.", ())
+COLLECTOR_SETTLED = Metric(
+    PREFIX + "collector_spans_settled_total",
+    "counter",
+    "Foreign spans counted after they were stored: by their ancestors, or without those after a timeout.",
+    ("by",),
+)
+COLLECTOR_UNSETTLED = Metric(
+    PREFIX + "collector_unsettled_spans", "gauge", "Foreign spans that wait for their ancestors, from the database.", ()
+)
+COLLECTOR_UNSETTLED_AGE = Metric(
+    PREFIX + "collector_unsettled_age_seconds", "gauge", "How long the oldest of them has waited.", ()
+)
 COLLECTOR_DUPLICATE = Metric(
     PREFIX + "collector_spans_duplicate_total", "counter", "Spans that were stored already.", ()
 )

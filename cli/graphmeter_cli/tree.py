@@ -99,6 +99,8 @@ def _label(span: SpanRow, sums: tuple[int, int | None], *, ascii_only: bool) -> 
         label.append("  unpriced", "yellow")
     if span.cache_hit:
         label.append("  from cache", "dim")
+    if not span.settled:
+        label.append("  not counted yet: the span above it has not come", "yellow")
     if span.attempt > 1 or not span.attempt_final:
         label.append(f"  attempt {span.attempt}" + ("" if span.attempt_final else ", retried"), "yellow")
     if span.status not in (names.OK, names.ERROR):

@@ -48,6 +48,7 @@ from graphmeter_collector.receive.passing import Passing, Target
 from graphmeter_collector.records import WriteResult
 from graphmeter_collector.replay import Replay
 from graphmeter_collector.settings import Settings
+from graphmeter_collector.settle import Settler
 from graphmeter_collector.spool.spool import Spool
 from graphmeter_collector.store import Store, make_store
 from graphmeter_collector.store.keys import KeyTable
@@ -92,11 +93,12 @@ class Collector:
         self.destinations = _destinations(settings, config)
         names_of_destinations = [each.name for each in self.destinations]
         self.forwarders = [(each.name, self._forwarder(each)) for each in self.destinations]
+        self.settler = Settler(store, self.metrics, self.counts.count, lambda: self.config.runs.settle_after_s)
         self.pipeline = Pipeline(
             store,
             self.book,
             self.metrics,
-            observers=(self.counts.count, self._ring),
+            observers=(self.counts.count, self._ring, self.settler.notice),
             destinations=names_of_destinations,
             retention_days=config.retention.spans_days,
             max_queue_spans=settings.max_queue_spans,
@@ -159,7 +161,9 @@ class Collector:
     async def work(self) -> None:
         """Run the jobs, as soon as there is a database to run them on."""
         await self.opened.wait()
-        await self.jobs.run(self.forwarders)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.jobs.run(self.forwarders))
+            group.create_task(self.settler.run())
 
     async def can_acknowledge(self) -> None:
         """Raise unless a request could be acknowledged now."""

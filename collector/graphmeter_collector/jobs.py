@@ -118,6 +118,10 @@ class Jobs:
         waiting = await self._store.runs_waiting(time.time_ns())
         self._waiting = dict.fromkeys(self._waiting, 0.0) | {key: float(n) for key, n in waiting.items()}
         metrics.replace(names.RUNS_WAITING, self._waiting)
+        unsettled, oldest_ns = await self._store.unsettled()
+        metrics.set(names.COLLECTOR_UNSETTLED, value=unsettled)
+        age_s = (time.time_ns() - oldest_ns) / _NS if unsettled else 0.0
+        metrics.set(names.COLLECTOR_UNSETTLED_AGE, value=max(age_s, 0.0))
         budgets = await state.budgets(self._store.reader, config)
         by_key = {(row.budget, row.team): row for row in budgets}
         metrics.replace(names.BUDGET_SPENT, {key: row.spent_nano / _NANO for key, row in by_key.items()})

@@ -194,6 +194,14 @@ class SpanRecord:
     """Set by `price` on model calls."""
     foreign: bool = False
     """From another instrumentation: run, graph and node may have to be learned from its ancestors."""
+    waits_for: bytes = b""
+    """Set by `store` on a foreign span: the ancestor (span id) without which it cannot be settled. Until then it is stored,
+    and nothing of it is counted."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known where the span belongs."""
+        return not self.waits_for
 
     @property
     def duration_ns(self) -> int:
@@ -258,3 +266,15 @@ class WriteResult:
     """Notes that only change rows, such as heartbeats: stored, however often they come, neither new nor duplicates."""
     clients: list[ClientChange] = field(default_factory=list)
     """What new reports of clients added."""
+    settled: list[SpanRecord] = field(default_factory=list)
+    """Foreign spans stored by earlier transactions, of which this one counted what follows from them."""
+
+
+class Settling(NamedTuple):
+    """What one look at unsettled spans did."""
+
+    result: WriteResult
+    given_up: int
+    """How many of `result.settled` were settled without their ancestors, which took too long."""
+    waiting: bool
+    """Whether some are left, for this collector or for another."""

@@ -175,6 +175,8 @@ class SpanRow:
     cost_nano: int | None
     ttft_ns: int
     cache_hit: bool
+    settled: bool = True
+    """False on a span of another instrumentation that waits for its ancestors: it is not counted yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ budgets:
 
 runs:
   lost_after: 30m             # no sign of life for so long: the run is lost, and counts as bad
+  settle_after: 1m            # spans of other instrumentations wait so long for the spans above them, then count without
 
 # Backends that get every span, such as Jaeger. endpoint and headers may read the environment: ${VARIABLE}.
 forward:

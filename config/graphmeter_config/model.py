@@ -32,6 +32,12 @@ class Runs(Section):
     the run ends well after all.
     """
 
+    settle_after_s: Seconds = Field(60.0, alias="settle_after")
+    """A model call, tool or node sent by another instrumentation counts when the spans above it have come, which say where
+    it belongs; or after so long, as node `unattributed`. Longer suits foreign graphs that run longer: their spans come when
+    they end. What was settled stays where it is.
+    """
+
 
 def _whole_days(value: float) -> float:
     if value < DAY or value % DAY:

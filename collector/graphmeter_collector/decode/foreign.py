@@ -28,9 +28,11 @@ _RATE_LIMITS: Final = ("ratelimit", "toomanyrequests", "throttling", "resourceex
 def identify(record: SpanRecord, found: dict[str, Any], service: str) -> None:
     """What the span says of the run that it is or belongs to."""
     record.foreign = True
-    record.run_id = found.get(names.RUN_ID, "")
     if record.kind == names.SPAN:
         return
+    if record.graph:
+        # A complete statement. Without a graph, or of a span that is no call, it would make runs that never end.
+        record.run_id = found.get(names.RUN_ID, "")
     record.step = found.get(names.LANGGRAPH_STEP, 0)
     record.user_id = record.user_id or found.get("user.id") or found.get("enduser.id", "")
     record.session_id = record.session_id or found.get("session.id", "")

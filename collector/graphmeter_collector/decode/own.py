@@ -16,6 +16,7 @@ from graphmeter_collector.decode.notes import NOTES
 ATTRIBUTION: Final[Table] = MappingProxyType(
     dict.fromkeys(
         (
+            names.RUN_ID,
             names.GRAPH,
             names.NODE_PATH,
             names.TEAM,
@@ -35,7 +36,6 @@ OWN: Final[Table] = MappingProxyType(
         **GENAI,
         **ATTRIBUTION,
         names.KIND: label,
-        names.RUN_ID: label,
         names.STATUS: label,
         names.ATTEMPT: ordinal,
         names.ATTEMPT_FINAL: flag,

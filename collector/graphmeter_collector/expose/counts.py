@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from operator import attrgetter
 
 from graphmeter import names
@@ -66,8 +67,8 @@ class Counts:
     def count(self, result: WriteResult) -> None:
         """Count what one transaction stored, spans of equal labels together: they move the same children."""
         alike: defaultdict[tuple[str, ...], list[SpanRecord]] = defaultdict(list)
-        for record in result.new:
-            if record.kind in _BY_KIND and (record.run_id or record.kind == names.MODEL):
+        for record in chain(result.new, result.settled):
+            if record.kind in _BY_KIND and record.settled and (record.run_id or record.kind == names.MODEL):
                 alike[_labels(record)].append(record)
         for records in alike.values():
             _BY_KIND[records[0].kind](self, records)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from graphmeter_collector.records import SpanRecord, Waited, WriteResult
+from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem, Reader
 from graphmeter_collector.retention import Cutoffs
 
@@ -34,6 +34,17 @@ class Store(Protocol):
         Idempotent by (trace_id, span_id, day): whatever was stored before, by whichever collector, changes nothing.
         A record the database refuses is in `rejected`; the others are stored.
         """
+        ...
+
+    async def settle(self, now_ns: int, wait_ns: int) -> Settling:
+        """Settle foreign spans whose ancestors have come, or have not for `wait_ns`: a bounded number, each exactly once.
+
+        What follows from them is written in the same transaction, as `write` does for spans that are complete.
+        """
+        ...
+
+    async def unsettled(self) -> tuple[int, int]:
+        """How many foreign spans wait for their ancestors, and since when the oldest does (0 for none)."""
         ...
 
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
 
 from graphmeter_collector.errors import Permanent
-from graphmeter_collector.records import Rejection, SpanRecord, WriteResult
+from graphmeter_collector.records import Rejection, Settling, SpanRecord, WriteResult
+
+SETTLED_AT_ONCE: Final = 1_024
+"""Spans per transaction: some 50 ms, which is how long a write may have to wait for it."""
+
+
+class Settle(Protocol):
+    """Settles up to `limit` spans in one transaction; with `count=False` nothing else follows from it."""
+
+    async def __call__(self, limit: int, *, count: bool) -> Settling: ...
 
 
 class SpanRefused(Permanent):
     """The database refused a value: of this group, some span can never be stored."""
 
     reason = "refused_by_database"
+
+
+_FEWER = 32
+
+
+async def settle_what_can_be_settled(attempt: Settle) -> Settling:
+    """Settle a batch, or else fewer spans, or else one that is not counted because the database refuses that."""
+    limit = SETTLED_AT_ONCE
+    while True:
+        try:
+            return await attempt(limit, count=True)
+        except SpanRefused:
+            if limit == 1:
+                return await attempt(1, count=False)
+            limit //= _FEWER
 
 
 async def write_what_can_be_written(

@@ -104,14 +104,27 @@ def in_order(records: Iterable[SpanRecord], new: Iterable[SpanRecord]) -> list[S
     return found
 
 
+def counted(records: Sequence[SpanRecord]) -> Sequence[SpanRecord]:
+    """Those of which something follows now: all but foreign spans that wait for their ancestors."""
+    return [record for record in records if not record.waits_for]
+
+
 def is_call(record: SpanRecord) -> bool:
-    """Whether the span is a model call, which the ledger keeps."""
-    return record.kind == names.MODEL
+    """Whether the span is a model call that belongs on the ledger now."""
+    return record.kind == names.MODEL and not record.waits_for
 
 
 def mark_duplicate(record: SpanRecord) -> None:
     """Say to whoever counts the record that its call is on the ledger under another span."""
     record.cost = Cost(0, _NO_PARTS, DUPLICATE)
+
+
+def mark_duplicates(records: Iterable[SpanRecord], billed: Collection[SpanKey]) -> None:
+    """The same of those whose call the ledger had already."""
+    if billed:
+        for record in records:
+            if key_of(record) in billed:
+                mark_duplicate(record)
 
 
 def span_row(record: SpanRecord) -> Row:
@@ -149,7 +162,7 @@ def span_row(record: SpanRecord) -> Row:
         cost.total_nano if call and cost is not None and cost.status not in _WITHOUT_COST else None,
         record.ttft_ns or None,
         record.cache_hit,
-        True,
+        not record.waits_for,
     )
 
 

@@ -60,8 +60,14 @@ async def _exact(source: Rows, since_ns: int, until_ns: int, graph: str, team: s
             func.row_number().over(partition_by=keys, order_by=span.c.duration_ns).label("rank"),
             func.count().over(partition_by=keys).label("of"),
         )
-        # The days let Postgres leave all other partitions alone.
-        .where(span.c.kind == names.NODE, span.c.day.between(since_ns // DAY_NS, until_ns // DAY_NS), *within(span))
+        # The days let Postgres leave all other partitions alone. A node without a run is one of no graph that is known.
+        .where(
+            span.c.kind == names.NODE,
+            span.c.run_id != "",
+            span.c.settled.is_(True),
+            span.c.day.between(since_ns // DAY_NS, until_ns // DAY_NS),
+            *within(span),
+        )
         .subquery()
     )
 

@@ -20,14 +20,15 @@ from sqlalchemy.engine import URL
 
 from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
-from graphmeter_collector.records import SpanRecord, Waited, WriteResult
+from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import expiry, facts, notes, partitions, runs, tables, waits
-from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
+from graphmeter_collector.store import ancestry, expiry, facts, notes, partitions, runs, tables, unsettled, waits
+from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, cannot_use, connect, shown
 from graphmeter_collector.store.migrate import require_head
 from graphmeter_collector.store.read import SqlReader
+from graphmeter_collector.store.settling import settle_some
 from graphmeter_collector.store.transaction import Stored, Transaction
 
 if TYPE_CHECKING:
@@ -112,6 +113,23 @@ class PostgresStore:
 
         return await write_what_can_be_written(records, attempt)
 
+    async def settle(self, now_ns: int, wait_ns: int) -> Settling:
+        async def attempt(limit: int, *, count: bool) -> Settling:
+            async def work(connection: Connection) -> tuple[Settling, set[facts.SpanKey]]:
+                if not await connection.fetchval(unsettled.LEFT):
+                    return Settling(WriteResult(new=[], duplicates=0, finished=[]), 0, waiting=False), set()
+                known = (unsettled.NO_ENVELOPE.id,)
+                async with connection.transaction():
+                    transaction = Transaction(connection, self._writer, (), known)
+                    return await settle_some(transaction, now_ns - wait_ns, limit, count=count)
+
+            async with self._writing:
+                settling, billed = await self._retried(work)
+            facts.mark_duplicates(settling.result.settled, billed)
+            return settling
+
+        return await settle_what_can_be_settled(attempt)
+
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
             "UPDATE run SET status = $1 WHERE status = $2 AND last_seen_ns < $3::bigint - "
@@ -147,6 +165,9 @@ class PostgresStore:
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_in_progress()
+
+    async def unsettled(self) -> tuple[int, int]:
+        return await self.reader.unsettled()
 
     async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_waiting(now_ns)
@@ -235,15 +256,14 @@ class PostgresStore:
     async def _write(self, records: Sequence[SpanRecord], destinations: Sequence[str]) -> WriteResult:
         spans, said = facts.split(records)
         given = facts.once(spans)
+        ancestry.settle_what_is_known(given)
         async with self._writing:
             stored = await self._retried(lambda connection: self._store(connection, given, said, destinations))
         # Only after the commit: what was rolled back is not there.
         if len(self._envelopes) > MAX_REMEMBERED_ENVELOPES:
             self._envelopes.clear()
         self._envelopes.update(record.envelope.id for record in stored.new if record.kind != names.START)
-        for record in stored.new:
-            if facts.key_of(record) in stored.billed:
-                facts.mark_duplicate(record)
+        facts.mark_duplicates(stored.new, stored.billed)
         new = facts.in_order(records, [*stored.new, *stored.outcomes])
         finished = [
             stored.totals[record.trace_id, record.run_id].of(record)

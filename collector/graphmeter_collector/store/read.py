@@ -43,6 +43,7 @@ from graphmeter_collector.store.tables import (
     span,
     span_body,
     span_envelope,
+    unsettled,
     wait,
 )
 
@@ -192,6 +193,15 @@ class SqlReader:
             .limit(MOST_CLIENTS)
         )
         return [ClientRow(**row) for row in await self.rows(query)]
+
+    async def unsettled(self) -> tuple[int, int]:
+        """How many foreign spans wait for their ancestors, and since when the oldest does (0 for none)."""
+        [row] = await self.rows(
+            select(
+                func.count().label("count"), func.coalesce(func.min(unsettled.c.since_ns), 0).label("oldest_ns")
+            ).select_from(unsettled)
+        )
+        return row["count"], row["oldest_ns"]
 
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
         keys = [run.c[name] for name in ("service", "environment", "graph", "team", "status")]

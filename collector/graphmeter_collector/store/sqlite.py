@@ -15,11 +15,11 @@ from sqlalchemy.engine import URL
 
 from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
-from graphmeter_collector.records import ClientChange, RunTotals, SpanRecord, Waited, WriteResult
+from graphmeter_collector.records import ClientChange, RunTotals, Settling, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import LostRun, OutboxItem
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import expiry, facts, histogram, notes, runs, sql, tables, waits
-from graphmeter_collector.store.bisect import SpanRefused, write_what_can_be_written
+from graphmeter_collector.store import ancestry, expiry, facts, histogram, notes, runs, sql, tables, unsettled, waits
+from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
 from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.migrate import require_head
@@ -42,6 +42,7 @@ _OUTCOME = sql.insert(tables.outcome, _D, ignore_conflicts=True)
 _RUN_TAG = sql.merge_run_tag(_D)
 _TOPOLOGY = sql.merge_topology(_D)
 _REPORT = sql.put_report(_D)
+_UNSETTLED = sql.insert(tables.unsettled, _D)
 _REPORTED = "SELECT sequence, exported, dropped, failed FROM client_report WHERE client_id = ?"
 _ATTRIBUTION = "SELECT service, environment, graph, team FROM run WHERE run_id = ? ORDER BY started_ns"
 _STORED = "SELECT 1 FROM span WHERE trace_id = ? AND span_id = ? AND day = ?"
@@ -108,12 +109,18 @@ class SqliteStore:
     async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
         async def attempt(part: Sequence[SpanRecord]) -> WriteResult:
             result, billed = await self._transaction(lambda db: _write(db, part, destinations))
-            for record in result.new:
-                if facts.key_of(record) in billed:
-                    facts.mark_duplicate(record)
+            facts.mark_duplicates(result.new, billed)
             return result
 
         return await write_what_can_be_written(records, attempt)
+
+    async def settle(self, now_ns: int, wait_ns: int) -> Settling:
+        async def attempt(limit: int, *, count: bool) -> Settling:
+            settling, billed = await self._transaction(lambda db: _settle(db, now_ns - wait_ns, limit, count=count))
+            facts.mark_duplicates(settling.result.settled, billed)
+            return settling
+
+        return await settle_what_can_be_settled(attempt)
 
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
@@ -166,6 +173,9 @@ class SqliteStore:
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_in_progress()
+
+    async def unsettled(self) -> tuple[int, int]:
+        return await self.reader.unsettled()
 
     async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
         return await self.reader.runs_waiting(now_ns)
@@ -229,20 +239,15 @@ def _write(
 ) -> tuple[WriteResult, set[facts.SpanKey]]:
     """What was stored, and which new calls the ledger had already."""
     spans, said = facts.split(records)
-    new = _write_spans(db, facts.once(spans))
+    given = facts.once(spans)
+    ancestry.settle_what_is_known(given)
+    new = _write_spans(db, given)
     billed = _write_ledger(db, [record for record in new if facts.is_call(record)])
     db.executemany(_BODY, facts.body_rows(new))
     db.executemany(_ENVELOPE, facts.envelope_rows(new))
     db.executemany(_OUTBOX, facts.outbox_rows(new, destinations, time.time_ns()))
-    run_rows, node_rows = runs.changes([*new, *runs.heartbeats(said)], billed)
-    db.executemany(_RUN, run_rows)
-    db.executemany(_RUN_NODE, node_rows)
-    hourly = facts.rollups(new, billed)
-    # Before rows are read: those of an hour are then merged into what is added to it.
-    daily = facts.daily(hourly)
-    _write_rollups(db, tables.rollup_hour, hourly)
-    _write_rollups(db, tables.rollup_day, daily)
-    db.executemany(_WAIT, notes.wait_rows(new))
+    db.executemany(_UNSETTLED, unsettled.rows(new, time.time_ns()))
+    _aggregate(db, facts.counted(new), billed, runs.heartbeats(said))
     outcomes, clients = _write_notes(db, said) if said else ([], [])
     in_order = facts.in_order(records, [*new, *outcomes])
     finished = [_totals(db, record) for record in in_order if record.kind == names.RUN and record.run_id]
@@ -255,6 +260,48 @@ def _write(
         clients=clients,
     )
     return result, billed
+
+
+def _aggregate(
+    db: sqlite3.Connection,
+    counted: Sequence[SpanRecord],
+    billed: set[facts.SpanKey],
+    heartbeats: Sequence[SpanRecord] = (),
+) -> None:
+    """What follows from spans, besides the ledger."""
+    run_rows, node_rows = runs.changes([*counted, *heartbeats], billed)
+    db.executemany(_RUN, run_rows)
+    db.executemany(_RUN_NODE, node_rows)
+    hourly = facts.rollups(counted, billed)
+    # Before rows are read: those of an hour are then merged into what is added to it.
+    daily = facts.daily(hourly)
+    _write_rollups(db, tables.rollup_hour, hourly)
+    _write_rollups(db, tables.rollup_day, daily)
+    db.executemany(_WAIT, notes.wait_rows(counted))
+
+
+def _settle(db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool) -> tuple[Settling, set[facts.SpanKey]]:
+    """Settle some spans; with `count=False` nothing follows from it. Also returns which calls the ledger had already."""
+    found = db.execute(unsettled.DUE_SQLITE, (due_ns, limit)).fetchall()
+    if len(found) < limit:
+        found += db.execute(unsettled.READY_SQLITE, (limit - len(found),)).fetchall()
+    billed: set[facts.SpanKey] = set()
+    batch = unsettled.Batch(found, due_ns)
+    if batch:
+        while wanted := batch.wanted():
+            rows = [db.execute(unsettled.ANCESTOR_SQLITE, (*each, *batch.days)).fetchone() for each in wanted]
+            batch.learn(row for row in rows if row is not None)
+        runs_found = [db.execute(unsettled.ONLY_RUN_SQLITE, (each,)).fetchone() for each in batch.orphaned()]
+        batch.decide(row for row in runs_found if row is not None)
+        db.executemany(unsettled.MOVE_SQLITE, batch.moved)
+        db.executemany(unsettled.DELETE_SQLITE, [facts.key_of(record) for record in batch.settled])
+        db.executemany(unsettled.UPDATE_SPAN_SQLITE, [unsettled.settled_row(record) for record in batch.settled])
+        if count:
+            billed = _write_ledger(db, [record for record in batch.settled if facts.is_call(record)])
+            _aggregate(db, batch.settled, billed)
+    finished = [_totals(db, record) for record in batch.settled if count and record.kind == names.RUN]
+    [left] = db.execute(unsettled.LEFT).fetchone()
+    return unsettled.outcome(batch, finished, left=bool(left), counted=count), billed
 
 
 def _write_notes(db: sqlite3.Connection, said: Sequence[SpanRecord]) -> tuple[list[SpanRecord], list[ClientChange]]:

@@ -73,6 +73,23 @@ span = Table(
     Index(None, "start_ns", postgresql_using="brin"),
 )
 
+# Foreign spans that wait for an ancestor: `span.settled` is false, and nothing is counted of them but here, where it says
+# what (see `store.unsettled`). A row goes when its span is settled.
+unsettled = Table(
+    "unsettled",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    # Span id of the ancestor.
+    Column("wanted", LargeBinary, nullable=False),
+    # When it was stored.
+    Column("since_ns", BigInteger, nullable=False),
+    Column("facts", Text, nullable=False),
+    Index(None, "trace_id", "wanted"),
+    Index(None, "since_ns"),
+)
+
 # The span's own OTLP bytes, for trace view and forward; short retention. On Postgres partitioned by `day`.
 span_body = Table(
     "span_body",

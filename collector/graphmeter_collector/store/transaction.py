@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Table
 
 from graphmeter_collector.records import ClientChange, RunTotals, SpanRecord
-from graphmeter_collector.store import facts, histogram, notes, runs, sql, tables
+from graphmeter_collector.store import facts, histogram, notes, runs, sql, tables, unsettled
 
 if TYPE_CHECKING:
     import asyncpg
@@ -102,6 +102,7 @@ class Transaction:
         await self._copy(tables.ledger, [facts.ledger_row(record) for record in calls])
         await self._copy(tables.span_body, facts.body_rows(given))
         await self._copy(tables.outbox, facts.outbox_rows(given, self.destinations, time.time_ns()))
+        await self._copy(tables.unsettled, unsettled.rows(given, time.time_ns()))
         return await self._aggregate(Stored(given))
 
     async def store_new(self, given: Sequence[SpanRecord]) -> Stored:
@@ -115,7 +116,14 @@ class Transaction:
         billed = await self._bill([record for record in new if facts.is_call(record)])
         await self._insert(_BODY, facts.body_rows(new))
         await self._insert(_OUTBOX, facts.outbox_rows(new, self.destinations, time.time_ns()))
+        await self._copy(tables.unsettled, unsettled.rows(new, time.time_ns()))
         return await self._aggregate(Stored(new, billed))
+
+    async def count_settled(self, settled: Sequence[SpanRecord]) -> Stored:
+        """Write what follows from spans that were stored unsettled."""
+        return await self._aggregate(
+            Stored(settled, await self._bill([record for record in settled if facts.is_call(record)]))
+        )
 
     async def _bill(self, calls: Sequence[SpanRecord]) -> set[facts.SpanKey]:
         """Put calls on the ledger; returns those whose call is there already."""
@@ -126,18 +134,19 @@ class Transaction:
         return billed
 
     async def _aggregate(self, stored: Stored) -> Stored:
-        run_rows, node_rows = runs.changes([*stored.new, *runs.heartbeats(self.notes)], stored.billed)
+        counted = facts.counted(stored.new)
+        run_rows, node_rows = runs.changes([*counted, *runs.heartbeats(self.notes)], stored.billed)
         stored.totals = {
             (row["trace_id"], row["run_id"]): Totals(row["cost_nano"], row["steps"])
             for row in await self._insert(_RUN, run_rows)
         }
         await self._insert(_RUN_NODE, node_rows)
-        hourly = facts.rollups(stored.new, stored.billed)
+        hourly = facts.rollups(counted, stored.billed)
         # Before rows are read: those of an hour are then merged into what is added to it.
         daily = facts.daily(hourly)
         await self._roll_up(tables.rollup_hour, hourly)
         await self._roll_up(tables.rollup_day, daily)
-        await self._insert(_WAIT, notes.wait_rows(stored.new))
+        await self._insert(_WAIT, notes.wait_rows(counted))
         if self.notes:
             await self._note(stored)
         # Last: other collectors that see the same envelope for the first time wait for this row until our commit.

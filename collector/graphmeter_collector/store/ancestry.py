@@ -125,7 +125,7 @@ def settle(record: SpanRecord, found: Lineage, only_run: OnlyRun | None = None) 
     """Say on the record where it belongs. With a lineage that is not complete: as well as can be known.
 
     Args:
-        record: A foreign span. What it says of itself stands.
+        record: A foreign span. What it says of itself stands, except for the graph: a run has one.
         found: Its ancestors.
         only_run: The run of the trace, if there is one only: guessed for a call whose lineage is not complete.
     """
@@ -187,7 +187,8 @@ def _join(record: SpanRecord, ancestors: Sequence[Ancestor]) -> Sequence[Ancesto
             graph, depth = ancestor, at + 1
     if graph is not None:
         record.run_id = graph.span_id.hex()
-        record.graph = record.graph or graph.graph or graph.service
+        # That of the whole run, whatever an inner graph calls itself.
+        record.graph = graph.graph or graph.service
         if graph is not record and record.kind == names.RUN:
             record.kind = names.SUBGRAPH
     return ancestors if graph is None else ancestors[:depth]
@@ -195,7 +196,7 @@ def _join(record: SpanRecord, ancestors: Sequence[Ancestor]) -> Sequence[Ancesto
 
 def _join_known(record: SpanRecord, ancestor: Ancestor) -> None:
     record.run_id = ancestor.run_id
-    record.graph = record.graph or ancestor.graph
+    record.graph = ancestor.graph or record.graph
     if _OF_FOREIGN_RUN.fullmatch(ancestor.run_id):
         if record.kind == names.RUN:
             record.kind = names.SUBGRAPH

@@ -63,7 +63,7 @@ async def test_when_the_ancestors_come_it_counts_as_if_all_had_come_at_once(data
         assert 9 == len(settled)
         assert [] == pieces["unsettled"]
         [run] = pieces["run"]
-        assert ("ok", 12, 2, 4, 1, 1_791) == (
+        assert ("ok", 10, 2, 4, 1, 1_791) == (
             run["status"],
             run["spans"],
             run["node_attempts"],

@@ -39,7 +39,7 @@ from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
 from graphmeter_collector.expose.state import budgets_of
 from graphmeter_collector.jobs import Jobs
-from graphmeter_collector.keys import BadKeys
+from graphmeter_collector.keys import INGEST, BadKeys
 from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.receive.body import Limits, Room
@@ -57,6 +57,8 @@ from graphmeter_collector.tracing import trace_requests
 from graphmeter_config import Config, ConfigError, load
 
 if TYPE_CHECKING:
+    import grpc
+
     from graphmeter_collector.forward.forwarder import Forwarder
 from graphmeter_collector.hosts import KnownHosts
 
@@ -200,13 +202,9 @@ class Collector:
         app.add_middleware(Door, self.keyring, open_metrics=self.settings.open_metrics)
         if not self.settings.allow_anonymous:
             app.add_middleware(KnownHosts, lambda: not self.keyring.required)
-        limits = Limits(
-            self.settings.max_body_bytes,
-            self.settings.max_decompressed_bytes,
-            self.settings.max_spans_per_request,
-            self.settings.body_timeout_s,
+        app.include_router(
+            ingest_router(self.pipeline.accept, _limits(self.settings), self.metrics, self.passing, self.room)
         )
-        app.include_router(ingest_router(self.pipeline.accept, limits, self.metrics, self.passing, self.room))
         app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
         app.include_router(api_router(self.store.reader, lambda: self.config))
         app.include_router(page_router(self.store.reader))
@@ -334,11 +332,13 @@ async def _serve(settings: Settings) -> None:
             garbage.settle()
             _refuse_itself(collector.destinations, listener)
             port = listener.getsockname()[1]
+            rpc, rpc_port = await _start_rpc(collector)
 
             def say_ready() -> None:
                 _log.info(
                     "ready",
                     url=f"http://{_shown_host(settings.host)}:{port}",
+                    grpc=f"{_shown_host(settings.host)}:{rpc_port}" if rpc is not None else "off",
                     database=settings.shown_database(),
                     forward=[each.name for each in collector.destinations],
                     config=collector.config.hash,
@@ -357,8 +357,55 @@ async def _serve(settings: Settings) -> None:
                 say_ready,
             )
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
-            await server.serve(sockets=[listener])
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                if rpc is not None:
+                    await rpc.stop(settings.drain_timeout_s)
         _log.info("stopped")
+
+
+async def _start_rpc(collector: Collector) -> tuple[grpc.aio.Server | None, int]:
+    """The OTLP/gRPC server and its port, if there is to be one.
+
+    Raises:
+        StartupError: its port is taken, and somebody has asked for that one.
+    """
+    settings, wanted = collector.settings, collector.settings.rpc_port()
+    if wanted is None:
+        return None, 0
+    # Imported here: it takes a fifth of the time to get ready, and who sends HTTP only can do without.
+    from graphmeter_collector.receive.rpc import make_server
+
+    server = make_server(
+        collector.pipeline.accept,
+        lambda authorization: collector.keyring.admit(authorization, INGEST),
+        _limits(settings),
+        collector.metrics,
+        collector.passing,
+        collector.room,
+    )
+    try:
+        port = server.add_insecure_port(f"{_shown_host(settings.host)}:{wanted}")
+    except RuntimeError:
+        port = 0
+    if not port:
+        sentence = f"cannot listen on {settings.host}:{wanted} for OTLP/gRPC: stop what listens there, choose another"
+        if settings.grpc_port is not None:
+            raise StartupError(f"{sentence} --grpc-port, or say --no-grpc")
+        _log.warning("no_grpc", why=f"{sentence} with --grpc-port, or say --no-grpc")
+        return None, 0
+    await server.start()
+    return server, port
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        settings.max_body_bytes,
+        settings.max_decompressed_bytes,
+        settings.max_spans_per_request,
+        settings.body_timeout_s,
+    )
 
 
 class _Server(uvicorn.Server):

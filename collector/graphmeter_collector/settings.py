@@ -18,6 +18,9 @@ from sqlalchemy.exc import ArgumentError
 from graphmeter_collector.keys import BadKeys, Key, configured
 
 MIB = 1024 * 1024
+DEFAULT_PORT = 4318
+DEFAULT_GRPC_PORT = 4317
+"""https://opentelemetry.io/docs/specs/otlp/#otlpgrpc-default-port"""
 DEFAULT_CONFIG = Path("graphmeter.yaml")
 
 
@@ -41,8 +44,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1)
     """Address to listen on."""
-    port: int = Field(4318, ge=0, le=65535)
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     """Port for OTLP/HTTP, API and metrics; 0 takes any free one."""
+    grpc_port: int | None = Field(None, ge=0, le=65535)
+    """Port for OTLP/gRPC; 0 takes any free one. Left out: 4317, but only beside the default `port`, so that a second
+    collector on a machine needs one flag, not two."""
+    no_grpc: bool = False
+    """Do not listen for OTLP/gRPC."""
     database_url: str = ""
     """`postgresql://…` or `sqlite:///…`; empty means a SQLite file in `data_dir`."""
     data_dir: Path = Field(default_factory=default_data_dir)
@@ -141,6 +149,14 @@ class Settings(BaseSettings):
             # Not as if none had been asked for: that would open the door.
             raise BadKeys(f"{self.api_keys_file}, where GRAPHMETER_API_KEYS_FILE says that API keys are: holds none")
         return keys + found
+
+    def rpc_port(self) -> int | None:
+        """Where OTLP/gRPC is taken; None: nowhere."""
+        if self.no_grpc:
+            return None
+        if self.grpc_port is None and self.port == DEFAULT_PORT:
+            return DEFAULT_GRPC_PORT
+        return self.grpc_port
 
     def database(self) -> str:
         """SQLAlchemy URL of the database to use."""

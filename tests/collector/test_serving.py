@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -124,3 +125,34 @@ def test_another_port_and_another_address_of_this_machine_are_other_backends(tmp
         assert len(ready(process)["forward"]) == 2
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_grpc_is_taken_on_a_port_that_the_ready_line_names(tmp_path: Path) -> None:
+    with serve(tmp_path, "--port", "0", "--grpc-port", "0") as process:
+        said = ready(process)
+        with grpc.insecure_channel(said["grpc"]) as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            body = otlp.request(otlp.span(1, start_ns=time.time_ns())).SerializeToString()
+            assert b"" == export(body, timeout=10)
+        answer = httpx.get(f"{said['url']}/metrics", headers={"accept": "*/*"})
+        assert "graphmeter_collector_spans_stored_total 1.0" in answer.text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_another_port_for_http_leaves_grpc_off_unless_it_is_asked_for(tmp_path: Path) -> None:
+    with serve(tmp_path, "--port", "0") as process:
+        assert "off" == ready(process)["grpc"]
+
+
+def test_a_grpc_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with serve(tmp_path, "--port", "0", "--grpc-port", str(port)) as process:
+            assert process.stderr is not None
+            said = process.stderr.read()
+            assert 1 == process.wait(20)
+    assert f"cannot listen on 127.0.0.1:{port} for OTLP/gRPC" in said
+    assert "choose another --grpc-port, or say --no-grpc" in said

@@ -152,3 +152,10 @@ def test_a_graphmeter_yaml_beside_the_process_is_used_when_there_is_one(
     assert Settings().config_path() is None
     Path("graphmeter.yaml").write_text("version: 1")
     assert Path("graphmeter.yaml") == Settings().config_path()
+
+
+def test_grpc_listens_beside_the_default_port_or_where_it_is_told_to() -> None:
+    assert 4317 == Settings().rpc_port()
+    assert None is Settings(port=4400).rpc_port()
+    assert 4500 == Settings(port=4400, grpc_port=4500).rpc_port()
+    assert None is Settings(no_grpc=True, grpc_port=4500).rpc_port()

@@ -71,7 +71,7 @@ def test_our_own_image_carries_the_projects_version(services: Services, root: Pa
 
 def test_ports_are_published_on_loopback_only_and_can_be_moved(services: Services) -> None:
     published = {port for service in services.values() for port in service.get("ports", [])}
-    assert len(published) == 5
+    assert len(published) == 6
     for port in published:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{GRAPHMETER_\w+_PORT:-\d+\}:\d+", port), port
 

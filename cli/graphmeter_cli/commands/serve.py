@@ -15,6 +15,12 @@ from graphmeter_config import ConfigError
 @click.command("serve", short_help="Run the collector.")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port for OTLP/HTTP, API and metrics.  [default: 4318]")
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    help="Port for OTLP/gRPC.  [default: 4317, if --port is left at its default, too]",
+)
+@click.option("--no-grpc", is_flag=True, default=None, help="Do not listen for OTLP/gRPC.")
 @click.option("--database-url", metavar="URL", help="postgresql://… or sqlite:///…  [default: a file in --data-dir]")
 @click.option("--config", metavar="FILE", help="graphmeter.yaml to use.  [default: ./graphmeter.yaml if it exists]")
 @click.option(
@@ -31,7 +37,7 @@ from graphmeter_config import ConfigError
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="[default: auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 def command(**flags: Any) -> None:
-    """Run the collector: OTLP/HTTP in; database, metrics, API and forwarded traces out.
+    """Run the collector: OTLP/HTTP and OTLP/gRPC in; database, metrics, API and forwarded traces out.
 
     Every flag can also be set as GRAPHMETER_<FLAG> in the environment: GRAPHMETER_DATABASE_URL. Stops cleanly on
     SIGTERM and Ctrl-C; nothing acknowledged is lost.

@@ -40,15 +40,19 @@ class Ack(NamedTuple):
 
 def acknowledge(ack: Ack, content_type: str) -> Response:
     """200; partial success when spans were rejected, an empty message otherwise."""
-    message = ack.message[:_MAX_MESSAGE]
     if content_type == JSON:
-        partial = {"partialSuccess": {"rejectedSpans": str(ack.rejected), "errorMessage": message}}
-        return Response(json.dumps(partial if ack.rejected else {}), media_type=JSON)
+        said = {"rejectedSpans": str(ack.rejected), "errorMessage": ack.message[:_MAX_MESSAGE]}
+        return Response(json.dumps({"partialSuccess": said} if ack.rejected else {}), media_type=JSON)
+    return Response(response_to(ack).SerializeToString(), media_type=PROTOBUF)
+
+
+def response_to(ack: Ack) -> ExportTraceServiceResponse:
+    """The acknowledgement as a message."""
     response = ExportTraceServiceResponse()
     if ack.rejected:
         response.partial_success.rejected_spans = ack.rejected
-        response.partial_success.error_message = message
-    return Response(response.SerializeToString(), media_type=PROTOBUF)
+        response.partial_success.error_message = ack.message[:_MAX_MESSAGE]
+    return response
 
 
 def acknowledge_signal(content_type: str) -> Response:
@@ -59,15 +63,10 @@ def acknowledge_signal(content_type: str) -> Response:
 def refuse(error: CollectorError, content_type: str) -> Response:
     """The status of the error with a `google.rpc.Status` body; JSON unless the request was protobuf."""
     headers = {}
-    if isinstance(error, Permanent):
-        status = error.http_status
-        code = _code(error)
-    elif isinstance(error, Transient):
-        status = error.http_status
-        code = _UNAVAILABLE
+    code = code_of(error)
+    status = error.http_status if isinstance(error, Permanent | Transient) else 500
+    if isinstance(error, Transient):
         headers["Retry-After"] = str(error.retry_after_s)
-    else:
-        status, code = 500, _INTERNAL
     text = str(error)[:_MAX_MESSAGE]
     if content_type == PROTOBUF:
         body = Status(code=code, message=text).SerializeToString()
@@ -75,7 +74,8 @@ def refuse(error: CollectorError, content_type: str) -> Response:
     return Response(json.dumps({"code": code, "message": text}), status, headers, media_type=JSON)
 
 
-def _code(error: Permanent) -> int:
+def code_of(error: CollectorError) -> int:
+    """The `google.rpc.Code` of an error."""
     match error:
         case TooLarge():
             return _RESOURCE_EXHAUSTED
@@ -83,4 +83,8 @@ def _code(error: Permanent) -> int:
             return _UNAUTHENTICATED
         case Forbidden():
             return _PERMISSION_DENIED
-    return _INVALID_ARGUMENT
+        case Permanent():
+            return _INVALID_ARGUMENT
+        case Transient():
+            return _UNAVAILABLE
+    return _INTERNAL

@@ -51,7 +51,7 @@ def ingest_router(
             repairs: Counter[str] = Counter()
             with bodies.share() as share:
                 message = _parse(await read_decompressed(request, limits, share), content_type, repairs)
-                _check_spans(message, limits)
+                check_spans(message, limits)
                 for reason, times in repairs.items():
                     metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
                 return acknowledge(await accept(message, caller_of(request)), content_type)
@@ -117,6 +117,15 @@ def _content_type(request: Request) -> str:
 def _parse(body: bytes, content_type: str, repairs: Counter[str]) -> ExportTraceServiceRequest:
     if content_type == JSON:
         return message_from_json(body, ExportTraceServiceRequest(), repairs)
+    return from_protobuf(body, repairs)
+
+
+def from_protobuf(body: bytes, repairs: Counter[str]) -> ExportTraceServiceRequest:
+    """The request in `body`; text that is no UTF-8 is mended, and counted in `repairs`.
+
+    Raises:
+        BadRequest: it is none.
+    """
     try:
         return ExportTraceServiceRequest.FromString(body)
     except DecodeError:
@@ -133,7 +142,8 @@ def _parse(body: bytes, content_type: str, repairs: Counter[str]) -> ExportTrace
     return message
 
 
-def _check_spans(message: ExportTraceServiceRequest, limits: Limits) -> None:
+def check_spans(message: ExportTraceServiceRequest, limits: Limits) -> None:
+    """Raises TooLarge if `message` holds more spans than a request may."""
     spans = sum(len(scope.spans) for resource in message.resource_spans for scope in resource.scope_spans)
     if spans > limits.spans:
         error = TooLarge(f"the request holds {spans} spans, more than {limits.spans}: send smaller batches")

@@ -521,10 +521,28 @@ COLLECTOR_FORWARD_FAILED = Metric(
     PREFIX + "collector_forward_failures_total", "counter", "Failed forward requests, by destination.", ("destination",)
 )
 COLLECTOR_FORWARD_DROPPED = Metric(
-    PREFIX + "collector_forward_dropped_total", "counter", "Spans a destination refused for good.", ("destination",)
+    PREFIX + "collector_forward_dropped_total",
+    "counter",
+    "Spans that a destination refused for good, or was away for too long to get.",
+    ("destination", "reason"),
 )
+FORWARD_REFUSED: Final = "refused"
+FORWARD_EXPIRED: Final = "expired"
+"""Why spans are not forwarded: the destination refused them for good, or was away for longer than their bytes are kept."""
 COLLECTOR_OUTBOX = Metric(
     PREFIX + "collector_outbox_spans", "gauge", "Committed spans not yet forwarded.", ("destination",)
+)
+COLLECTOR_OUTBOX_AGE = Metric(
+    PREFIX + "collector_outbox_age_seconds", "gauge", "Age of the oldest span not yet forwarded.", ("destination",)
+)
+COLLECTOR_TRACE_DECISIONS = Metric(
+    PREFIX + "collector_trace_decisions_total",
+    "counter",
+    "Traces judged by sampling, by rule and reason: sampled_out are not forwarded, all others are.",
+    ("rule", "reason"),
+)
+COLLECTOR_SAMPLED_OUT = Metric(
+    PREFIX + "collector_spans_sampled_out_total", "counter", "Spans not forwarded: their traces are sampled out.", ()
 )
 COLLECTOR_LABEL_OVERFLOW = Metric(
     PREFIX + "collector_label_overflow_total",

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -38,23 +37,27 @@ from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
 from graphmeter_collector.expose.state import budgets_of
+from graphmeter_collector.forward.sampling import Sampler
 from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.keys import INGEST, BadKeys
+from graphmeter_collector.outbound import Destination, outbound
 from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
-from graphmeter_collector.records import WriteResult
+from graphmeter_collector.records import SpanRecord, WriteResult
 from graphmeter_collector.replay import Replay
 from graphmeter_collector.settings import Settings
 from graphmeter_collector.settle import Settler
 from graphmeter_collector.spool.spool import Spool
 from graphmeter_collector.store import Store, make_store
+from graphmeter_collector.store.decisions import UNDECIDED
 from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.tracing import trace_requests
 from graphmeter_config import Config, ConfigError, load
+from graphmeter_config.sampling import Part
 
 if TYPE_CHECKING:
     import grpc
@@ -68,15 +71,6 @@ _KNOWN_SERIES_NS = 30 * 86_400_000_000_000
 """How far back combinations of dimensions are pre-created in the metrics."""
 _KEYS_END_WITHIN_S = 2.0
 """How long the keys' last query may take at the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A backend named by a flag."""
-
-    name: str
-    endpoint: str
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Collector:
@@ -93,15 +87,17 @@ class Collector:
         self.counts = Counts(self.metrics, lambda record: budgets_of(self.config, record))
         self.book = PriceBook()
         self.destinations = _destinations(settings, config)
+        self.counts.traced = self._traced()
         names_of_destinations = [each.name for each in self.destinations]
         self.forwarders = [(each.name, self._forwarder(each)) for each in self.destinations]
         self.settler = Settler(store, self.metrics, self.counts.count, lambda: self.config.runs.settle_after_s)
+        self.sampler = self._sampler()
         self.pipeline = Pipeline(
             store,
             self.book,
             self.metrics,
             observers=(self.counts.count, self._ring, self.settler.notice),
-            destinations=names_of_destinations,
+            destinations=self._queues(),
             retention_days=config.retention.spans_days,
             max_queue_spans=settings.max_queue_spans,
             max_queue_bytes=settings.max_queue_bytes,
@@ -111,7 +107,7 @@ class Collector:
         self.opened = asyncio.Event()
         """Set when the database has been migrated and can be asked."""
         self.replay = Replay(self.pipeline, spool, store, self.metrics, self._open_once) if spool else None
-        self.passing = Passing([Target(each.endpoint, each.headers) for each in self.destinations])
+        self.passing = Passing([Target(each.endpoint, each.headers, each.ssl) for each in self.destinations])
         self.jobs = Jobs(
             store,
             self.metrics,
@@ -129,6 +125,37 @@ class Collector:
 
         return Forwarder(self.store, destination, self.metrics)
 
+    def _sampler(self) -> Sampler | None:
+        if not self.destinations:
+            return None
+        sampled = [each.name for each in self.destinations if each.sampled]
+        return Sampler(self.store, self.metrics, lambda: self.config.sampling, sampled, self._ring_all)
+
+    def _traced(self) -> Callable[[SpanRecord, int], bool] | None:
+        """Which traces exemplars may name: those that sampling keeps for certain, whatever else comes of them."""
+        sampling = self.config.sampling
+        if not sampling.rules or not self.destinations or not all(each.sampled for each in self.destinations):
+            return None
+
+        def traced(record: SpanRecord, cost_nano: int) -> bool:
+            dimensions = {
+                "service": record.service,
+                "environment": record.environment,
+                "graph": record.graph,
+                "team": record.team,
+            }
+            # A node that takes long or fails makes a run that does.
+            return sampling.surely_kept(Part(dimensions, record.status, record.duration_ns, cost_nano), record.trace_id)
+
+        return traced
+
+    def _queues(self) -> list[str]:
+        """Where new spans wait: for the destinations themselves, or for a decision."""
+        if not self.config.sampling.rules:
+            return [each.name for each in self.destinations]
+        at_once = [each.name for each in self.destinations if not each.sampled]
+        return at_once if len(at_once) == len(self.destinations) else [*at_once, UNDECIDED]
+
     def reload(self) -> None:
         """Load the configuration again; a bad file keeps the old one. Destinations and caps change at the next start."""
         before = self.config
@@ -138,6 +165,8 @@ class Collector:
             _log.error("config_rejected", error=str(error))
             return
         self.pipeline.retention_days = self.config.retention.spans_days
+        self.pipeline.destinations = tuple(self._queues())
+        self.counts.traced = self._traced()
         if (before.forward, before.labels) != (self.config.forward, self.config.labels):
             _log.warning("restart_needed", why="forward and labels are read at the start")
         self._show_config()
@@ -164,7 +193,7 @@ class Collector:
         """Run the jobs, as soon as there is a database to run them on."""
         await self.opened.wait()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.jobs.run(self.forwarders))
+            group.create_task(self.jobs.run(self.forwarders, self.sampler))
             group.create_task(self.settler.run())
 
     async def can_acknowledge(self) -> None:
@@ -178,14 +207,18 @@ class Collector:
         self._show_config()
         self.metrics.set(names.COLLECTOR_BUILD, version("graphmeter"), value=1)
         await self.jobs.refresh_gauges()
+        await self.jobs.refresh_backlog()
 
     def _show_config(self) -> None:
         self.metrics.replace(names.COLLECTOR_CONFIG, {(self.config.hash,): 1.0})
 
     def _ring(self, result: WriteResult) -> None:
         if result.new:
-            for _, forwarder in self.forwarders:
-                forwarder.notify()
+            self._ring_all()
+
+    def _ring_all(self) -> None:
+        for _, forwarder in self.forwarders:
+            forwarder.notify()
 
     def _render(self, accept: str) -> tuple[bytes, str]:
         self.metrics.set(names.COLLECTOR_QUEUE, value=self.pipeline.queued_spans)
@@ -510,11 +543,9 @@ def _destinations(settings: Settings, config: Config) -> Sequence[Destination]:
     """Those of graphmeter.yaml, then those of the flags, named by host, port and path.
 
     Raises:
-        StartupError: two have one name; the outbox tells them apart by it.
+        StartupError: two have one name, by which the outbox tells them apart; or a certificate cannot be used.
     """
-    known = {
-        each.name: Destination(each.name, each.endpoint, dict(each.headers)) for each in config.forward.destinations
-    }
+    known = {each.name: outbound(each) for each in config.forward.destinations}
     for url in dict.fromkeys(settings.forward):
         parts = urlsplit(url)
         name = parts.netloc.rpartition("@")[2] + parts.path

@@ -23,6 +23,7 @@ from graphmeter_config import Config
 
 if TYPE_CHECKING:
     from graphmeter_collector.forward.forwarder import Forwarder
+    from graphmeter_collector.forward.sampling import Sampler
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -33,10 +34,13 @@ SWEEP_AT_MOST_EVERY_S: Final = 30.0
 SWEEP_AT_LEAST_EVERY_S: Final = 0.5
 FIRST_SWEEP_AFTER_S: Final = 60.0
 """Clients that found no collector try again after half a minute at most."""
-FORWARD_ASK_EVERY_S: Final = 5.0
-"""How often a collector that does not forward asks whether it should: when the one that does dies, it takes so long."""
-FORWARD_TURN_S: Final = 60.0
-"""How long a collector forwards before it asks for the lock again: a lock whose session died is noticed by then."""
+BACKLOG_EVERY_S: Final = 10.0
+BACKLOG_REST: Final = 50
+"""Counting a long outbox takes seconds; it is counted again after so many times as long."""
+SAMPLING_ASK_EVERY_S: Final = 5.0
+"""How often a collector that does not judge traces asks whether it should: when the one that does dies, it takes so long."""
+SAMPLING_TURN_S: Final = 60.0
+"""How long a collector judges before it asks for the lock again: a lock whose session died is noticed by then."""
 _NS = 1_000_000_000
 DAY_NS = 86_400 * _NS
 _NANO = float(names.NANO_PER_USD)
@@ -63,16 +67,20 @@ class Jobs:
         self._settled = settled
         self._in_progress: dict[tuple[str, ...], float] = {}
         self._waiting: dict[tuple[str, ...], float] = {}
+        self._backlog_rest_s = BACKLOG_EVERY_S
 
-    async def run(self, forwarders: Sequence[tuple[str, Forwarder]]) -> None:
+    async def run(self, forwarders: Sequence[tuple[str, Forwarder]], sampler: Sampler | None = None) -> None:
         """Run every job until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweeping())
             group.create_task(self._every(lambda: GAUGES_EVERY_S, "gauges", self.refresh_gauges))
             group.create_task(self._every(lambda: WAITS_EVERY_S, "waits", self.end_waits))
             group.create_task(self._every(lambda: RETENTION_EVERY_S, "retention", self.retain))
+            group.create_task(self._watching_the_backlog())
             for name, forwarder in forwarders:
-                group.create_task(self._every(lambda: 1.0, f"forward:{name}", self._forwarding(name, forwarder)))
+                group.create_task(self._every(lambda: 1.0, f"forward:{name}", forwarder.run))
+            if sampler is not None:
+                group.create_task(self._every(lambda: 1.0, "sampling", self._sampling(sampler)))
 
     async def _sweeping(self) -> None:
         # Not at once: after a downtime, applications first deliver what they could not, also of runs that are well.
@@ -104,7 +112,12 @@ class Jobs:
         async with self._store.job_lock("retention") as ours:
             if not ours:
                 return
-            gone = await self._store.retain(cutoffs(self._config().retention, time.time_ns()))
+            limits = cutoffs(self._config().retention, time.time_ns())
+            expired = await self._store.outbox_expire(limits.bodies_day)
+            gone = await self._store.retain(limits)
+        for destination, spans in expired.items():
+            self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, destination, names.FORWARD_EXPIRED, by=spans)
+            _log.warning("forward_expired", destination=destination, spans=spans)
         if any(gone.values()):
             _log.info("retention_applied", **gone)
 
@@ -135,19 +148,31 @@ class Jobs:
             names.SLO_BUDGET_REMAINING,
             {(row.slo, row.graph): left for row in slos if (left := row.budget_remaining_ratio) is not None},
         )
+
+    async def _watching_the_backlog(self) -> None:
+        await asyncio.sleep(self._backlog_rest_s)
+        await self._every(lambda: self._backlog_rest_s, "backlog", self.refresh_backlog)
+
+    async def refresh_backlog(self) -> None:
+        """Tell how much waits to be forwarded, and since when."""
+        began = time.monotonic()
         # Those of destinations that are gone stay visible: their rows wait, too.
         depth = dict.fromkeys(self._destinations, 0) | await self._store.outbox_depth()
-        metrics.replace(names.COLLECTOR_OUTBOX, {(name,): float(count) for name, count in depth.items()})
+        now_ns, oldest = time.time_ns(), await self._store.outbox_oldest()
+        age = {name: max(now_ns - oldest[name], 0) / _NS if name in oldest else 0.0 for name in depth}
+        self._metrics.replace(names.COLLECTOR_OUTBOX, {(name,): float(count) for name, count in depth.items()})
+        self._metrics.replace(names.COLLECTOR_OUTBOX_AGE, {(name,): seconds for name, seconds in age.items()})
+        self._backlog_rest_s = max(BACKLOG_EVERY_S, BACKLOG_REST * (time.monotonic() - began))
 
-    def _forwarding(self, name: str, forwarder: Forwarder) -> Callable[[], Awaitable[None]]:
-        async def forward() -> None:
-            async with self._store.job_lock(f"forward:{name}") as ours:
+    def _sampling(self, sampler: Sampler) -> Callable[[], Awaitable[None]]:
+        async def sample() -> None:
+            async with self._store.job_lock("sampling") as ours:
                 if ours:
-                    await forwarder.run(FORWARD_TURN_S)
+                    await sampler.run(time.monotonic() + SAMPLING_TURN_S)
                     return
-            await asyncio.sleep(FORWARD_ASK_EVERY_S)
+            await asyncio.sleep(SAMPLING_ASK_EVERY_S)
 
-        return forward
+        return sample
 
     def _sweep_interval_s(self) -> float:
         half = self._config().runs.lost_after_s / 2

@@ -84,7 +84,8 @@ class Pipeline:
         self._book = book
         self._metrics = metrics
         self._observers = tuple(observers)
-        self._destinations = tuple(destinations)
+        self.destinations = tuple(destinations)
+        """Names under which spans wait in the outbox. May change while running."""
         self.retention_days = retention_days
         """Spans that started earlier, and a day, are refused. May change while running."""
         self._max_queue_spans = max_queue_spans
@@ -171,7 +172,7 @@ class Pipeline:
         if not records:
             return
         try:
-            result = await self._store.write(records, destinations=self._destinations)
+            result = await self._store.write(records, destinations=self.destinations)
         except CollectorError:
             raise
         except Exception as error:
@@ -259,7 +260,7 @@ class Pipeline:
         try:
             if self._away:
                 raise StoreUnavailable("the database is away")  # what queued up behind the commit that found it out
-            result = await self._store.write(records, destinations=self._destinations)
+            result = await self._store.write(records, destinations=self.destinations)
         except CollectorError as error:
             if not self._away:
                 _log.warning("commit_failed", spans=len(records), error=str(error))

@@ -131,7 +131,10 @@ class Metrics:
                 child.marks[bucket] = (trace_id, value, time.time())
 
     def observe_all(self, metric: Metric, *labels: str, values: Sequence[float], traces: Sequence[bytes] = ()) -> None:
-        """Add observations to a histogram. `traces`, one for each value, become the exemplars of their buckets."""
+        """Add observations to a histogram. `traces`, one for each value, become the exemplars of their buckets.
+
+        An empty one stands for none.
+        """
         with self._lock:
             family = self._families[metric.name]
             child = family.by_given.get(labels) or self._child(family, labels, overflowing=len(values))
@@ -144,7 +147,8 @@ class Metrics:
                 now = time.time()
                 # The last of each bucket stands.
                 for bucket, (value, trace) in dict(zip(buckets, zip(values, traces, strict=True), strict=True)).items():
-                    child.marks[bucket] = (trace.hex(), value, now)
+                    if trace:
+                        child.marks[bucket] = (trace.hex(), value, now)
 
     def set(self, metric: Metric, *labels: str, value: float) -> None:
         """Set a gauge."""

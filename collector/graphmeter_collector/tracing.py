@@ -14,6 +14,8 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from graphmeter_config import Tls
+
 EXCLUDED = "^[a-z]+://[^/]*/(v1/(traces|logs|metrics)|metrics|health|ready)/?$"
 """URLs that tell nothing about the collector's users: a span per received batch of spans would never end."""
 
@@ -30,16 +32,27 @@ class Destination(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
+    @property
+    def tls(self) -> Tls: ...
+
 
 @contextmanager
 def trace_requests(app: FastAPI, destinations: Sequence[Destination]) -> Iterator[None]:
     """Instrument the application until the block ends. Without destinations spans only name log lines."""
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "graphmeter-collector"}), shutdown_on_exit=False)
     for destination in destinations:
+        if destination.tls.insecure_skip_verify:
+            continue  # OpenTelemetry's exporter cannot be told to
         # Imported where it is used: without destinations, starting need not wait for an HTTP client.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        exporter = OTLPSpanExporter(f"{destination.endpoint}/v1/traces", headers=dict(destination.headers))
+        exporter = OTLPSpanExporter(
+            f"{destination.endpoint}/v1/traces",
+            headers=dict(destination.headers),
+            certificate_file=destination.tls.ca_file,
+            client_key_file=destination.tls.key_file,
+            client_certificate_file=destination.tls.cert_file,
+        )
         provider.add_span_processor(BatchSpanProcessor(exporter))
     FastAPIInstrumentor.instrument_app(
         app,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from graphmeter_config.budget import Budget
 from graphmeter_config.errors import ConfigError, Problem
 from graphmeter_config.example import annotated_example, json_schema
-from graphmeter_config.forward import Destination, Forward
+from graphmeter_config.forward import Destination, Forward, Tls
 from graphmeter_config.load import load
 from graphmeter_config.model import Config, Labels, Retention, Runs
+from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Selector
 from graphmeter_config.slo import BAD_STATUSES, GOOD_STATUSES, Slo, SloStatus, slo_status
 
@@ -25,9 +26,11 @@ __all__ = [
     "Problem",
     "Retention",
     "Runs",
+    "Sampling",
     "Selector",
     "Slo",
     "SloStatus",
+    "Tls",
     "annotated",
     "annotated_example",
     "json_schema",

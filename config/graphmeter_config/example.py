@@ -49,13 +49,33 @@ runs:
   lost_after: 30m             # no sign of life for so long: the run is lost, and counts as bad
   settle_after: 1m            # spans of other instrumentations wait so long for the spans above them, then count without
 
-# Backends that get every span, such as Jaeger. endpoint and headers may read the environment: ${VARIABLE}.
+# Backends that get the spans, such as Jaeger. endpoint and headers may read secrets: ${VARIABLE}, ${file:/run/secrets/x}.
 forward:
   destinations: []
   # - name: jaeger
-  #   endpoint: http://localhost:14318
+  #   endpoint: https://localhost:14318
   #   headers:
   #     Authorization: Bearer ${JAEGER_TOKEN}
+  #   tls:
+  #     ca_file: /etc/graphmeter/ca.pem         # left out: the certificates of the system
+  #     cert_file: /etc/graphmeter/client.pem   # where the backend asks for one
+  #     key_file: /etc/graphmeter/client.key
+  #     insecure_skip_verify: false
+  #   compression: gzip         # or none
+  #   timeout: 30s
+  #   sampled: true             # false: this one gets every trace, whatever `sampling` says
+
+# Which traces are forwarded. Runs, spend, metrics and SLOs always cover all. Without rules every span leaves at once.
+# A trace is kept or dropped whole; failed, lost and interrupted runs are always kept.
+sampling:
+  quiet: 10s                  # a trace is judged when its root was seen and nothing came for so long
+  at_most: 10m                # and at the latest so long after its first span
+  rules: []                   # for each run the first that matches; runs that none matches are kept
+  # - name: chat
+  #   match: {service: "*", environment: "*", graph: "chat-*", team: "*"}
+  #   keep: 10%               # of what nothing else keeps, by trace id, as OpenTelemetry SDKs choose
+  #   slow: 30s               # runs that take so long are kept
+  #   expensive_usd: 0.50     # runs that cost so much are kept
 
 retention:
   spans: 30d                  # facts of spans; older ones are refused

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from graphmeter_config.section import Section
-from graphmeter_config.values import Name, wrong
+from graphmeter_config.values import Name, Seconds, wrong
 
-VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE: Final = re.compile(r"\$\{(?:file:([^{}]+)|([A-Za-z_][A-Za-z0-9_]*))\}")
+"""`${file:/path}` or `${VARIABLE}`."""
 HIDDEN: Final = "***"
+_LONGEST_TIMEOUT_S: Final = 300.0
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -37,11 +40,24 @@ class Secret(str):
 
 
 def _expanded(written: str) -> str:
-    """Replace each `${VARIABLE}` by its value in the environment."""
-    for variable in VARIABLE.findall(written):
-        if variable not in os.environ:
-            raise wrong(f"the environment has no variable {variable}", f"export {variable}, or write the value")
-    return VARIABLE.sub(lambda found: os.environ[found[1]], written)
+    """Replace each `${VARIABLE}` by its value in the environment, each `${file:/path}` by the text of the file."""
+    return VARIABLE.sub(lambda found: _text_of(found[1]) if found[1] else _value_of(found[2]), written)
+
+
+def _value_of(variable: str) -> str:
+    if variable not in os.environ:
+        raise wrong(f"the environment has no variable {variable}", f"export {variable}, or write the value")
+    return os.environ[variable]
+
+
+def _text_of(file: str) -> str:
+    remedy = "name a file of one line that this process may read"
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise wrong(f"the file {file} cannot be read: {error.strerror}", remedy) from None
+    except UnicodeDecodeError:
+        raise wrong(f"the file {file} is not text in UTF-8", remedy) from None
 
 
 def _endpoint(value: Any) -> Secret:
@@ -84,6 +100,12 @@ def _header_name(value: Any) -> str:
     return value
 
 
+def _timeout(value: float) -> float:
+    if value > _LONGEST_TIMEOUT_S:
+        raise wrong("longer than 5m", "write 30s: what takes longer is tried again")
+    return value
+
+
 def _shown(value: str) -> str:
     return value.shown if isinstance(value, Secret) else HIDDEN
 
@@ -93,17 +115,50 @@ _HeaderName = Annotated[str, PlainValidator(_header_name), _TEXT]
 _HeaderValue = Annotated[str, PlainValidator(_header), PlainSerializer(_shown), _TEXT]
 
 
+class Tls(Section):
+    """How to trust a backend behind https, and how to be trusted by it. Files are read when the collector starts."""
+
+    ca_file: str | None = None
+    """Certificates (PEM) that vouch for the backend; left out, those of the system do."""
+    cert_file: str | None = None
+    """Our own certificate (PEM), for backends that ask for one."""
+    key_file: str | None = None
+    """Its key; left out, it is in `cert_file`."""
+    insecure_skip_verify: bool = False
+    """Take any certificate: whoever is in between can read and change the traces."""
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Tls:
+        if self.key_file is not None and self.cert_file is None:
+            raise wrong("a key without its certificate", "add cert_file, or leave key_file out")
+        if self.insecure_skip_verify and self.ca_file is not None:
+            raise wrong("ca_file and insecure_skip_verify contradict each other", "keep one of them")
+        return self
+
+
 class Destination(Section):
     """One OTLP/HTTP backend."""
 
     name: Name
     endpoint: Annotated[str, PlainValidator(_endpoint), PlainSerializer(_shown), _TEXT]
-    """Base URL; `/v1/traces` is added. `${VARIABLE}` is read from the environment."""
+    """Base URL; `/v1/traces` is added. `${VARIABLE}` and `${file:/path}` are read from environment and files."""
     headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict)
-    """Sent with every request. `${VARIABLE}` is read from the environment."""
+    """Sent with every request. `${VARIABLE}` and `${file:/path}` are read from environment and files."""
+    tls: Tls = Tls()
+    compression: Literal["gzip", "none"] = "gzip"
+    timeout_s: Annotated[Seconds, AfterValidator(_timeout)] = Field(30.0, alias="timeout")
+    """How long a request may take."""
+    sampled: bool = True
+    """Whether `sampling` holds for this backend; false: it gets every trace, and at once."""
+
+    @model_validator(mode="after")
+    def _tls_needs_https(self) -> Destination:
+        if self.tls != Tls() and not self.endpoint.startswith("https:"):
+            raise wrong("tls for an endpoint that is not https", "write https:// in endpoint, or leave tls out")
+        return self
 
 
 class Forward(Section):
-    """Backends that get every committed span."""
+    """Backends that get committed spans."""
 
     destinations: tuple[Destination, ...] = ()

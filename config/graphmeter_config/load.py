@@ -18,7 +18,7 @@ from graphmeter_config.forward import VARIABLE, shown_url
 from graphmeter_config.model import Config
 from graphmeter_config.values import REMEDY
 
-_NAMED: Final = (("slos",), ("budgets",), ("forward", "destinations"))
+_NAMED: Final = (("slos",), ("budgets",), ("forward", "destinations"), ("sampling", "rules"))
 """Lists whose items have a name that must be theirs alone."""
 _FORWARD: Final = ("forward", "destinations")
 _LONGEST_SHOWN: Final = 60
@@ -126,7 +126,7 @@ def _duplicates(merged: Document) -> Iterator[Problem]:
 
 def _misplaced_variables(merged: Document) -> Iterator[Problem]:
     for path, value in _texts(merged.data, ()):
-        if VARIABLE.search(value) and path[:2] != _FORWARD:
+        if VARIABLE.search(value) and not (path[:2] == _FORWARD and path[3:4] in (("endpoint",), ("headers",))):
             mark = _mark(merged, path)
             remedy = "write the value; only endpoint and headers of forward.destinations may name variables"
             yield Problem(mark.file, mark.line, shown_path(path), repr(value), "is not expanded here", remedy)
@@ -165,8 +165,8 @@ def _written_part(path: document.Path, merged: Document) -> Iterable[str | int]:
 
 
 def _shown_value(path: document.Path, value: Any) -> str:
-    if path[:2] == _FORWARD and "headers" in path:
-        return ""
+    if path[:2] == _FORWARD and ("headers" in path or isinstance(value, dict)):
+        return ""  # may hold secrets
     if path[:2] == _FORWARD and path[-1] == "endpoint" and isinstance(value, str):
         value = shown_url(value)
     text = repr(value) if isinstance(value, str) else str(value)

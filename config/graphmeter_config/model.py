@@ -14,6 +14,7 @@ from graphmeter import names
 from graphmeter_config.alerting import Alerting
 from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
+from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Section
 from graphmeter_config.slo import Slo
 from graphmeter_config.values import Seconds, duration_text, wrong
@@ -140,6 +141,7 @@ class Config(Section):
     budgets: tuple[Budget, ...] = _BUDGETS
     runs: Runs = Runs()
     forward: Forward = Forward()
+    sampling: Sampling = Sampling()
     retention: Retention = Retention()
     labels: Labels = Labels()
     alerting: Alerting = Alerting()

@@ -24,6 +24,7 @@ class Bad(NamedTuple):
 
 SLO = "slos:\n  - name: a\n    objective: 99\n"
 BUDGET = "budgets:\n  - name: a\n    limit_usd: 10\n"
+RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
 
 TABLE = [
@@ -176,6 +177,75 @@ TABLE = [
         "name of an HTTP",
         "X-Api-Key",
     ),
+    Bad(
+        "tls without https",
+        JAEGER + "      headers: {Authorization: hush}\n      tls: {ca_file: ca.pem}\n",
+        3,
+        "forward.destinations[0]",
+        "",
+        "not https",
+        "write https://",
+    ),
+    Bad(
+        "key alone",
+        JAEGER.replace("http:", "https:") + "      tls: {key_file: k.pem}\n",
+        5,
+        "forward.destinations[0].tls",
+        "",
+        "without its certificate",
+        "add cert_file",
+    ),
+    Bad(
+        "trust none and one",
+        JAEGER.replace("http:", "https:") + "      tls: {ca_file: c.pem, insecure_skip_verify: true}\n",
+        5,
+        "forward.destinations[0].tls",
+        "",
+        "contradict",
+        "keep one",
+    ),
+    Bad(
+        "compression",
+        JAEGER + "      compression: zstd\n",
+        5,
+        "forward.destinations[0].compression",
+        "'zstd'",
+        "known value",
+        "'gzip' or 'none'",
+    ),
+    Bad(
+        "timeout",
+        JAEGER + "      timeout: 1h\n",
+        5,
+        "forward.destinations[0].timeout",
+        "'1h'",
+        "longer than 5m",
+        "30s",
+    ),
+    Bad(
+        "secret file",
+        JAEGER + "      headers: {Authorization: '${file:/nowhere/token}'}\n",
+        5,
+        "forward.destinations[0].headers.Authorization",
+        "",
+        "the file /nowhere/token cannot be read: No such file",
+        "may read",
+    ),
+    Bad("share", RULE.replace("10%", "110%"), 4, "sampling.rules[0].keep", "'110%'", "not between 0%", "10%"),
+    Bad("bare share", RULE.replace("10%", "0.1"), 4, "sampling.rules[0].keep", "0.1", "not a percentage", "sign"),
+    Bad("no share", "sampling:\n  rules:\n    - name: a\n", 3, "sampling.rules[0].keep", "", "is missing", "keep:"),
+    Bad("slow", RULE + "      slow: 30\n", 5, "sampling.rules[0].slow", "30", "without a unit", "30s"),
+    Bad("free", RULE + "      expensive_usd: 0\n", 5, "sampling.rules[0].expensive_usd", "0", "not above", "250"),
+    Bad(
+        "rule twice",
+        RULE + "    - {name: chat, keep: 5%}\n",
+        5,
+        "sampling.rules[1].name",
+        "'chat'",
+        "the name is taken",
+        "graphmeter.yaml:3",
+    ),
+    Bad("quiet", "sampling:\n  quiet: 1h\n", 1, "sampling", "{", "quiet (1h) is longer than at_most (10m)", "shorter"),
     Bad(
         "variable here",
         "alerting:\n  grafana_url: http://${HOST}\n",

@@ -28,12 +28,15 @@ def test_the_example_shows_every_section_and_every_setting() -> None:
 def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAEGER_TOKEN", "t")
     text = annotated_example().replace("destinations: []", "destinations:")
+    text = text.replace("rules: []  ", "rules:  ")
     text = text.replace("    page: {}\n", "").replace("  caps: {}\n", "")
     text = re.sub(r"^( +)# (?!Whom)", r"\1", text, flags=re.MULTILINE)
     path = tmp_path / "graphmeter.yaml"
     path.write_text(text, encoding="utf-8")
     config = load(path)
     assert "Bearer t" == config.forward.destinations[0].headers["Authorization"]
+    assert "/etc/graphmeter/ca.pem" == config.forward.destinations[0].tls.ca_file
+    assert 30.0 == config.sampling.rules[0].slow_s
     assert {"graph": 200, "model": 200} == config.labels.caps
     assert "http://localhost:9999/page" == config.alerting.receivers.page.webhook
 

@@ -131,6 +131,18 @@ def test_endpoint_and_headers_read_the_environment(forwarding: Config) -> None:
     assert {"Authorization": "Bearer hunter2", "X-Key": "hunter2"} == destination.headers
 
 
+def test_a_header_may_be_read_from_a_file(main: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("hush\n")
+    main.write_text(
+        "forward:\n  destinations:\n    - name: tempo\n      endpoint: https://tempo\n"
+        f"      headers: {{Authorization: 'Bearer ${{file:{secret}}}'}}\n"
+    )
+    (destination,) = load(main).forward.destinations
+    assert "Bearer hush" == destination.headers["Authorization"]
+    assert "hush" not in repr(destination)
+
+
 def test_secrets_are_shown_nowhere(forwarding: Config) -> None:
     shown = [repr(forwarding), str(forwarding), json.dumps(forwarding.shown()), repr(forwarding.forward.destinations)]
     assert not [text for text in shown if "hunter2" in text]

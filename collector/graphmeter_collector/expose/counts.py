@@ -62,6 +62,8 @@ class Counts:
     def __init__(self, metrics: Metrics, budgets_of: BudgetsOf = _nobodys) -> None:
         self._metrics = metrics
         self.budgets_of = budgets_of
+        self.traced: Callable[[SpanRecord, int], bool] | None = None
+        """Whether the trace of a span with so much cost, in nano-USD, can be found where traces go; None: it always can."""
         self._declared: set[tuple[str, ...]] = set()
 
     def count(self, result: WriteResult) -> None:
@@ -122,7 +124,7 @@ class Counts:
 
     def _run(self, totals: RunTotals) -> None:
         record, metrics = totals.record, self._metrics
-        base, trace = _base(record), record.trace_id.hex()
+        base, trace = _base(record), self._trace(record, totals.cost_nano)
         self._declare_run(base)
         metrics.inc(names.RUNS, *base, record.status, trace_id=trace)
         metrics.observe(names.RUN_DURATION, *base, value=record.duration_ns / _S, trace_id=trace)
@@ -138,9 +140,9 @@ class Counts:
         metrics.inc(names.NODE_ATTEMPTS, *base, node, one.status, by=times, events=times)
         if one.attempt_final:
             metrics.inc(
-                names.NODE_RUNS, *base, node, one.status, by=times, events=times, trace_id=one.trace_id.hex(), marked=1
+                names.NODE_RUNS, *base, node, one.status, by=times, events=times, trace_id=self._trace(one), marked=1
             )
-        metrics.observe_all(names.NODE_DURATION, *base, node, values=_durations(records), traces=_traces(records))
+        metrics.observe_all(names.NODE_DURATION, *base, node, values=_durations(records), traces=self._traces(records))
         if one.status == names.INTERRUPTED:
             metrics.inc(names.INTERRUPTS, *base, node, by=times, events=times)
             # Who is asked will answer: the histogram must have been at 0 before that.
@@ -178,14 +180,14 @@ class Counts:
             one.status,
             by=len(records),
             events=len(records),
-            trace_id=one.trace_id.hex(),
+            trace_id=self._trace(one),
             marked=1,
         )
-        metrics.observe_all(names.LLM_DURATION, *call, values=_durations(records), traces=_traces(records))
+        metrics.observe_all(names.LLM_DURATION, *call, values=_durations(records), traces=self._traces(records))
         streamed = [record for record in records if record.ttft_ns]
         if streamed:
             waits = [record.ttft_ns / _S for record in streamed]
-            metrics.observe_all(names.LLM_TTFT, *call, values=waits, traces=_traces(streamed))
+            metrics.observe_all(names.LLM_TTFT, *call, values=waits, traces=self._traces(streamed))
         tokens = map(sum, zip(*[record.usage for record in records], strict=True))
         for bucket, count in zip(names.TOKEN_TYPES, tokens, strict=True):
             if count:
@@ -212,7 +214,7 @@ class Counts:
         if paid:
             usd = sum(nano for _, nano in paid) / _NANO
             last, nano = paid[-1]
-            metrics.inc(names.COST, *call, by=usd, trace_id=last.trace_id.hex(), marked=nano / _NANO)
+            metrics.inc(names.COST, *call, by=usd, trace_id=self._trace(last, nano), marked=nano / _NANO)
             for budget, team in self.budgets_of(last):
                 metrics.inc(names.BUDGET_COST, budget, team, by=usd)
 
@@ -221,8 +223,16 @@ class Counts:
         if one.status == names.ERROR:
             labels = (*_base(one), one.node, one.error_type)
             self._metrics.inc(
-                names.ERRORS, *labels, by=len(records), events=len(records), trace_id=one.trace_id.hex(), marked=1
+                names.ERRORS, *labels, by=len(records), events=len(records), trace_id=self._trace(one), marked=1
             )
+
+    def _trace(self, record: SpanRecord, cost_nano: int = 0) -> str:
+        """The trace id for an exemplar; empty where it would lead nowhere."""
+        return record.trace_id.hex() if self.traced is None or self.traced(record, cost_nano) else ""
+
+    def _traces(self, records: Iterable[SpanRecord]) -> list[bytes]:
+        traced = self.traced
+        return [record.trace_id if traced is None or traced(record, 0) else b"" for record in records]
 
     def _declare_run(self, base: tuple[str, ...]) -> None:
         if self._first(names.RUN, *base):
@@ -278,7 +288,3 @@ def _base(record: SpanRecord) -> tuple[str, str, str, str]:
 
 def _durations(records: Iterable[SpanRecord]) -> list[float]:
     return [record.duration_ns / _S for record in records]
-
-
-def _traces(records: Iterable[SpanRecord]) -> list[bytes]:
-    return [record.trace_id for record in records]

@@ -1,17 +1,18 @@
 """One destination's worker: the outbox in, OTLP/HTTP requests out, rows deleted when the destination has answered.
 
-Memory holds one batch. What is not yet delivered waits in the database, however long the destination is away. A span is
-delivered at least once: a collector that ends between an answer and the delete sends that batch again.
+Memory holds one batch, bounded by count and bytes. What is not yet delivered waits in the database, however long the
+destination is away. Every collector forwards; a batch is claimed in the database, so no two send the same span. A span is
+delivered at least once: a collector that ends between an answer and the delete has that batch sent again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import math
 import random
-import time
+import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -33,19 +34,22 @@ from graphmeter_collector.telemetry import Metrics
 
 _log = structlog.stdlib.get_logger(__name__)
 
-BATCH_SPANS: Final = 512
+BATCH_SPANS: Final = 2_048
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Of spans before compression, but for a single larger one: backends commonly take requests of up to 20 MiB."""
 POLL_S: Final = 5.0
 """How often the outbox is read without being told: what another collector committed has no bell here."""
-TIMEOUT_S: Final = 30.0
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_BACKOFF_S: Final = 60.0
+LONGEST_ASKED_S: Final = 600.0
+"""Of the waits that destinations ask for."""
 CONTENT_FAULTS: Final = frozenset({400, 413, 422})
 """Answers that blame what was sent. Only these lose spans; OTLP would have us drop on most others too, but a wrong
 address, a missing key or a broken backend says nothing about the spans, and the outbox can wait until it is mended."""
 
 
 class Target(Protocol):
-    """Where to send; `graphmeter_config.Destination` is one."""
+    """Where to send, and how."""
 
     @property
     def name(self) -> str: ...
@@ -58,13 +62,31 @@ class Target(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
+    @property
+    def ssl(self) -> ssl.SSLContext | None:
+        """None: as the system trusts."""
+        ...
+
+    @property
+    def gzip(self) -> bool: ...
+
+    @property
+    def timeout_s(self) -> float: ...
+
+
+class Claim(Protocol):
+    """Spans that nobody else sends meanwhile."""
+
+    @property
+    def items(self) -> Sequence[OutboxItem]: ...
+
+    async def delete(self, items: Sequence[OutboxItem]) -> None: ...
+
 
 class Outbox(Protocol):
     """What the worker needs of the store."""
 
-    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]: ...
-
-    async def outbox_delete(self, destination: str, items: Sequence[OutboxItem]) -> None: ...
+    def outbox_claim(self, destination: str, limit: int, max_bytes: int) -> AbstractAsyncContextManager[Claim]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +115,18 @@ class TooMuch:
 Answer = Delivered | Later | TooMuch
 
 
+@dataclass(slots=True)
+class _Done:
+    """What one claim came to."""
+
+    forwarded: int = 0
+    refused: int = 0
+    message: str = ""
+    """Why the last were refused."""
+
+
 class Forwarder:
-    """Sends committed spans to one destination, oldest first. Run one per destination over all collectors."""
+    """Sends committed spans to one destination, oldest first. One per destination and collector."""
 
     def __init__(self, outbox: Outbox, target: Target, metrics: Metrics) -> None:
         self._outbox = outbox
@@ -105,17 +137,18 @@ class Forwarder:
         self._backoff_s = 0.0
         metrics.declare(names.COLLECTOR_FORWARDED, target.name)
         metrics.declare(names.COLLECTOR_FORWARD_FAILED, target.name)
-        metrics.declare(names.COLLECTOR_FORWARD_DROPPED, target.name)
+        for reason in (names.FORWARD_REFUSED, names.FORWARD_EXPIRED):
+            metrics.declare(names.COLLECTOR_FORWARD_DROPPED, target.name, reason)
 
     def notify(self) -> None:
         """Something was committed."""
         self._bell.set()
 
-    async def run(self, for_s: float = math.inf) -> None:
-        """Forward for so many seconds, or until cancelled; ends between two requests."""
-        until = time.monotonic() + for_s
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-            while time.monotonic() < until:
+    async def run(self) -> None:
+        """Forward until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=self._target.timeout_s)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
                 try:
                     sent = await self._round(session)
                 except CollectorError as error:  # the database is away
@@ -123,7 +156,7 @@ class Forwarder:
                     sent = False
                     self._grow_backoff()
                 if self._backoff_s:
-                    # Never earlier than a destination asked for, unless it asked for more than LONGEST_BACKOFF_S.
+                    # Never earlier than a destination asked for, unless it asked for more than LONGEST_ASKED_S.
                     await asyncio.sleep(self._backoff_s * random.uniform(1.0, 1.25))  # noqa: S311 - jitter, no secret
                 elif not sent:
                     await self._wait()
@@ -138,54 +171,70 @@ class Forwarder:
 
     async def _round(self, session: aiohttp.ClientSession) -> bool:
         """Send one batch; whether there was one."""
-        items = await self._outbox.outbox_read(self._target.name, BATCH_SPANS)
-        if items:
-            await self._deliver(session, items)
-        return bool(items)
-
-    async def _deliver(self, session: aiohttp.ClientSession, items: Sequence[OutboxItem]) -> bool:
-        """Send the items, in halves where that is what it takes; False when the destination is away."""
-        answer = await self._send(session, items)
-        name = self._target.name
+        done = _Done()
+        async with self._outbox.outbox_claim(self._target.name, BATCH_SPANS, BATCH_BYTES) as claim:
+            if not claim.items:
+                return False
+            answer = await self._deliver(session, claim, claim.items, done)
+        # Only now it is certain that they are not sent again.
+        self._count(done)
         if isinstance(answer, Later):
-            self._metrics.inc(names.COLLECTOR_FORWARD_FAILED, name)
+            self._metrics.inc(names.COLLECTOR_FORWARD_FAILED, self._target.name)
             if not self._backoff_s:
-                _log.warning("forward_failed", destination=name, error=answer.message)
+                _log.warning("forward_failed", destination=self._target.name, error=answer.message)
             self._grow_backoff(answer.after_s)
-            return False
-        if isinstance(answer, TooMuch) and len(items) > 1:
-            middle = len(items) // 2
-            return await self._deliver(session, items[:middle]) and await self._deliver(session, items[middle:])
-        # What a destination says it refused is not ours to trust: more than it was sent would turn a counter back.
-        refused = len(items) if isinstance(answer, TooMuch) else min(max(answer.refused, 0), len(items))
-        await self._outbox.outbox_delete(name, items)
-        if self._backoff_s:
-            _log.info("forward_resumed", destination=name)
-        self._backoff_s = 0.0
-        if refused:
-            self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, name, by=refused)
-            _log.warning("forward_refused", destination=name, spans=refused, message=answer.message)
-        self._metrics.inc(names.COLLECTOR_FORWARDED, name, by=len(items) - refused)
+        else:
+            if self._backoff_s:
+                _log.info("forward_resumed", destination=self._target.name)
+            self._backoff_s = 0.0
         return True
 
+    async def _deliver(
+        self, session: aiohttp.ClientSession, claim: Claim, items: Sequence[OutboxItem], done: _Done
+    ) -> Answer:
+        """Send the items, in halves where that is what it takes, until the destination is away."""
+        answer = await self._send(session, items)
+        if isinstance(answer, Later):
+            return answer
+        if isinstance(answer, TooMuch) and len(items) > 1:
+            middle = len(items) // 2
+            first = await self._deliver(session, claim, items[:middle], done)
+            return first if isinstance(first, Later) else await self._deliver(session, claim, items[middle:], done)
+        # What a destination says it refused is not ours to trust: more than it was sent would turn a counter back.
+        refused = len(items) if isinstance(answer, TooMuch) else min(max(answer.refused, 0), len(items))
+        await claim.delete(items)
+        done.forwarded += len(items) - refused
+        if refused:
+            done.refused += refused
+            done.message = answer.message
+        return answer
+
+    def _count(self, done: _Done) -> None:
+        name = self._target.name
+        if done.refused:
+            self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, name, names.FORWARD_REFUSED, by=done.refused)
+            _log.warning("forward_refused", destination=name, spans=done.refused, message=done.message)
+        self._metrics.inc(names.COLLECTOR_FORWARDED, name, by=done.forwarded)
+
     async def _send(self, session: aiohttp.ClientSession, items: Sequence[OutboxItem]) -> Answer:
-        headers = {
-            **self._target.headers,
-            "Content-Type": "application/x-protobuf",
-            "Content-Encoding": "gzip",
-        }
-        # Spans that carry prompts make requests of tens of megabytes: receiving must not wait for their compression.
-        body = await asyncio.to_thread(_packed, items)
+        headers = {**self._target.headers, "Content-Type": "application/x-protobuf"}
+        if self._target.gzip:
+            headers["Content-Encoding"] = "gzip"
+        # Spans that carry prompts make requests of megabytes: receiving must not wait for their compression.
+        body = await asyncio.to_thread(_packed if self._target.gzip else body_of, items)
+        trust = self._target.ssl if self._target.ssl is not None else True
         try:
             # A POST that follows a redirect becomes a GET, whose 200 would pass for a delivery.
-            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+            async with session.post(
+                self._url, data=body, headers=headers, allow_redirects=False, ssl=trust
+            ) as response:
                 return _answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Later(f"{self._url}: {error or type(error).__name__}")
 
     def _grow_backoff(self, at_least_s: float = 0.0) -> None:
         grown = min(max(self._backoff_s * 2, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
-        self._backoff_s = max(grown, min(at_least_s, LONGEST_BACKOFF_S))
+        self._backoff_s = max(grown, min(at_least_s, LONGEST_ASKED_S))
 
 
 def _packed(items: Sequence[OutboxItem]) -> bytes:

@@ -7,6 +7,7 @@ vanish when a destination could take it.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -25,10 +26,12 @@ _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
 
 class Target(NamedTuple):
-    """Where signals go: base URL (`http://host:4318`) and headers of one destination."""
+    """Where signals go: base URL (`http://host:4318`) and headers of one destination, and whom it is trusted to be."""
 
     endpoint: str
     headers: Mapping[str, str]
+    ssl: ssl.SSLContext | None = None
+    """None: as the system trusts."""
 
 
 class Passing:
@@ -66,8 +69,11 @@ class Passing:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
         url = f"{target.endpoint.rstrip('/')}/v1/{signal}"
+        trust = target.ssl if target.ssl is not None else True
+        sent = {**target.headers, **headers}
         try:
-            async with self._session.post(url, data=body, headers={**target.headers, **headers}) as answer:
+            # A POST that follows a redirect becomes a GET, whose 200 would pass for a delivery.
+            async with self._session.post(url, data=body, headers=sent, allow_redirects=False, ssl=trust) as answer:
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError):
             return "later"

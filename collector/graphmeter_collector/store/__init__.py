@@ -7,8 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
-from graphmeter_collector.reports import LostRun, OutboxItem, Reader
+from graphmeter_collector.reports import Decision, Judged, LostRun, Reader, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
+from graphmeter_collector.store.outbox import Claim
 
 
 class Store(Protocol):
@@ -77,13 +78,38 @@ class Store(Protocol):
         """True for at most one collector at a time; the others get False at once."""
         ...
 
-    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]:
-        """Oldest spans a destination has not had."""
+    def outbox_claim(self, destination: str, limit: int, max_bytes: int) -> AbstractAsyncContextManager[Claim]:
+        """The oldest spans a destination has not had, at most so many, of at most so many bytes but for a single one.
+
+        Nobody else is given them until the block ends. What was not deleted by then is given again.
+        """
         ...
 
-    async def outbox_delete(self, destination: str, items: Sequence[OutboxItem]) -> None: ...
+    async def outbox_expire(self, before_day: int) -> dict[str, int]:
+        """Delete what is older than the bodies that are kept; returns how many spans, by destination."""
+        ...
 
-    async def outbox_depth(self) -> dict[str, int]: ...
+    async def outbox_oldest(self) -> dict[str, int]:
+        """When the oldest span that waits was committed, by destination."""
+        ...
+
+    async def traces_waiting(self, quiet_ns: int, oldest_ns: int, after: bytes, limit: int) -> list[WaitingTrace]:
+        """Traces of `UNDECIDED` spans that may be judged: quiet since the one, begun before the other, or decided already.
+
+        In order of trace id, those above `after`.
+        """
+        ...
+
+    async def decide(self, decisions: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]) -> Judged:
+        """Store decisions, and send the waiting spans of their traces, and of the `late` ones, where those say.
+
+        Of several decisions on one trace the first stands, whichever collector made it.
+        """
+        ...
+
+    async def outbox_depth(self) -> dict[str, int]:
+        """Spans waiting, by destination."""
+        ...
 
     async def ping(self) -> None:
         """Raise unless a transaction could be made now."""

@@ -34,6 +34,8 @@ def rows(cutoffs: Cutoffs) -> list[Old]:
     due = [
         Old(tables.outbox, tables.outbox.c.day, cutoffs.bodies_day),
         Old(tables.client_report, tables.client_report.c.at_ns, cutoffs.spans_day * DAY_NS),
+        # A day more: spans of the last day may be late.
+        Old(tables.trace_decision, tables.trace_decision.c.decided_ns, (cutoffs.bodies_day - 1) * DAY_NS),
     ]
     if cutoffs.ledger_ns is not None:
         due.append(Old(tables.ledger, tables.ledger.c.start_ns, cutoffs.ledger_ns))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,12 +21,24 @@ from sqlalchemy.engine import URL
 from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
-from graphmeter_collector.reports import LostRun, OutboxItem
+from graphmeter_collector.reports import Decision, Judged, LostRun, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import ancestry, expiry, facts, notes, partitions, runs, tables, unsettled, waits
+from graphmeter_collector.store import (
+    ancestry,
+    decisions,
+    expiry,
+    facts,
+    notes,
+    partitions,
+    runs,
+    tables,
+    unsettled,
+    waits,
+)
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, cannot_use, connect, shown
 from graphmeter_collector.store.migrate import require_head
+from graphmeter_collector.store.outbox import Claim, PostgresOutbox
 from graphmeter_collector.store.read import SqlReader
 from graphmeter_collector.store.settling import settle_some
 from graphmeter_collector.store.transaction import Stored, Transaction
@@ -79,6 +91,7 @@ class PostgresStore:
         self._writer = -1
         self._days: set[int] = set()
         self._envelopes: set[bytes] = set()
+        self._outbox = PostgresOutbox(self._new_connection, self._translated)
         self.reader = SqlReader(url)
 
     async def open(self) -> None:
@@ -100,6 +113,7 @@ class PostgresStore:
         self._closed = True
         async with self._writing:
             await self._disconnect()
+        await self._outbox.close()
         await self.reader.close()
 
     async def ping(self) -> None:
@@ -179,21 +193,28 @@ class PostgresStore:
             statement = "SELECT pg_try_advisory_lock($1, hashtext($2))"
             yield bool(await run(lambda connection: connection.fetchval(statement, JOB_LOCKS, name)))
 
-    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]:
-        return await self.reader.outbox_read(destination, limit)
+    @asynccontextmanager
+    async def outbox_claim(self, destination: str, limit: int, max_bytes: int) -> AsyncIterator[Claim]:
+        async with self._outbox.claim(destination, limit, max_bytes) as claim:
+            yield claim
 
-    async def outbox_delete(self, destination: str, items: Sequence[OutboxItem]) -> None:
+    async def outbox_expire(self, before_day: int) -> dict[str, int]:
         statement = (
-            "DELETE FROM outbox o USING unnest($2::bytea[], $3::bytea[], $4::int[]) AS sent(trace_id, span_id, day) "
-            "WHERE o.destination = $1 AND o.trace_id = sent.trace_id AND o.span_id = sent.span_id AND o.day = sent.day"
-        )
-        keys = (
-            [item.trace_id for item in items],
-            [item.span_id for item in items],
-            [item.day for item in items],
+            "WITH gone AS (DELETE FROM outbox WHERE day < $1 RETURNING destination) "
+            "SELECT destination, count(*) FROM gone GROUP BY destination"
         )
         async with self._aside() as run:
-            await run(lambda connection: connection.execute(statement, destination, *keys))
+            return {row[0]: row[1] for row in await run(lambda connection: connection.fetch(statement, before_day))}
+
+    async def outbox_oldest(self) -> dict[str, int]:
+        return await self.reader.outbox_oldest()
+
+    async def traces_waiting(self, quiet_ns: int, oldest_ns: int, after: bytes, limit: int) -> list[WaitingTrace]:
+        return await decisions.waiting(self.reader, quiet_ns, oldest_ns, after, limit)
+
+    async def decide(self, new: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]) -> Judged:
+        async with self._aside() as run:
+            return await run(lambda connection: decisions.decide_postgres(connection, new, late, destinations))
 
     async def outbox_depth(self) -> dict[str, int]:
         return await self.reader.outbox_depth()
@@ -240,16 +261,21 @@ class PostgresStore:
 
         # Only the database's own failures are translated, not those of whoever holds a job's lock meanwhile.
         async def run(work: Callable[[Connection], Awaitable[_Answer]]) -> _Answer:
-            try:
+            with self._translated():
                 return await work(connection)
-            except (*_AWAY, asyncpg.PostgresError) as problem:
-                raise StoreUnavailable(f"{self._shown}: {problem}") from problem
 
         try:
             yield run
         finally:
             with suppress(*_AWAY):
                 await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (*_AWAY, asyncpg.PostgresError) as problem:
+            raise StoreUnavailable(f"{self._shown}: {problem}") from problem
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

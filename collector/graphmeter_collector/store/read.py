@@ -21,7 +21,6 @@ from graphmeter_collector.reports import (
     ContentRow,
     CostRow,
     NodeRow,
-    OutboxItem,
     RunCount,
     RunFilter,
     RunRow,
@@ -41,8 +40,6 @@ from graphmeter_collector.store.tables import (
     rollup_hour,
     run,
     span,
-    span_body,
-    span_envelope,
     unsettled,
     wait,
 )
@@ -241,35 +238,17 @@ class SqlReader:
         """Rows that `Store.retain` would delete, by table."""
         return {table: int((await self.rows(count))[0]["due"]) for table, count in expiry.counts(cutoffs).items()}
 
-    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]:
-        """Oldest spans a destination has not had."""
-        query = (
-            select(
-                outbox.c.trace_id,
-                outbox.c.span_id,
-                outbox.c.day,
-                span_body.c.body,
-                span_envelope,
-            )
-            .join(
-                span_body,
-                and_(
-                    span_body.c.trace_id == outbox.c.trace_id,
-                    span_body.c.span_id == outbox.c.span_id,
-                    span_body.c.day == outbox.c.day,
-                ),
-            )
-            .join(span_envelope, span_envelope.c.envelope_id == span_body.c.envelope_id)
-            .where(outbox.c.destination == destination)
-            .order_by(outbox.c.queued_ns, outbox.c.trace_id, outbox.c.span_id)
-            .limit(limit)
-        )
-        return [OutboxItem(**row) for row in await self.rows(query)]
-
     async def outbox_depth(self) -> dict[str, int]:
         """Spans waiting, by destination."""
         query = select(outbox.c.destination, func.count().label("count")).group_by(outbox.c.destination)
         return {row["destination"]: row["count"] for row in await self.rows(query)}
+
+    async def outbox_oldest(self) -> dict[str, int]:
+        """When the oldest waiting span was committed, by destination."""
+        query = select(outbox.c.destination, func.min(outbox.c.queued_ns).label("oldest")).group_by(
+            outbox.c.destination
+        )
+        return {row["destination"]: row["oldest"] for row in await self.rows(query)}
 
 
 @asynccontextmanager

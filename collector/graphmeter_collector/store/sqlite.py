@@ -16,13 +16,27 @@ from sqlalchemy.engine import URL
 from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
 from graphmeter_collector.records import ClientChange, RunTotals, Settling, SpanRecord, Waited, WriteResult
-from graphmeter_collector.reports import LostRun, OutboxItem
+from graphmeter_collector.reports import Decision, Judged, LostRun, OutboxItem, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import ancestry, expiry, facts, histogram, notes, runs, sql, tables, unsettled, waits
+from graphmeter_collector.store import (
+    ancestry,
+    decisions,
+    expiry,
+    facts,
+    histogram,
+    notes,
+    outbox,
+    runs,
+    sql,
+    tables,
+    unsettled,
+    waits,
+)
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
 from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.migrate import require_head
+from graphmeter_collector.store.outbox import Claim, PlainClaim
 from graphmeter_collector.store.read import SqlReader
 
 WRITER = 0
@@ -189,13 +203,30 @@ class SqliteStore:
         async with lock:
             yield True
 
-    async def outbox_read(self, destination: str, limit: int) -> list[OutboxItem]:
-        return await self.reader.outbox_read(destination, limit)
+    @asynccontextmanager
+    async def outbox_claim(self, destination: str, limit: int, max_bytes: int) -> AsyncIterator[Claim]:
+        async def forget(items: Sequence[OutboxItem]) -> None:
+            keys = [(destination, item.trace_id, item.span_id, item.day) for item in items]
+            statement = "DELETE FROM outbox WHERE destination = ? AND trace_id = ? AND span_id = ? AND day = ?"
+            await self._transaction(lambda db: db.executemany(statement, keys))
 
-    async def outbox_delete(self, destination: str, items: Sequence[OutboxItem]) -> None:
-        keys = [(destination, item.trace_id, item.span_id, item.day) for item in items]
-        statement = "DELETE FROM outbox WHERE destination = ? AND trace_id = ? AND span_id = ? AND day = ?"
-        await self._transaction(lambda db: db.executemany(statement, keys))
+        yield PlainClaim(await outbox.take(self.reader, destination, limit, max_bytes), forget)
+
+    async def outbox_expire(self, before_day: int) -> dict[str, int]:
+        query = "SELECT destination, count(*) FROM outbox WHERE day < ? GROUP BY destination"
+        gone = await self._transaction(lambda db: db.execute(query, (before_day,)).fetchall())
+        if gone:
+            await self._delete(expiry.Old(tables.outbox, tables.outbox.c.day, before_day))
+        return dict(gone)
+
+    async def outbox_oldest(self) -> dict[str, int]:
+        return await self.reader.outbox_oldest()
+
+    async def traces_waiting(self, quiet_ns: int, oldest_ns: int, after: bytes, limit: int) -> list[WaitingTrace]:
+        return await decisions.waiting(self.reader, quiet_ns, oldest_ns, after, limit)
+
+    async def decide(self, new: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]) -> Judged:
+        return await self._transaction(lambda db: decisions.decide_sqlite(db, new, late, destinations))
 
     async def outbox_depth(self) -> dict[str, int]:
         return await self.reader.outbox_depth()

@@ -325,6 +325,18 @@ api_key = Table(
 )
 
 
+# Whether a trace is forwarded to destinations that get a sample; the first decision stands.
+trace_decision = Table(
+    "trace_decision",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("keep", Boolean, nullable=False),
+    *_text("reason", "rule"),
+    Column("decided_ns", BigInteger, nullable=False),
+    Index(None, "decided_ns"),
+)
+
+
 def column_names(table: Table) -> list[str]:
     """Names of a table's columns in order of definition."""
     return [str(column.name) for column in table.columns]

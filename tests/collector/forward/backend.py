@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ssl import SSLContext
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -51,6 +52,12 @@ class Backend:
     name: str = "backend"
     headers: dict[str, str] = field(default_factory=dict)
     """What a forwarder is to send."""
+    ssl: SSLContext | None = None
+    """How it is to trust."""
+    gzip: bool = True
+    timeout_s: float = 30.0
+    tls: SSLContext | None = None
+    """What the backend presents itself with; None: plain HTTP."""
     port: int = field(default_factory=free_port)
     received: list[Received] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
@@ -65,14 +72,14 @@ class Backend:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         application = web.Application(client_max_size=1 << 26)
         application.router.add_route("*", "/{path:.*}", self._take)
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self.tls).start()
 
     async def stop(self) -> None:
         runner, self._runner = self._runner, None

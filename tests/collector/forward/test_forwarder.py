@@ -25,16 +25,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.forward.backend import Backend, Received, backend, eventually
 from collector.store.dump import opened
 from graphmeter import names
-from graphmeter_collector import jobs as jobs_module
-from graphmeter_collector.expose.counts import Counts
+from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.forward import forwarder as forwarder_module
 from graphmeter_collector.forward.forwarder import Forwarder
-from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.records import Envelope, SpanRecord
 from graphmeter_collector.store import Store
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.telemetry import Metrics
-from graphmeter_config import load
+from support import postgres
 from support.records import record, span_id, trace
 
 UNKNOWN = b"\xfa\x3e\x06future"
@@ -96,7 +94,10 @@ class Sending:
     def counted(self) -> tuple[float, float, float]:
         """Spans forwarded, requests failed, spans dropped."""
         families = (names.COLLECTOR_FORWARDED, names.COLLECTOR_FORWARD_FAILED, names.COLLECTOR_FORWARD_DROPPED)
-        forwarded, failed, dropped = (self.metrics.value(family, self.to.name) for family in families)
+        labels = ((), (), (names.FORWARD_REFUSED,))
+        forwarded, failed, dropped = (
+            self.metrics.value(family, self.to.name, *more) for family, more in zip(families, labels, strict=True)
+        )
         return forwarded, failed, dropped
 
     @asynccontextmanager
@@ -284,6 +285,7 @@ async def test_the_wait_doubles_up_to_a_limit_and_starts_anew_after_a_delivery(
     sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder_module, "LONGEST_BACKOFF_S", 0.16)
+    monkeypatch.setattr(forwarder_module, "LONGEST_ASKED_S", 0.16)
     refused = [web.Response(status=503) for _ in range(5)]
     sending.to.answers = [*refused, web.Response(), web.Response(status=503, headers={"Retry-After": "3600"})]
     await sending.commit(spans(1))
@@ -319,7 +321,7 @@ async def test_a_destination_that_is_not_there_yet_gets_everything_when_it_is(se
 async def test_a_destination_that_hangs_up_or_never_answers_costs_nothing_but_time(
     sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forwarder_module, "TIMEOUT_S", 0.2)
+    sending.to.timeout_s = 0.2
     never = asyncio.Event()
 
     async def silence(_: Received) -> web.Response:
@@ -483,16 +485,13 @@ async def test_a_restarted_forwarder_resumes_where_the_last_one_was(
     assert expected == [request.spans for request in to.received]
 
 
-async def test_a_turn_ends_after_its_time_and_keeps_what_is_left(sending: Sending) -> None:
-    await sending.commit(spans(1))
-    await asyncio.wait_for(sending.forwarder.run(0), 1)
-    assert ([], 1) == (sending.to.received, await sending.depth())
-
-
 async def test_a_new_forwarder_shows_its_counters_at_zero(sending: Sending) -> None:
     page = sending.metrics.render("")[0].decode()
-    for family in (names.COLLECTOR_FORWARDED, names.COLLECTOR_FORWARD_FAILED, names.COLLECTOR_FORWARD_DROPPED):
+    for family in (names.COLLECTOR_FORWARDED, names.COLLECTOR_FORWARD_FAILED):
         assert f'{family.name}{{destination="backend"}} 0.0' in page
+    for reason in (names.FORWARD_REFUSED, names.FORWARD_EXPIRED):
+        shown = f'{names.COLLECTOR_FORWARD_DROPPED.name}{{destination="backend",reason="{reason}"}} 0.0'
+        assert shown in page
 
 
 class Outage:
@@ -547,38 +546,72 @@ async def test_a_database_that_goes_away_before_the_delete_gets_the_spans_sent_a
     assert (1, 0, 1) == sending.counted
 
 
-async def test_of_two_collectors_on_one_database_one_sends_and_the_other_takes_over(
+async def test_two_collectors_on_one_database_share_the_work_and_send_every_span_once(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder_module, "POLL_S", 0.05)
-    monkeypatch.setattr(jobs_module, "FORWARD_ASK_EVERY_S", 0.1)
-    config = load(None)
+    monkeypatch.setattr(forwarder_module, "BATCH_SPANS", 10)
+    both_busy = asyncio.Event()
 
-    def jobs(store: Store, metrics: Metrics) -> Jobs:
-        return Jobs(store, metrics, Counts(metrics), lambda: config)
+    async def wait_for_the_other(_: Received) -> web.Response:
+        if to.busy == 2:
+            both_busy.set()
+        await both_busy.wait()
+        return web.Response()
 
     async with opened(postgres_url) as one, opened(postgres_url) as two, backend() as to:
+        to.answers = [wait_for_the_other, wait_for_the_other]
         first, second = Sending(one, to), Sending(two, to)
-        tasks = [
-            asyncio.create_task(jobs(each.store, each.metrics).run([(to.name, each.forwarder)]))
-            for each in (first, second)
-        ]
-        for number in range(1, 21):
-            sender = first if number % 2 else second
-            await sender.commit([span(number, of=number)])
-        await first.emptied()
-        senders = [each.counted[0] for each in (first, second)]
-        assert sorted(called(*range(1, 21))) == sorted(to.accepted)
-        assert [0, 20] == sorted(senders)
-        assert 1 == to.most_busy
+        await first.commit([span(number, of=number) for number in range(1, 101)])
+        async with first.running(), second.running():
+            await first.emptied()
+        assert sorted(called(*range(1, 101))) == sorted(to.accepted)
+        senders = first.counted[0], second.counted[0]
+        assert 100 == sum(senders)
+        assert min(senders) >= 10
 
-        ended = senders.index(20)
-        tasks[ended].cancel()
-        other = (second, first)[ended]
-        await other.commit([span(21, of=21)])
-        await other.emptied()
-        assert 1 == other.counted[0]
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    assert 21 == len(to.accepted)
+
+async def test_what_a_collector_claimed_when_it_died_is_sent_by_another(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder_module, "POLL_S", 0.05)
+    async with opened(postgres_url) as one, opened(postgres_url) as two, backend() as to:
+        first, second = Sending(one, to), Sending(two, to)
+        await first.commit(spans(1, 2, 3))
+
+        async def claim_and_die() -> None:
+            async with one.outbox_claim(to.name, 100, 1 << 20) as claim, second.running():
+                assert 3 == len(claim.items)
+                await asyncio.sleep(0.1)
+                assert [] == to.received
+                # As the server sees a process end: its session is gone.
+                ended = "pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+                await asyncio.to_thread(postgres.execute, postgres_url, f"SELECT {ended}")
+                await second.emptied()
+
+        with pytest.raises(StoreUnavailable):
+            await claim_and_die()
+        assert sorted(called(1, 2, 3)) == sorted(to.accepted)
+
+
+async def test_a_batch_is_bounded_by_bytes_but_for_a_single_span(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder_module, "BATCH_BYTES", 2_500)
+    await sending.commit([span(1), *(span(number, size=1_000) for number in (2, 3, 4)), span(5, size=9_000), span(6)])
+    async with sending.running():
+        await sending.emptied()
+    assert [called(1, 2, 3), called(4), called(5), called(6)] == [request.spans for request in sending.to.received]
+
+
+async def test_a_destination_that_wants_no_compression_gets_none(sqlite_url: str) -> None:
+    async with opened(sqlite_url) as store, backend() as to:
+        to.gzip = False
+        sending = Sending(store, to)
+        await sending.commit(spans(1))
+        async with sending.running():
+            await sending.emptied()
+    assert ([called(1)], [False]) == (
+        [request.spans for request in to.received],
+        ["content-encoding" in request.headers for request in to.received],
+    )

@@ -219,7 +219,8 @@ async def test_an_envelope_that_was_rolled_back_is_written_with_the_next_batch(p
 
         await store.write(fresh(whole_run(1)), destinations=["jaeger"])
 
-        assert 8 == len(await store.outbox_read("jaeger", 100))
+        async with store.outbox_claim("jaeger", 100, 1 << 20) as claim:
+            assert 8 == len(claim.items)
 
 
 async def end_all_others_but(connection: asyncpg.Connection[Any]) -> None:

@@ -7,12 +7,12 @@ import pytest
 from collector.store.dump import dump, opened
 from graphmeter import names
 from graphmeter_collector.records import Outcome, SpanRecord
-from graphmeter_collector.reports import RunFilter
+from graphmeter_collector.reports import Decision, RunFilter
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import expiry, facts, partitions
 from graphmeter_collector.store.read import open_reader
 from support import postgres
-from support.records import T0_NS, note, report, whole_run
+from support.records import T0_NS, note, report, trace, whole_run
 
 TODAY = T0_NS // facts.DAY_NS
 DAY_S = 86_400
@@ -30,12 +30,18 @@ async def test_spans_and_bodies_of_earlier_days_go_and_everything_else_stays(dat
     async with opened(database_url) as store:
         await store.write(_runs(), destinations=["jaeger"])
         before = await dump(database_url)
+        at = [(TODAY - age) * facts.DAY_NS for age in (3, 4)]
+        await store.decide([Decision(trace(number), True, "share", "", ns) for number, ns in enumerate(at)], [], [])
+        expired = await store.outbox_expire(TODAY - 2)
         gone = await store.retain(Cutoffs(TODAY - 5, TODAY - 2))
+        assert 0 == gone.pop("outbox")
         after = await dump(database_url)
 
         assert {record["day"] for record in after["span"]} == set(range(TODAY - 5, TODAY + 1))
         assert {record["day"] for record in after["span_body"]} == set(range(TODAY - 2, TODAY + 1))
         assert await store.outbox_depth() == {"jaeger": len(after["span_body"])}
+        assert {"jaeger": len(before["span_body"]) - len(after["span_body"])} == expired
+        assert [trace(0)] == [row["trace_id"] for row in after["trace_decision"]]
         for table in ("run", "run_node", "ledger", "rollup_hour", "rollup_day"):
             assert after[table] == before[table]
         assert min(gone.values()) > 0
@@ -93,9 +99,10 @@ async def test_more_rows_than_one_step_deletes_all_go(database_url: str, monkeyp
 
 async def test_retention_twice_deletes_nothing_more(database_url: str) -> None:
     async with opened(database_url) as store:
-        await store.write(_runs())
+        await store.write(_runs(), destinations=["jaeger"])
         await store.retain(Cutoffs(TODAY - 5, TODAY - 2))
 
+        assert {} == await store.outbox_expire(TODAY - 2)
         assert set((await store.retain(Cutoffs(TODAY - 5, TODAY - 2))).values()) == {0}
 
 

@@ -15,6 +15,7 @@ from collector.store.dump import dump, fresh, opened
 from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.records import Cost, Envelope, SpanRecord
+from graphmeter_collector.reports import OutboxItem
 from graphmeter_collector.store import Store
 from support import postgres
 from support.records import T0_NS, call, priced, record, span_id, trace, whole_run
@@ -391,7 +392,7 @@ async def test_the_outbox_keeps_a_span_until_its_destination_has_it(database_url
         assert {"jaeger": 9, "tempo": 9} == await store.outbox_depth()
         await store.write(fresh(whole_run(2)), destinations=["tempo"])
 
-        items = await store.outbox_read("tempo", 100)
+        items = await claimed(store, "tempo")
         assert 17 == len(items)
         assert {trace(2)} == {item.trace_id for item in items[9:]}
         [other] = [item for item in items if item.trace_id == trace(3)]
@@ -403,14 +404,23 @@ async def test_the_outbox_keeps_a_span_until_its_destination_has_it(database_url
             other.resource_schema_url,
             other.scope_schema_url,
         )
-        await store.outbox_delete("tempo", items[:12])
-        assert items[12:] == await store.outbox_read("tempo", 100)
-        assert items[12:14] == await store.outbox_read("tempo", 2)
+        async with store.outbox_claim("tempo", 12, 1 << 20) as claim:
+            assert items[:12] == claim.items
+            await claim.delete(claim.items)
+        assert items[12:] == await claimed(store, "tempo")
+        assert items[12:14] == await claimed(store, "tempo", 2)
         assert {"jaeger": 9, "tempo": 5} == await store.outbox_depth()
-        await store.outbox_delete("tempo", [])
-        await store.outbox_delete("nowhere", items)
-        assert [] == await store.outbox_read("nowhere", 5)
+        async with store.outbox_claim("nowhere", 5, 1 << 20) as claim:
+            assert [] == claim.items
+            await claim.delete([])
+            await claim.delete(items)
         assert {"jaeger": 9, "tempo": 5} == await store.outbox_depth()
+
+
+async def claimed(store: Store, destination: str, limit: int = 100) -> list[OutboxItem]:
+    """What the next claim would give."""
+    async with store.outbox_claim(destination, limit, 1 << 20) as claim:
+        return list(claim.items)
 
 
 async def test_a_job_is_held_by_one_at_a_time_and_its_failures_are_its_own(database_url: str) -> None:

@@ -22,8 +22,9 @@ settings.load_profile("graphmeter")
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test depends on, or reports to, what the developer's shell has configured."""
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test depends on, or reports to, what the developer's shell has configured, or leaves anything in his home."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "home"))
     for name in list(os.environ):
         if name.startswith(("GRAPHMETER_", "OTEL_")) and name != postgres.VARIABLE:
             monkeypatch.delenv(name)

@@ -40,7 +40,7 @@ async def test_while_the_database_is_away_everything_says_so_and_works_again_whe
 ) -> None:
     database = make_url(postgres_url).database
     span = otlp.own(1, names.NODE, start_ns=time.time_ns() - SECOND)
-    async with served(postgres_url) as it:
+    async with served(postgres_url, spool_max_bytes=0) as it:
         postgres_server.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
         postgres_server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
 

@@ -363,8 +363,8 @@ async def _serve(settings: Settings) -> None:
     with listener:
         async with running(settings) as collector:
             garbage.settle()
-            _refuse_itself(collector.destinations, listener)
-            port = listener.getsockname()[1]
+            own_host, port = listener.getsockname()[:2]
+            _refuse_itself(collector.destinations, own_host, (port, settings.rpc_port()))
             rpc, rpc_port = await _start_rpc(collector)
 
             def say_ready() -> None:
@@ -509,13 +509,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _refuse_itself(destinations: Sequence[Destination], listener: socket.socket) -> None:
+def _refuse_itself(destinations: Sequence[Destination], own_host: str, own_ports: Sequence[int | None]) -> None:
     """Raises StartupError if a destination is this very collector: what comes in would go round for ever."""
-    own_host, own_port = listener.getsockname()[:2]
     for destination in destinations:
         parts = urlsplit(destination.endpoint)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        if port == own_port and _same_machine(parts.hostname or "", own_host):
+        if port in own_ports and _same_machine(parts.hostname or "", own_host):
             raise StartupError(
                 f"forward destination {destination.name!r} is this collector itself: "
                 "name the backend that is to get the traces, or leave it out"

@@ -111,6 +111,14 @@ def test_a_collector_does_not_forward_to_itself(tmp_path: Path, host: str) -> No
         assert f"forward destination '{host}:{port}' is this collector itself" in said
 
 
+def test_a_collector_does_not_forward_to_its_own_grpc_port(tmp_path: Path) -> None:
+    port = str(free_port())
+    with serve(tmp_path, "--port", "0", "--grpc-port", port, "--forward", f"http://localhost:{port}") as process:
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert f"forward destination 'localhost:{port}' is this collector itself" in said
+
+
 def test_a_collector_that_listens_everywhere_does_not_forward_to_its_own_loopback(tmp_path: Path) -> None:
     port = free_port()
     anywhere = ("--host", "0.0.0.0", "--allow-anonymous")

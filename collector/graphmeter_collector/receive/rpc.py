@@ -2,11 +2,13 @@
 
 https://opentelemetry.io/docs/specs/otlp/#otlpgrpc: what may be sent again is UNAVAILABLE with a RetryInfo, everything else
 is for good. Messages are taken as bytes, so that damaged text is mended as it is over HTTP. gRPC itself decompresses, and
-refuses what is larger than the limit (RESOURCE_EXHAUSTED) before we see it.
+refuses what is larger than the limit (RESOURCE_EXHAUSTED) before we see it. An older gRPC inflates a message whole before it
+looks at its size; `pyproject.toml` names the first that stops at the limit.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -17,7 +19,7 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from graphmeter import names
-from graphmeter_collector.errors import CollectorError, Transient
+from graphmeter_collector.errors import BadRequest, CollectorError, TooSlow, Transient
 from graphmeter_collector.receive.answers import PROTOBUF, Ack, code_of, response_to
 from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import Accept, check_spans, from_protobuf
@@ -61,7 +63,7 @@ def make_server(
         return passed
 
     def export(answer: Answer) -> Any:
-        async def handle(body: bytes, context: Any) -> bytes:
+        async def handle(_: Any, context: Any) -> bytes:
             try:
                 caller = admit(_authorization(context))
             except CollectorError as error:
@@ -69,6 +71,7 @@ def make_server(
                 raise  # not reached: the abort has ended the call
             try:
                 with room.share() as share:
+                    body = await _read(context, limits)
                     share.grow_to(len(body))
                     return await answer(body, caller)
             except CollectorError as error:
@@ -76,7 +79,9 @@ def make_server(
                 await _refuse(context, error)
                 raise  # as above
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        # A stream of one message is the same call on the wire, but we read it ourselves: nothing of who may not come in,
+        # and nothing for longer than over HTTP.
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     server = grpc.aio.server(
         options=(
@@ -96,6 +101,23 @@ def make_server(
         )
     )
     return server
+
+
+async def _read(context: Any, limits: Limits) -> bytes:
+    """The message of the call.
+
+    Raises:
+        TooSlow: it does not end in time.
+        BadRequest: there is none; gRPC has by then refused one that was too large.
+    """
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await context.read()
+    except TimeoutError:
+        raise TooSlow(f"the message did not arrive within {limits.seconds:g} s: send smaller batches") from None
+    if not isinstance(body, bytes):
+        raise BadRequest("the call holds no message that could be read", reason="unreadable_message")
+    return body
 
 
 def _authorization(context: Any) -> str:

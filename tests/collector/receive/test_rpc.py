@@ -28,7 +28,7 @@ from graphmeter_collector.telemetry import Metrics
 from support import otlp
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-LIMITS = Limits(body_bytes=100_000, decompressed_bytes=100_000, spans=3)
+LIMITS = Limits(body_bytes=100_000, decompressed_bytes=100_000, spans=3, seconds=0.2)
 REQUEST = otlp.request(otlp.own(1, names.NODE, {"text": "ä"}), otlp.own(2, names.RUN))
 
 
@@ -147,13 +147,38 @@ async def test_what_is_too_large_is_refused_before_it_is_taken(front: Front, com
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await front.post(bytes(200_000), compression=compression)
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is caught.value.code()
-    assert [] == front.accepted
+    assert ([], 1) == (front.accepted, front.refused("unreadable_message"))
+
+
+async def test_a_message_that_does_not_come_is_not_waited_for(front: Front) -> None:
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        call = channel.stream_unary(TRACES)()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+    assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()
+    assert "the message did not arrive within 0.2 s" in str(caught.value.details())
+    assert 1 == front.refused("slow_body")
+
+
+async def test_a_call_without_a_message_is_refused(front: Front) -> None:
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        call = channel.stream_unary(TRACES)()
+        await call.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+    assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()
 
 
 async def test_a_key_says_who_calls(front: Front) -> None:
     await front.post(REQUEST.SerializeToString(), authorization="Bearer gm_1")
     await front.post(REQUEST.SerializeToString())
     assert [Caller("k1", "cx"), ANONYMOUS] == front.callers
+
+
+async def test_nothing_is_read_of_who_may_not_come_in(front: Front) -> None:
+    code, _, _ = await front.problem(bytes(LIMITS.decompressed_bytes + 1), authorization="Bearer wrong")
+    assert grpc.StatusCode.UNAUTHENTICATED is code
+    assert 0 == front.refused("unreadable_message")
 
 
 async def test_a_wrong_key_is_refused_and_not_counted_twice(front: Front) -> None:

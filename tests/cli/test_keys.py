@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.running import failure, json_of, run
+from graphmeter import client
 from graphmeter_cli.demo import collector
 from graphmeter_collector.keys import id_in
 
@@ -56,6 +57,9 @@ def test_reports_and_doctor_show_the_key(sqlite_url: str, tmp_path: Path, monkey
         assert "graphmeter keys create --scope ingest+read" in run("doctor", "--endpoint", it.url).stdout
 
         monkeypatch.setenv("GRAPHMETER_API_KEY", token)
+        # As a new process, which is what the next command would be.
+        monkeypatch.setattr(client, "_settings", None)
+        monkeypatch.setattr(client, "_pipelines", {})
         examined = run("doctor", "--endpoint", it.url)
         assert (0, True) == (examined.exit_code, "read back" in examined.stdout), examined.output
         assert 1 == len(json_of("runs", "--url", it.url))

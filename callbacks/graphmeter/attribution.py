@@ -45,6 +45,7 @@ _KEYS: Final = (
     ("graphmeter_user", names.USER),
     ("graphmeter_session", names.SESSION),
 )
+_TELLING: Final = frozenset(key for key, _ in _KEYS)
 _LONGEST: Final = 256
 
 
@@ -97,7 +98,7 @@ class Attribution:
 def read(metadata: Mapping[str, Any], defaults: Mapping[str, Value]) -> dict[str, Value]:
     """Attributes of a run from its metadata, over `defaults` (attributes already)."""
     shared = dict(defaults)
-    for key, attribute in _KEYS:
+    for key, attribute in () if _TELLING.isdisjoint(metadata) else _KEYS:
         value = metadata.get(key)
         if value is not None and (said := text(value, key)):
             shared[attribute] = said

@@ -34,6 +34,7 @@ _RUN_KEY = otel_context.create_key("graphmeter-run")
 # The key under which the API keeps the current span is private; an otherwise empty context shows it.
 _SPAN_KEY = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+NO_STATE = trace.TraceState()
 
 
 class CurrentSpan(Span):
@@ -122,14 +123,15 @@ def current() -> tuple[Context, Span]:
     """The current context and span, with ended proxies of ours peeled off, so that chains stay short."""
     here = otel_context.get_current()
     span = here.get(_SPAN_KEY)
-    if not isinstance(span, Span):
-        return here, INVALID_SPAN
-    if type(span) is CurrentSpan and span.ended:
-        while type(span) is CurrentSpan and span.ended:
-            span = span.below
-        # Not the older context itself: the application may have set baggage since.
-        here = trace.set_span_in_context(span, here)
-    return here, span
+    if type(span) is not CurrentSpan:
+        return here, span if isinstance(span, Span) else INVALID_SPAN
+    if not span.ended:
+        return here, span
+    below = span.below
+    while type(below) is CurrentSpan and below.ended:
+        below = below.below
+    # Not the older context itself: the application may have set baggage since.
+    return trace.set_span_in_context(below, here), below
 
 
 def run_here() -> Run | None:
@@ -212,9 +214,9 @@ def sampling_of_application(trace_id: int, here: Context) -> tuple[TraceFlags, t
     """
     sampler = getattr(trace.get_tracer_provider(), "sampler", None)
     if sampler is None:
-        return SAMPLED, trace.TraceState()
+        return SAMPLED, NO_STATE
     result = sampler.should_sample(
         trace.set_span_in_context(INVALID_SPAN, here), trace_id, "invoke_workflow", trace.SpanKind.INTERNAL
     )
     sampled = bool(result.decision.is_sampled())
-    return (SAMPLED if sampled else TraceFlags(TraceFlags.DEFAULT)), result.trace_state or trace.TraceState()
+    return (SAMPLED if sampled else TraceFlags(TraceFlags.DEFAULT)), result.trace_state or NO_STATE

@@ -277,7 +277,7 @@ def _begin(subject: Any, find: _Finder) -> _Call | None:
 def _around() -> Run | None:
     """The innermost open run here."""
     run = context.run_here()
-    while run is not None and run.run_id not in RUNS:
+    while run is not None and run.run_id.int not in RUNS:
         run = run.parent
     return run if run is not None else roots.parent_of(None)
 

@@ -178,7 +178,7 @@ class GraphMeterCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         try:
-            if run_id in RUNS:  # the same run, through another handler or a merged config
+            if run_id.int in RUNS:  # the same run, through another handler or a merged config
                 return
             said = metadata or _NO_METADATA
             if parent_run_id is None and neighbours.present():
@@ -186,12 +186,15 @@ class GraphMeterCallbackHandler(_Base):
             parent = roots.parent_of(parent_run_id)
             label = name or (serialized or _NO_METADATA).get("name") or "chain"
             graph = None
-            if parent is not None and langgraph.is_task(said, parent):
-                langgraph.ensure_graph(parent)
-                kind = CHAIN if langgraph.is_hidden(tags) else names.NODE
-                run = Run(kind, label, run_id, parent, parent.tree, said[NS])
+            ns = said.get(NS)
+            if parent is not None and ns is not None and ns != parent.ns:
+                # A task of a graph: a node, or one of LangGraph's own, which is hidden.
+                if parent.kind is CHAIN:
+                    langgraph.ensure_graph(parent)
+                kind = CHAIN if tags and langgraph.HIDDEN in tags else names.NODE
+                run = Run(kind, label, run_id, parent, parent.tree, ns)
                 if kind is names.NODE:
-                    langgraph.become_node(run, said)
+                    langgraph.become_node(run, parent, said)
                     if self._events is not None:
                         self._events.node_given(run, inputs)
             elif langgraph.is_graph(said, parent):
@@ -204,7 +207,7 @@ class GraphMeterCallbackHandler(_Base):
                     older.watch(run_id)
             else:
                 tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
-                run = Run(CHAIN, label, run_id, parent, tree, said.get(NS) or "")
+                run = Run(CHAIN, label, run_id, parent, tree, ns or "")
             runs.begin(run)
             if parent is None or run.kind is names.RUN:
                 waits.begun(run)
@@ -219,7 +222,7 @@ class GraphMeterCallbackHandler(_Base):
         try:
             if self._events is not None:
                 self._events.node_wrote(run_id, outputs)
-            if not older.TELLS and older.paused(run_id) and (run := RUNS.get(run_id)) is not None:
+            if not older.TELLS and older.paused(run_id) and (run := RUNS.get(run_id.int)) is not None:
                 run.interrupted = True
             runs.finish(run_id)
         except Exception as error:  # noqa: BLE001 - as guard.guarded
@@ -289,7 +292,7 @@ class GraphMeterCallbackHandler(_Base):
 
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
         try:
-            run = RUNS.get(run_id)
+            run = RUNS.get(run_id.int)
             if run is None:
                 return
             message = getattr(chunk, "message", None)
@@ -313,13 +316,13 @@ class GraphMeterCallbackHandler(_Base):
 
     @guard.guarded
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        run = RUNS.get(run_id)
+        run = RUNS.get(run_id.int)
         if run is not None and not run.first_ns and event.get("event") == "content-block-delta":
             run.first_ns = now_ns(run)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         try:
-            run = RUNS.get(run_id)
+            run = RUNS.get(run_id.int)
             if run is not None:
                 try:
                     self._read(run, response)
@@ -347,7 +350,7 @@ class GraphMeterCallbackHandler(_Base):
     def on_llm_error(
         self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **kwargs: Any
     ) -> None:
-        run = RUNS.get(run_id)
+        run = RUNS.get(run_id.int)
         if run is None:
             return
         if self._events is not None and response is not None:
@@ -389,7 +392,7 @@ class GraphMeterCallbackHandler(_Base):
 
     @guard.guarded
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        run, call_id = RUNS.get(run_id), getattr(output, "tool_call_id", None)
+        run, call_id = RUNS.get(run_id.int), getattr(output, "tool_call_id", None)
         if run is not None and call_id and names.TOOL_CALL_ID not in (run.facts or _NO_METADATA):
             # Before 1.1.2 langchain-core does not say it at the start.
             run.facts = {**(run.facts or _NO_METADATA), names.TOOL_CALL_ID: str(call_id)}
@@ -440,7 +443,7 @@ class GraphMeterCallbackHandler(_Base):
     @guard.guarded
     def on_interrupt(self, event: Any) -> None:
         """A graph paused; the only sign of `interrupt_before` and `interrupt_after`."""
-        run = RUNS.get(event.run_id)
+        run = RUNS.get(event.run_id.int)
         if run is None:
             return
         run.interrupted = True
@@ -449,7 +452,7 @@ class GraphMeterCallbackHandler(_Base):
     @guard.guarded
     def on_resume(self, event: Any) -> None:
         """A graph goes on from a checkpoint."""
-        run = RUNS.get(event.run_id)
+        run = RUNS.get(event.run_id.int)
         if run is not None and run.kind is names.RUN:
             waits.resumed(run, event.checkpoint_id)
 
@@ -458,7 +461,7 @@ class GraphMeterCallbackHandler(_Base):
     def _leaf(
         self, kind: str, name: str, run_id: UUID, parent_run_id: UUID | None, metadata: dict[str, Any] | None
     ) -> Run | None:
-        if run_id in RUNS:
+        if run_id.int in RUNS:
             return None
         said = metadata or _NO_METADATA
         if parent_run_id is None and neighbours.present():
@@ -473,7 +476,7 @@ class GraphMeterCallbackHandler(_Base):
 
 
 def _fail(run_id: UUID, error: BaseException) -> None:
-    if run_id in RUNS:
+    if run_id.int in RUNS:
         runs.finish(run_id, *langgraph.outcome(error))
     elif langgraph.outcome(error)[0] is names.CANCELLED:
         runs.cancelled_late(run_id)

@@ -100,7 +100,7 @@ def subject(run_id: object, what: str) -> Subject | None:
     if key is None:
         guard.noticed("unusable run id", f"{what}: {shown(run_id)} is not a UUID; pass current_run().run_id")
         return None
-    run = RUNS.get(key)
+    run = RUNS.get(key.int)
     if run is not None and run.tree.run_id:
         return _open(run)
     ended = recent.find(key)
@@ -182,7 +182,7 @@ def _current() -> Run | None:
         return None
     # Ends of runs are not undone in every context; whoever has ended points to who may not have.
     run = context.run_here()
-    while run is not None and run.run_id not in RUNS:
+    while run is not None and run.run_id.int not in RUNS:
         run = run.parent
     if run is None:
         from graphmeter import roots

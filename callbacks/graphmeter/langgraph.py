@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from traceback import StackSummary, walk_tb
 from typing import Any
 
@@ -36,7 +36,8 @@ _CONTROL = _named("ParentCommand", "GraphBubbleUp")
 NS = "langgraph_checkpoint_ns"
 UNNAMED = "LangGraph"
 """What LangGraph calls a graph compiled without a name."""
-_HIDDEN = "langsmith:hidden"
+HIDDEN = "langsmith:hidden"
+"""Tag of runs that LangGraph asks tracers not to show."""
 _CANCELLED = (
     asyncio.CancelledError,
     concurrent.futures.CancelledError,
@@ -47,17 +48,6 @@ _CANCELLED = (
 _MOST_FRAMES = 24
 
 _promotion = threading.Lock()
-
-
-def is_task(metadata: Mapping[str, Any], parent: Run | None) -> bool:
-    """Whether a chain that starts under `parent` is a task of a graph: a node, or one of LangGraph's own (hidden)."""
-    ns = metadata.get(NS)
-    return ns is not None and parent is not None and ns != parent.ns
-
-
-def is_hidden(tags: Sequence[str] | None) -> bool:
-    """Whether LangGraph asks tracers not to show a run."""
-    return bool(tags) and _HIDDEN in tags  # type: ignore[operator]
 
 
 def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
@@ -71,11 +61,8 @@ def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
     return "ls_integration" in metadata or (not older.TELLS and older.runner_here() is not None)
 
 
-def become_node(run: Run, metadata: Mapping[str, Any]) -> None:
-    """Fill in what a node attempt has."""
-    parent = run.parent
-    if parent is None:
-        return
+def become_node(run: Run, parent: Run, metadata: Mapping[str, Any]) -> None:
+    """Fill in what a node attempt below `parent` has."""
     name = str(metadata.get("langgraph_node") or run.name)
     run.name = name
     run.node = f"{parent.node}.{name}" if parent.node else name
@@ -89,13 +76,14 @@ def become_node(run: Run, metadata: Mapping[str, Any]) -> None:
             if tree.first_step is None:
                 tree.first_step = step
             tree.steps = max(tree.steps, step - tree.first_step + 1)
-    runs.succeed(parent, run)
+    before = parent.attempts.get(run.ns)
+    parent.attempts[run.ns] = run
+    if before is not None:
+        runs.succeed(before, run)
 
 
 def ensure_graph(chain: Run) -> None:
-    """`chain` has tasks; if it was a mere chain so far, it is thereby a graph."""
-    if chain.kind is not CHAIN:
-        return
+    """`chain`, a mere chain so far, has tasks; it is thereby a graph."""
     # Several nodes may start at once, each in its own thread; one of them makes the graph.
     with _promotion:
         if chain.kind is not CHAIN:

@@ -62,7 +62,7 @@ class ProviderSink:
         """Make a span of `note`, below the root span of the run that it is about."""
         parent = trace.INVALID_SPAN
         if note.run_id is not None:
-            open_root = RUNS.get(note.run_id)
+            open_root = RUNS.get(note.run_id.int)
             root = (
                 open_root.context
                 if open_root is not None

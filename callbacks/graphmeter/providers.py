@@ -101,10 +101,15 @@ def answering_model(said: Mapping[str, Any], output: Mapping[str, Any], asked: s
     for place in (said, output):
         model = place.get("model_name") or place.get("model") or place.get("model_id")
         if isinstance(model, str) and model:
-            name = once(model_name(model))
-            # Claude on Bedrock answers with Anthropic's name; Bedrock's own says version and region, which is the price.
-            return asked if f".{name}" in asked else name
+            return _answering(model, asked)
     return ""
+
+
+@lru_cache(maxsize=1024)
+def _answering(model: str, asked: str) -> str:
+    name = once(model_name(model))
+    # Claude on Bedrock answers with Anthropic's name; Bedrock's own says version and region, which is the price.
+    return asked if f".{name}" in asked else name
 
 
 def identity(said: Mapping[str, Any], output: Mapping[str, Any], message: Any) -> str:

@@ -214,8 +214,8 @@ class Run:
         """When the first chunk of a streamed answer arrived."""
         self.told: Told | None = None
         """Usage that the chunks of a streamed answer told."""
-        self.open: dict[UUID, Run] = {}
-        """Children that have not ended."""
+        self.open: dict[int, Run] = {}
+        """Children that have not ended, as in `graphmeter.runs.RUNS`."""
         self.attempts: dict[str, Run] = {}
         """Last attempts of the nodes below, by namespace: open, or held."""
         self.held = False

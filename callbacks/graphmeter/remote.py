@@ -78,7 +78,7 @@ def _whole(graph: RemoteGraph, config: RunnableConfig | None) -> RunnableConfig:
 
 @guard.guarded
 def _resumed(run_id: Any, given: Any) -> None:
-    run = runs.RUNS.get(run_id)
+    run = runs.RUNS.get(run_id.int)
     # The server does not say from which checkpoint. Nothing but an answer counts: `None` may mean anything here.
     if run is not None and run.kind is names.RUN and isinstance(given, Command) and given.resume is not None:
         waits.resumed(run, names.LATEST_CHECKPOINT)
@@ -92,6 +92,6 @@ def _interrupted(run_id: Any, part: Any) -> None:
     if not isinstance(part, dict):
         return
     if "__interrupt__" in part or (part.get("interrupts") and "type" in part):
-        run = runs.RUNS.get(run_id)
+        run = runs.RUNS.get(run_id.int)
         if run is not None:
             run.interrupted = True

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
-from opentelemetry.trace import TraceState
 
 from graphmeter import attribution, context, guard, langgraph
 from graphmeter.capture import Capture
 from graphmeter.records import Run, Sink, Tree, Value, trace_id_of
 from graphmeter.runs import RUNS
+
+_NONE: Final = -1
+"""No run has this number. LangChain lets pass what is no UUID where an application names its runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,8 @@ class Ground:
 
 def parent_of(parent_run_id: UUID | None) -> Run | None:
     """The open run that a new one belongs to, also when the application passed `callbacks=[…]` of its own in between."""
-    if parent_run_id is not None:
-        parent = RUNS.get(parent_run_id)
-        if parent is not None:
-            return parent
-    return around()
+    parent = RUNS.get(getattr(parent_run_id, "int", _NONE))
+    return parent if parent is not None else around()
 
 
 def around() -> Run | None:
@@ -45,7 +44,7 @@ def around() -> Run | None:
     if config is None:
         return None
     run_id = getattr(config.get("callbacks"), "parent_run_id", None)
-    return RUNS.get(run_id) if run_id is not None else None
+    return RUNS.get(getattr(run_id, "int", _NONE))
 
 
 def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[str, Any], graph: str = "") -> Tree:
@@ -82,7 +81,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
     else:
         trace_id = trace_id_of(run_id)
         asked = _ask_sampler(trace_id, here)
-        flags, state = asked if asked is not None else (context.SAMPLED, TraceState())
+        flags, state = asked if asked is not None else (context.SAMPLED, context.NO_STATE)
     return Tree(
         key,
         named,

@@ -6,6 +6,7 @@ State is kept per process, not per handler, so two handlers that see the same ru
 
 from __future__ import annotations
 
+from time import perf_counter_ns
 from typing import Final
 from uuid import UUID
 
@@ -20,35 +21,37 @@ _STRAY_PATIENCE_NS: Final = 600 * 1_000_000_000
 """How long a model call may outlive its graph before it is given up: 10 minutes, beyond any provider's own timeout."""
 _NODE_TIMEOUT: Final = "langgraph.errors.NodeTimeoutError"
 
-RUNS: dict[UUID, Run] = {}
-"""Every open run of the process."""
-_STRAYS: dict[UUID, Run] = {}
+RUNS: dict[int, Run] = {}
+"""Every open run of the process, by the number of its run id: the hash of a UUID is a call of Python code each time."""
+_STRAYS: dict[int, Run] = {}
 """Runs whose end nobody above them will report if it does not come, oldest first: calls outside of any chain, and model
 calls that outlive their graph. They may still answer, and then have to be billed; cancelled ones never do."""
 
 
 def begin(run: Run) -> None:
     """Register `run` as open and, if it is a span, make it current. Call once per run id."""
-    parent = run.parent
-    if run.kind is not CHAIN:
+    parent, kind, key = run.parent, run.kind, run.run_id.int
+    if kind is not CHAIN:
         here, span = context.current()
         place(run, here, span)
-        run.tree.sink.open(run, run.kind)
+        run.tree.sink.open(run, kind)
         context.enter(run, here, span)
-    RUNS[run.run_id] = run
+    RUNS[key] = run
     if parent is not None:
-        parent.open[run.run_id] = run
-    elif run.kind is not CHAIN and run.kind is not names.RUN:
-        _STRAYS[run.run_id] = run
+        parent.open[key] = run
+    elif kind is not CHAIN and kind is not names.RUN:
+        _STRAYS[key] = run
         _give_up_strays()
 
 
 def place(run: Run, here: Context, span: Span) -> None:
     """Say below which span `run` is that starts at `span` in `here`: the run above, or what the application opened in it."""
-    top = anchor(run.parent)
+    top = run.parent
+    if top is not None and top.kind is CHAIN:
+        top = anchor(top)
     if top is None:
         run.under = run.tree.outer
-    elif context.opened_inside(here, span, top):
+    elif type(span) is not context.CurrentSpan and context.opened_inside(here, span, top):
         run.under = span.get_span_context()
     else:
         run.under = top
@@ -59,17 +62,18 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
 
     Unknown ids (ended already, by another handler or a sweep) are ignored.
     """
-    run = RUNS.pop(run_id, None)
+    key = run_id.int
+    run = RUNS.pop(key, None)
     if run is None:
         return
     if _STRAYS:
-        _STRAYS.pop(run_id, None)
-    run.ended_ns = now_ns(run)
-    run.shared = run.tree.shared
-    parent = run.parent
+        _STRAYS.pop(key, None)
+    tree = run.tree
+    run.ended_ns = perf_counter_ns() + tree.offset_ns
+    run.shared = tree.shared
+    parent, kind = run.parent, run.kind
     if parent is not None:
-        parent.open.pop(run_id, None)
-    kind = run.kind
+        parent.open.pop(key, None)
     # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
     settled = kind is names.RUN and status is names.CANCELLED and not run.open
     if run.open and (status is names.CANCELLED or kind is names.RUN or parent is None):
@@ -102,15 +106,11 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
             del parent.attempts[run.ns]
     elif kind is names.RUN:
         recent.keep(run)
-    run.tree.sink.close(run)
+    tree.sink.close(run)
 
 
-def succeed(parent: Run, attempt: Run) -> None:
-    """Number `attempt`; if it follows another one of the same task, that one was not final."""
-    before = parent.attempts.get(attempt.ns)
-    parent.attempts[attempt.ns] = attempt
-    if before is None:
-        return
+def succeed(before: Run, attempt: Run) -> None:
+    """Number `attempt`, which follows `before`, another one of the same task: that one was not final."""
     attempt.attempt = before.attempt + 1
     before.final = False
     # Else it has run out of time, and still cleans up.
@@ -143,12 +143,12 @@ def cancelled_late(run_id: UUID) -> None:
 
     The graph of a node that runs out of time ends before that node does.
     """
-    for stray_id, stray in _STRAYS.copy().items():
+    for stray in _STRAYS.copy().values():
         above = stray.parent
         while above is not None and above.run_id != run_id:
             above = above.parent
         if above is not None:
-            finish(stray_id, names.CANCELLED)
+            finish(stray.run_id, names.CANCELLED)
 
 
 def _sweep(run: Run, *, keep_models: bool) -> None:
@@ -157,15 +157,15 @@ def _sweep(run: Run, *, keep_models: bool) -> None:
     `keep_models`: a model call may outlive its graph in a thread or task of its own; its answer costs money and is waited
     for, within bounds.
     """
-    for child_id, child in run.open.copy().items():
+    for key, child in run.open.copy().items():
         if child.open:
             _sweep(child, keep_models=keep_models)
         if keep_models and child.kind is names.MODEL:
-            run.open.pop(child_id, None)
-            if child_id in RUNS:
-                _STRAYS[child_id] = child
+            run.open.pop(key, None)
+            if key in RUNS:
+                _STRAYS[key] = child
         else:
-            finish(child_id, names.CANCELLED)
+            finish(child.run_id, names.CANCELLED)
     run.open.clear()
     if _STRAYS:
         _give_up_strays()
@@ -185,8 +185,8 @@ def _give_up_strays() -> None:
 
 def give_up() -> None:
     """Close every stray: the process is about to end."""
-    for run_id in _STRAYS.copy():
-        finish(run_id, names.CANCELLED)
+    for stray in _STRAYS.copy().values():
+        finish(stray.run_id, names.CANCELLED)
 
 
 def open_runs() -> int:

@@ -28,6 +28,8 @@ _BASES: Final = (
     "endpoint",
 )
 """Constructor arguments of integrations that hold a base URL."""
+_KEY: Final = "openai_api_key"
+_TELLING: Final = frozenset({*_BASES, _KEY})
 
 _PROVIDERS: Final[Mapping[str, str]] = {
     "api.anthropic.com": "anthropic",
@@ -86,12 +88,14 @@ def server_of(serialized: Mapping[str, Any] | None) -> Server | None:
 
 def server_among(said: Mapping[str, Any]) -> Server | None:
     """The same, from arguments or attributes of an integration by their names."""
+    if _TELLING.isdisjoint(said):
+        return None
     for key in _BASES:
         base = said.get(key)
         if isinstance(base, str) and base:
             return _server(base)
     # The one integration that is pointed at other servers by its environment, too, which it does not tell.
-    if "openai_api_key" in said and (base := _openai_base()):
+    if _KEY in said and (base := _openai_base()):
         return _server(base)
     return None
 

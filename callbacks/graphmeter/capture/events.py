@@ -45,7 +45,7 @@ def node_given(run: Run, state: Any) -> None:
 @guard.guarded
 def node_wrote(run_id: UUID, output: Any) -> None:
     """A node returned `output`."""
-    run = RUNS.get(run_id)
+    run = RUNS.get(run_id.int)
     if run is None or run.kind is not names.NODE or (capture := _captures(run, STATE)) is None:
         return
     update, keys = written(output)
@@ -109,7 +109,7 @@ def tool_called(run: Run, text: str, inputs: Mapping[str, Any] | None) -> None:
 @guard.guarded
 def tool_returned(run_id: UUID, output: Any) -> None:
     """A tool returned `output`."""
-    run = RUNS.get(run_id)
+    run = RUNS.get(run_id.int)
     if run is None or _captures(run, CONTENT) is None:
         return
     result = output
@@ -135,7 +135,7 @@ def retriever_asked(run: Run, query: str) -> None:
 @guard.guarded
 def retriever_found(run_id: UUID, documents: Sequence[Any]) -> None:
     """A retriever found `documents`."""
-    run = RUNS.get(run_id)
+    run = RUNS.get(run_id.int)
     if run is None or _captures(run, CONTENT) is None:
         return
     walk = Walk()

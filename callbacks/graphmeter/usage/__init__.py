@@ -31,6 +31,8 @@ SHAPES: Final[tuple[Shape, ...]] = (
 
 _PLACES: Final = ("token_usage", "usage", "usage_metadata", "token_count")
 """Where integrations put the provider's own usage, in `llm_output`, `response_metadata` or a generation's info."""
+_TELLING: Final = frozenset({*_PLACES, *(key for marks in others.OLLAMA.marks for key in marks)})
+"""A mapping with none of these keys has no usage: most answers say it in `usage_metadata` alone."""
 _TOTALS: Final = (names.USAGE_INPUT, names.USAGE_OUTPUT)
 _BOTH: Final = frozenset(_TOTALS)
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -93,7 +95,7 @@ def usage_of(
 def _raw(*places: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The provider's own usage, from the first place that has it."""
     for place in places:
-        if not place or not is_mapping(place):
+        if not place or not is_mapping(place) or _TELLING.isdisjoint(place):
             continue
         for key in _PLACES:
             raw = place.get(key)

@@ -76,7 +76,7 @@ def answered(facts: Facts, response: Any, told: Told | None = None) -> None:
     reasons = [reason for generation in generations if (reason := _finish_reason(generation))]
     if reasons:
         facts[names.FINISH_REASONS] = reasons
-    tier = providers.tier(said) or providers.tier(output)
+    tier = providers.tier(said) or (providers.tier(output) if output else "")
     if tier:
         facts[names.SERVICE_TIER] = tier
 

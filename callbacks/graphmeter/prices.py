@@ -27,18 +27,19 @@ _CATALOGUE_NAMES: Final[Mapping[str, str]] = {
     "x_ai": "x-ai",
 }
 _UNITS: Final[Mapping[str, str]] = {
-    "input_tokens": names.USAGE_INPUT,
-    "output_tokens": names.USAGE_OUTPUT,
-    "cache_read_tokens": names.USAGE_CACHE_READ,
-    "cache_write_tokens": names.USAGE_CACHE_WRITE,
-    "cache_write_5m_tokens": names.CACHE_WRITE_5M_TOKENS,
-    "cache_write_1h_tokens": names.CACHE_WRITE_1H_TOKENS,
-    "output_reasoning_tokens": names.USAGE_REASONING,
-    "input_audio_tokens": names.USAGE_AUDIO_INPUT,
-    "output_audio_tokens": names.USAGE_AUDIO_OUTPUT,
-    "input_image_tokens": names.USAGE_IMAGE_INPUT,
-    "output_image_tokens": names.USAGE_IMAGE_OUTPUT,
+    names.USAGE_INPUT: "input_tokens",
+    names.USAGE_OUTPUT: "output_tokens",
+    names.USAGE_CACHE_READ: "cache_read_tokens",
+    names.USAGE_CACHE_WRITE: "cache_write_tokens",
+    names.CACHE_WRITE_5M_TOKENS: "cache_write_5m_tokens",
+    names.CACHE_WRITE_1H_TOKENS: "cache_write_1h_tokens",
+    names.USAGE_REASONING: "output_reasoning_tokens",
+    names.USAGE_AUDIO_INPUT: "input_audio_tokens",
+    names.USAGE_AUDIO_OUTPUT: "output_audio_tokens",
+    names.USAGE_IMAGE_INPUT: "input_image_tokens",
+    names.USAGE_IMAGE_OUTPUT: "output_image_tokens",
 }
+"""Attribute → unit of genai-prices."""
 
 
 class Cost(NamedTuple):
@@ -96,7 +97,7 @@ def cost_of(attributes: Mapping[str, Any], at_ns: int) -> Cost | None:
     catalogue = _catalogue()
     if catalogue is None or names.USAGE_INPUT not in attributes:
         return None
-    usage = {unit: tokens for unit, name in _UNITS.items() if (tokens := attributes.get(name))}
+    usage = {_UNITS[name]: tokens for name, tokens in attributes.items() if name in _UNITS and tokens}
     provider = attributes.get(names.PROVIDER)
     # The model that answered; if the catalogue lacks that snapshot, the one asked for.
     for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL):

@@ -34,7 +34,6 @@ _PLACES: Final = ("token_usage", "usage", "usage_metadata", "token_count")
 _TELLING: Final = frozenset({*_PLACES, *(key for marks in others.OLLAMA.marks for key in marks)})
 """A mapping with none of these keys has no usage: most answers say it in `usage_metadata` alone."""
 _TOTALS: Final = (names.USAGE_INPUT, names.USAGE_OUTPUT)
-_BOTH: Final = frozenset(_TOTALS)
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -49,7 +48,7 @@ class Usage(NamedTuple):
     @property
     def complete(self) -> bool:
         """Whether both totals are known."""
-        return self.attributes.keys() >= _BOTH
+        return names.USAGE_INPUT in self.attributes and names.USAGE_OUTPUT in self.attributes
 
 
 def usage_of(
@@ -76,9 +75,10 @@ def usage_of(
             google.amend(attributes, said, metadata)
         elif "input_token_details" not in said and "output_token_details" not in said:
             _add_parts(attributes, llm_output, metadata)
+        if attributes.get(names.USAGE_INPUT):
+            return Usage(attributes, cached)
         if any(attributes.values()):
-            if not attributes.get(names.USAGE_INPUT):
-                attributes.pop(names.USAGE_INPUT, None)
+            attributes.pop(names.USAGE_INPUT, None)
             return Usage(attributes, cached)
         if cached:  # what it saved is not known, which is not nothing
             return Usage({}, True)

@@ -55,7 +55,7 @@ def read(shape: Shape, usage: Mapping[str, Any]) -> dict[str, int]:
 def details(usage: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The mapping under `key`; an empty one where there is none."""
     value = usage.get(key)
-    return value if is_mapping(value) else _NOTHING
+    return _NOTHING if value is None or not is_mapping(value) else value
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:

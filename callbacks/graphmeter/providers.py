@@ -10,34 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
+from graphmeter.provider_names import PROVIDERS
 from graphmeter.usage.shapes import details
-
-# LangChain's `ls_provider` (and a few class-name prefixes) → `gen_ai.provider.name`. What is not listed stays as it is.
-PROVIDERS: Final[Mapping[str, str]] = {
-    "amazon_bedrock": "aws.bedrock",
-    "anthropic-bedrock": "aws.bedrock",
-    "anthropic-mantle": "aws.bedrock",
-    "aws": "aws.bedrock",
-    "azure": "azure.ai.openai",
-    "azure_ai": "azure.ai.inference",
-    "azure_openai": "azure.ai.openai",
-    "azureopenai": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "google": "gcp.gemini",
-    "google_anthropic_vertex": "gcp.vertex_ai",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "googlegenerativeai": "gcp.gemini",
-    "ibm": "ibm.watsonx.ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "openai-mantle": "aws.bedrock",
-    "vertexai": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
 
 _TIERS: Final = (
     ("usage", "service_tier"),  # anthropic

@@ -27,7 +27,7 @@ from graphmeter.report import Counts
 from graphmeter.send import HttpDelivery
 from graphmeter.settings import Settings
 from graphmeter.testing import InMemorySpans, draw, recorded_span
-from support import tls
+from support.certificates import Authority
 
 
 @pytest.fixture
@@ -156,14 +156,14 @@ def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sen
 def test_spans_go_over_tls_to_whom_the_machine_trusts(
     sending: Callable[..., Sending], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pem = tls.certificate(tmp_path)
-    secret = Receiver(tls.server_context(pem))
+    authority = Authority(tmp_path)
+    secret = Receiver(authority.server())
     try:
         distrustful = sending(secret.url)
         distrustful.run()
         assert not distrustful.pipeline.flush(5)
         assert [] == secret.spans
-        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
         trusting = sending(secret.url)
         trusting.run()
         assert trusting.pipeline.flush(5)

@@ -8,10 +8,10 @@ copies from the configuration of whoever started it, is that of the graph around
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from graphmeter import names
+from graphmeter.provider_names import PROVIDERS
 from graphmeter_collector.decode.attributes import LABEL_BYTES, MAX_ORDINAL, Repairs, clean
 
 NODE: Final = "langgraph_node"
@@ -29,35 +29,6 @@ KEYS: Final = (NODE, STEP, NAMESPACE, OUTER_NAMESPACE, THREAD, INTEGRATION, PROV
 UNNAMED: Final = "LangGraph"
 """What LangGraph calls a graph compiled without a name."""
 _HIDDEN: Final = "__start__"
-
-PROVIDERS: Final = MappingProxyType(
-    {
-        "amazon_bedrock": "aws.bedrock",
-        "anthropic-bedrock": "aws.bedrock",
-        "anthropic-mantle": "aws.bedrock",
-        "aws": "aws.bedrock",
-        "azure": "azure.ai.openai",
-        "azure_ai": "azure.ai.inference",
-        "azure_openai": "azure.ai.openai",
-        "azureopenai": "azure.ai.openai",
-        "bedrock": "aws.bedrock",
-        "bedrock_converse": "aws.bedrock",
-        "google": "gcp.gemini",
-        "google_anthropic_vertex": "gcp.vertex_ai",
-        "google_genai": "gcp.gemini",
-        "google_vertexai": "gcp.vertex_ai",
-        "googlegenerativeai": "gcp.gemini",
-        "ibm": "ibm.watsonx.ai",
-        "mistral": "mistral_ai",
-        "mistralai": "mistral_ai",
-        "moonshot": "moonshot_ai",
-        "openai-mantle": "aws.bedrock",
-        "vertexai": "gcp.vertex_ai",
-        "watsonx": "ibm.watsonx.ai",
-        "xai": "x_ai",
-    }
-)
-"""LangChain's `ls_provider` → `gen_ai.provider.name`, as our client writes it; what is not listed keeps its name."""
 
 
 def fill(found: dict[str, Any], metadata: Mapping[str, Any], repairs: Repairs) -> None:

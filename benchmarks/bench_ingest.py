@@ -241,15 +241,15 @@ def databases(wanted: str) -> Iterator[list[Database]]:
             except postgres.NoPostgres as missing:
                 print(f"{missing}\n")
             else:
-                found.append(Database("Postgres", server.create, raw_postgres, _server_process(server)))
+                found.append(Database("Postgres", server.create, raw_postgres, server_process(server.create())))
         yield found
 
 
-def _server_process(server: Server) -> int:
-    """The server's own process: the parent of each that serves a connection."""
+def server_process(database_url: str) -> int:
+    """The own process of a server on this machine: the parent of each that serves a connection."""
 
     async def ask() -> int:
-        connection = await asyncpg.connect(server.create())
+        connection = await asyncpg.connect(database_url)
         try:
             pid = await connection.fetchval("SELECT pg_backend_pid()")
             stat = Path(f"/proc/{pid}/stat").read_text()  # noqa: ASYNC240 - no disk behind it

@@ -544,6 +544,15 @@ COLLECTOR_TRACE_DECISIONS = Metric(
 COLLECTOR_SAMPLED_OUT = Metric(
     PREFIX + "collector_spans_sampled_out_total", "counter", "Spans not forwarded: their traces are sampled out.", ()
 )
+COLLECTOR_TABLE_BYTES = Metric(
+    PREFIX + "collector_table_bytes", "gauge", "Bytes that a table takes in the database, indexes included.", ("table",)
+)
+COLLECTOR_BYTES_PER_RUN = Metric(
+    PREFIX + "collector_bytes_per_run",
+    "gauge",
+    "Bytes that a table takes for each ended run of which it still holds something.",
+    ("table",),
+)
 COLLECTOR_LABEL_OVERFLOW = Metric(
     PREFIX + "collector_label_overflow_total",
     "counter",

@@ -17,7 +17,7 @@ from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.expose import state
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.retention import cutoffs
-from graphmeter_collector.store import Store
+from graphmeter_collector.store import Store, sizes
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
 
@@ -37,6 +37,9 @@ FIRST_SWEEP_AFTER_S: Final = 60.0
 BACKLOG_EVERY_S: Final = 10.0
 BACKLOG_REST: Final = 50
 """Counting a long outbox takes seconds; it is counted again after so many times as long."""
+SIZES_EVERY_S: Final = 300.0
+SIZES_REST: Final = 500
+"""SQLite reads its whole file to tell how large its tables are; it is asked again after so many times as long."""
 SAMPLING_ASK_EVERY_S: Final = 5.0
 """How often a collector that does not judge traces asks whether it should: when the one that does dies, it takes so long."""
 SAMPLING_TURN_S: Final = 60.0
@@ -68,6 +71,7 @@ class Jobs:
         self._in_progress: dict[tuple[str, ...], float] = {}
         self._waiting: dict[tuple[str, ...], float] = {}
         self._backlog_rest_s = BACKLOG_EVERY_S
+        self._sizes_rest_s = SIZES_EVERY_S
 
     async def run(self, forwarders: Sequence[tuple[str, Forwarder]], sampler: Sampler | None = None) -> None:
         """Run every job until cancelled."""
@@ -77,6 +81,7 @@ class Jobs:
             group.create_task(self._every(lambda: WAITS_EVERY_S, "waits", self.end_waits))
             group.create_task(self._every(lambda: RETENTION_EVERY_S, "retention", self.retain))
             group.create_task(self._watching_the_backlog())
+            group.create_task(self._every(lambda: self._sizes_rest_s, "sizes", self.refresh_sizes))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", forwarder.run))
             if sampler is not None:
@@ -163,6 +168,19 @@ class Jobs:
         self._metrics.replace(names.COLLECTOR_OUTBOX, {(name,): float(count) for name, count in depth.items()})
         self._metrics.replace(names.COLLECTOR_OUTBOX_AGE, {(name,): seconds for name, seconds in age.items()})
         self._backlog_rest_s = max(BACKLOG_EVERY_S, BACKLOG_REST * (time.monotonic() - began))
+
+    async def refresh_sizes(self) -> None:
+        """Tell how much room the tables take, and how much of it each run."""
+        began = time.monotonic()
+        # Also in front of a failure: it is no reason to read everything again soon.
+        try:
+            table_bytes = await self._store.table_bytes()
+        finally:
+            self._sizes_rest_s = max(SIZES_EVERY_S, SIZES_REST * (time.monotonic() - began))
+        kept = cutoffs(self._config().retention, time.time_ns())
+        per_run = sizes.per_run(table_bytes, await self._store.ended_runs(), kept)
+        self._metrics.replace(names.COLLECTOR_TABLE_BYTES, {(name,): float(n) for name, n in table_bytes.items()})
+        self._metrics.replace(names.COLLECTOR_BYTES_PER_RUN, {(name,): n for name, n in per_run.items()})
 
     def _sampling(self, sampler: Sampler) -> Callable[[], Awaitable[None]]:
         async def sample() -> None:

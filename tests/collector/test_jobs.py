@@ -170,6 +170,17 @@ async def test_gauges_show_what_the_database_knows(sqlite_url: str, tmp_path: Pa
         assert start <= time.time() < finish + 60
 
 
+async def test_sizes_of_tables_are_shown_and_what_a_run_takes_of_them(database_url: str) -> None:
+    async with served(database_url) as it:
+        await it.send(*otlp.run(1, start_ns=ago(5)), *otlp.run(2, start_ns=ago(5)))
+        await it.collector.jobs.refresh_sizes()
+        shown = await it.scrape()
+    for table in ("span", "span_body", "run", "ledger", "rollup_day"):
+        size = shown[f'graphmeter_collector_table_bytes{{table="{table}"}}']
+        assert (True, size / 2) == (size > 0, shown[f'graphmeter_collector_bytes_per_run{{table="{table}"}}'])
+    assert 'graphmeter_collector_bytes_per_run{table="api_key"}' not in shown
+
+
 async def test_what_a_destination_did_not_get_before_its_bytes_went_is_counted(sqlite_url: str) -> None:
     async with served(sqlite_url, forward=["http://127.0.0.1:9"]) as it:
         await it.send(*otlp.run(1, start_ns=ago(9 * 86_400)), *otlp.run(2, start_ns=ago(5)))

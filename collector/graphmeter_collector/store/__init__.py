@@ -111,6 +111,14 @@ class Store(Protocol):
         """Spans waiting, by destination."""
         ...
 
+    async def table_bytes(self) -> dict[str, int]:
+        """Bytes on disk by table, indexes included (see `store.sizes`). Takes seconds on large SQLite files."""
+        ...
+
+    async def ended_runs(self) -> dict[int, int]:
+        """How many runs that have ended are known, by the day (since the epoch) of their start."""
+        ...
+
     async def ping(self) -> None:
         """Raise unless a transaction could be made now."""
         ...

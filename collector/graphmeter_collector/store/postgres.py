@@ -219,6 +219,12 @@ class PostgresStore:
     async def outbox_depth(self) -> dict[str, int]:
         return await self.reader.outbox_depth()
 
+    async def table_bytes(self) -> dict[str, int]:
+        return await self.reader.table_bytes()
+
+    async def ended_runs(self) -> dict[int, int]:
+        return await self.reader.ended_runs()
+
     # --- connections ------------------------------------------------------------------------------------------------
 
     async def _connect(self) -> Connection:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, TextualSelect, and_, func, literal, or_, select
 from sqlalchemy.engine import URL, RowMapping
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -29,7 +29,7 @@ from graphmeter_collector.reports import (
     TopologyRow,
 )
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import content, details, expiry, nodes, waits
+from graphmeter_collector.store import content, details, expiry, nodes, sizes, waits
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.tables import (
@@ -57,13 +57,14 @@ class SqlReader:
     """The `Reader` of both stores, and what the stores themselves read outside their write transaction."""
 
     def __init__(self, url: URL) -> None:
+        self._sqlite = is_sqlite(url)
         self._engine = read_engine(url)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
 
-    async def rows(self, statement: Select[Any]) -> Sequence[RowMapping]:
+    async def rows(self, statement: Select[Any] | TextualSelect) -> Sequence[RowMapping]:
         """Run a statement.
 
         Raises:
@@ -249,6 +250,18 @@ class SqlReader:
             outbox.c.destination
         )
         return {row["destination"]: row["oldest"] for row in await self.rows(query)}
+
+    async def table_bytes(self) -> dict[str, int]:
+        """Bytes on disk by table, indexes included."""
+        statement = sizes.POSTGRES
+        if self._sqlite:
+            [row] = await self.rows(sizes.SQLITE_CAN)
+            statement = sizes.SQLITE if row["can"] else sizes.SQLITE_FILE
+        return {row["name"]: row["bytes"] for row in await self.rows(statement)}
+
+    async def ended_runs(self) -> dict[int, int]:
+        """Runs that have ended, by the day of their start."""
+        return {row["day"]: int(row["runs"]) for row in await self.rows(sizes.ended_runs())}
 
 
 @asynccontextmanager

@@ -231,6 +231,12 @@ class SqliteStore:
     async def outbox_depth(self) -> dict[str, int]:
         return await self.reader.outbox_depth()
 
+    async def table_bytes(self) -> dict[str, int]:
+        return await self.reader.table_bytes()
+
+    async def ended_runs(self) -> dict[int, int]:
+        return await self.reader.ended_runs()
+
     async def _transaction(self, work: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
         return await self._call(lambda: self._run(work))
 

@@ -221,6 +221,10 @@ class Database(NamedTuple):
     raw: Callable[[str, Sequence[Rows]], Coroutine[None, None, float]]
     process: int = 0
     """Process id of its server."""
+    stop: Callable[[], None] = lambda: None
+    """End the server."""
+    start: Callable[[], None] = lambda: None
+    """Start it again."""
 
 
 @contextmanager
@@ -241,7 +245,8 @@ def databases(wanted: str) -> Iterator[list[Database]]:
             except postgres.NoPostgres as missing:
                 print(f"{missing}\n")
             else:
-                found.append(Database("Postgres", server.create, raw_postgres, server_process(server.create())))
+                process = server_process(server.create())
+                found.append(Database("Postgres", server.create, raw_postgres, process, server.stop, server.restart))
         yield found
 
 

@@ -16,6 +16,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 LABEL_BYTES = 255
 """Longest dimension in UTF-8 bytes. Eight of them stand in a rollup's primary key, and a Postgres index row must stay
 below 2,704 bytes: https://www.postgresql.org/docs/current/btree.html"""
+SHORT = LABEL_BYTES // 4
+"""Characters that no label is cut for, whatever their size in UTF-8."""
 TEXT_BYTES = 1024
 """Longest free text: status messages."""
 MAX_COUNT = 10_000_000_000

@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from graphmeter import names
 from graphmeter_collector.decode import dialects, foreign, genai, notes, own, trim, twins, wire
-from graphmeter_collector.decode.attributes import LABEL_BYTES, TEXT_BYTES, Repairs, clean, label, pick
+from graphmeter_collector.decode.attributes import LABEL_BYTES, SHORT, TEXT_BYTES, Repairs, clean, label, pick
 from graphmeter_collector.records import ANONYMOUS, NO_USAGE, Caller, Envelope, Rejection, SpanRecord
 
 DAY_NS: Final = 86_400_000_000_000
@@ -76,8 +76,7 @@ def decode_request(message: ExportTraceServiceRequest, window: Window, caller: C
             trim.shared(scope_spans.scope, decoded.repairs)
             envelope = _envelope(resource_spans, scope_spans)
             if origin.scope == names.SCOPE:
-                for body in wire.bodies(scope_spans):
-                    raw = wire.span(body)
+                for raw, body in wire.spans(scope_spans):
                     if (record := _begin(raw, body, envelope, origin, window, decoded)) is not None:
                         try:
                             _read_own(record, raw, origin, decoded.repairs)
@@ -100,40 +99,41 @@ def _begin(
     span: AnySpan, body: bytes, envelope: Envelope, origin: _Origin, window: Window, decoded: Decoded
 ) -> SpanRecord | None:
     """A record of what every span has; None for a span that is rejected."""
-    rejection = _fault(span, window)
-    if rejection is not None:
-        decoded.rejections.append(rejection)
-        return None
-    return SpanRecord(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-        parent_id=_parent(span, decoded.repairs),
-        name=clean(span.name, LABEL_BYTES, decoded.repairs),
-        kind=names.SPAN,
-        start_ns=span.start_time_unix_nano,
-        end_ns=span.end_time_unix_nano,
-        envelope=envelope,
-        body=trim.span(body, decoded.repairs),
-        service=origin.service,
-    )
-
-
-def _fault(span: AnySpan, window: Window) -> Rejection | None:
-    """Why a span cannot be stored, if so: without ids it cannot be told from its copies, without time it has no place."""
-    start, end = span.start_time_unix_nano, span.end_time_unix_nano
     trace_id, span_id = span.trace_id, span.span_id
+    start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
+    fault = _fault(trace_id, span_id, start_ns, end_ns, window)
+    if fault is not None:
+        decoded.rejections.append(_reject(fault[0], span, fault[1]))
+        return None
+    repairs = decoded.repairs
+    parent_id, name = span.parent_span_id, span.name
+    # What nearly every span is like needs no look at what else it might be.
+    if len(parent_id) != 8 or parent_id in (_NO_SPAN_ID, span_id):
+        parent_id = _parent(parent_id, repairs)
+    if len(name) > SHORT or "\x00" in name:
+        name = clean(name, LABEL_BYTES, repairs)
+    if len(body) > trim.UNSUSPECTED:
+        body = trim.span(body, repairs)
+    # By position: a name for each costs half of what making the record does.
+    record = SpanRecord(trace_id, span_id, parent_id, name, names.SPAN, start_ns, end_ns, envelope, body)
+    record.service = origin.service
+    return record
+
+
+def _fault(trace_id: bytes, span_id: bytes, start: int, end: int, window: Window) -> tuple[str, str] | None:
+    """Why a span cannot be stored, if so: without ids it cannot be told from its copies, without time it has no place."""
     if len(trace_id) != 16 or trace_id == _NO_TRACE_ID:
-        return _reject("no_ids", span, "needs a trace id of 16 bytes, not all zero")
+        return "no_ids", "needs a trace id of 16 bytes, not all zero"
     if len(span_id) != 8 or span_id == _NO_SPAN_ID:
-        return _reject("no_ids", span, "needs a span id of 8 bytes, not all zero")
+        return "no_ids", "needs a span id of 8 bytes, not all zero"
     if start == 0:
-        return _reject("no_start", span, "has no start time: set start_time_unix_nano")
+        return "no_start", "has no start time: set start_time_unix_nano"
     if end < start:
-        return _reject("ends_before_start", span, f"ends {start - end} ns before it starts: check the sender's clock")
+        return "ends_before_start", f"ends {start - end} ns before it starts: check the sender's clock"
     if start < window.oldest_ns:
-        return _reject("too_old", span, "started before the retention of spans: it would be deleted at once")
+        return "too_old", "started before the retention of spans: it would be deleted at once"
     if end > window.newest_ns:
-        return _reject("in_the_future", span, "ends more than a day from now: check the sender's clock")
+        return "in_the_future", "ends more than a day from now: check the sender's clock"
     return None
 
 
@@ -141,14 +141,11 @@ def _reject(reason: str, span: AnySpan, why: str) -> Rejection:
     return Rejection(reason, f"span {span.name[:80]!r} (id {span.span_id[:8].hex() or 'missing'}) {why}")
 
 
-def _parent(span: AnySpan, repairs: Repairs) -> bytes:
-    parent = span.parent_span_id
-    if not parent or parent == _NO_SPAN_ID:
-        return b""
-    if len(parent) != 8 or parent == span.span_id:
+def _parent(parent: bytes, repairs: Repairs) -> bytes:
+    """None, of a parent id that is none."""
+    if parent and parent != _NO_SPAN_ID:
         repairs["bad_parent"] += 1
-        return b""
-    return parent
+    return b""
 
 
 def _origin(resource: Resource, repairs: Repairs) -> _Origin:
@@ -190,35 +187,38 @@ def envelope(resource: Resource, scope: InstrumentationScope, resource_schema: s
 
 
 def _read_own(record: SpanRecord, span: wire.RawSpan, origin: _Origin, repairs: Repairs) -> None:
-    found, record.tags = _OWN.read(span.attributes, repairs)
-    record.kind = own.kind(found)
-    record.run_id = found.get(names.RUN_ID, "")
-    record.step = found.get(names.LANGGRAPH_STEP, 0)
-    record.attempt = max(found.get(names.ATTEMPT, 1), 1)
-    record.attempt_final = found.get(names.ATTEMPT_FINAL, True)
-    record.attempt_span = found.get(names.ATTEMPT_SPAN, b"")
-    record.forwardable = not found.get(names.MIRRORED, False)
+    found, tags = _OWN.read(span.attributes[:], repairs)
+    get = found.get
+    if tags:
+        record.tags = tags
+    kind = record.kind = own.kind(found)
+    record.run_id = get(names.RUN_ID, "")
+    record.step = get(names.LANGGRAPH_STEP, 0)
+    record.attempt = get(names.ATTEMPT) or 1
+    record.attempt_final = get(names.ATTEMPT_FINAL, True)
+    record.attempt_span = get(names.ATTEMPT_SPAN, b"")
+    record.forwardable = not get(names.MIRRORED, False)
     _attribute(record, found, origin)
-    if own.is_note(record.kind):
+    if own.is_note(kind):
         # An outcome or a tag may come from a process that does not know the graph.
-        if record.kind not in (names.OUTCOME, names.TAGS, names.REPORT):
+        if kind not in (names.OUTCOME, names.TAGS, names.REPORT):
             record.graph = record.graph or origin.service
         notes.read(record, found)
         return
     # An unnamed graph takes the name of its service.
     record.graph = record.graph or origin.service
     _read_status(record, span, found, repairs)
-    claimed = found.get(names.STATUS, "")
+    claimed = get(names.STATUS, "")
     if claimed in names.SPAN_STATUSES:
         record.status = claimed
-    if record.kind == names.RUN:
-        record.checkpoint_id = found.get(names.LANGGRAPH_CHECKPOINT_ID, "")
-        record.resumed_from = found.get(names.RESUMED_FROM, "")
-        record.resumed_run_id = found.get(names.RESUMED_RUN, "")
-    elif record.kind == names.NODE:
-        record.state_bytes = found.get(names.STATE_BYTES)
-    elif record.kind == names.MODEL:
-        record.rate_limited = record.status == names.ERROR and found.get(names.RATE_LIMITED, False)
+    if kind == names.RUN:
+        record.checkpoint_id = get(names.LANGGRAPH_CHECKPOINT_ID, "")
+        record.resumed_from = get(names.RESUMED_FROM, "")
+        record.resumed_run_id = get(names.RESUMED_RUN, "")
+    elif kind == names.NODE:
+        record.state_bytes = get(names.STATE_BYTES)
+    elif kind == names.MODEL:
+        record.rate_limited = record.status == names.ERROR and get(names.RATE_LIMITED, False)
     _read_call(record, found, repairs)
 
 
@@ -242,15 +242,16 @@ def _read_foreign(record: SpanRecord, span: Span, origin: _Origin, repairs: Repa
 
 def _attribute(record: SpanRecord, found: dict[str, Any], origin: _Origin) -> None:
     """Whose span it is; what the span says wins over its resource."""
-    record.graph = found.get(names.GRAPH, "")
-    record.node = found.get(names.NODE_PATH, "")
-    record.team = found.get(names.TEAM) or origin.team
-    record.tenant = found.get(names.TENANT) or origin.tenant
-    record.environment = found.get(names.ENVIRONMENT) or origin.environment
-    record.release = found.get(names.RELEASE) or origin.release
-    record.thread_id = found.get(names.CONVERSATION_ID, "")
-    record.user_id = found.get(names.USER, "")
-    record.session_id = found.get(names.SESSION, "")
+    get = found.get
+    record.graph = get(names.GRAPH, "")
+    record.node = get(names.NODE_PATH, "")
+    record.team = get(names.TEAM) or origin.team
+    record.tenant = get(names.TENANT) or origin.tenant
+    record.environment = get(names.ENVIRONMENT) or origin.environment
+    record.release = get(names.RELEASE) or origin.release
+    record.thread_id = get(names.CONVERSATION_ID, "")
+    record.user_id = get(names.USER, "")
+    record.session_id = get(names.SESSION, "")
 
 
 def _read_status(record: SpanRecord, span: AnySpan, found: dict[str, Any], repairs: Repairs) -> None:

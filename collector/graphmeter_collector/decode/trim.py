@@ -27,7 +27,7 @@ LONGEST_VALUE: Final = 256 * 1024
 LONGEST_KEY: Final = 1024
 """Characters of an attribute's name."""
 
-_UNSUSPECTED: Final = 16 * 1024
+UNSUSPECTED: Final = 16 * 1024
 """Bytes that are kept without a look, whatever is in them: most spans have a tenth of that."""
 _MOST_COUNTED: Final = 2**32 - 1
 _MATTER: Final = ("graphmeter.", "gen_ai.")
@@ -39,7 +39,7 @@ _Bearer: TypeAlias = Span | Span.Event | Span.Link | Resource | InstrumentationS
 
 def span(body: bytes, repairs: Repairs) -> bytes:
     """The bytes of a span within bounds; those given if they are."""
-    if len(body) <= _UNSUSPECTED:
+    if len(body) <= UNSUSPECTED:
         return body
     whole = Span.FromString(body)
     before = repairs.total()
@@ -64,7 +64,7 @@ def span(body: bytes, repairs: Repairs) -> bytes:
 
 def shared(bearer: Resource | InstrumentationScope, repairs: Repairs) -> None:
     """Bring a resource or a scope within bounds, in place."""
-    if bearer.ByteSize() > _UNSUSPECTED:
+    if bearer.ByteSize() > UNSUSPECTED:
         _fewer(bearer, MOST_ATTRIBUTES, repairs)
 
 

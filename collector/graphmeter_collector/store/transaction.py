@@ -25,7 +25,8 @@ _BODY = sql.insert(tables.span_body, _D, ignore_conflicts=True)
 _ENVELOPE = sql.insert(tables.span_envelope, _D, ignore_conflicts=True)
 _LEDGER = sql.insert(tables.ledger, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
 _OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
-_RUN = sql.merge_run(_D) + " RETURNING trace_id, run_id, cost_nano, steps"
+# A row that no transaction has touched before has no xmax: the run is new.
+_RUN = sql.merge_run(_D) + " RETURNING trace_id, run_id, cost_nano, steps, xmax = 0 AS new"
 _RUN_NODE = sql.merge_run_node(_D)
 _WAIT = sql.insert(tables.wait, _D, ignore_conflicts=True)
 _OUTCOME = sql.insert(tables.outcome, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
@@ -95,7 +96,7 @@ class Transaction:
         """Store spans of which none is stored yet.
 
         Raises:
-            asyncpg.UniqueViolationError: one is, or a call of theirs is on the ledger already.
+            asyncpg.UniqueViolationError: one is, or something that follows from it: a call on the ledger.
         """
         calls = [record for record in given if facts.is_call(record)]
         await self._copy(tables.span, [facts.span_row(record) for record in given])
@@ -103,7 +104,7 @@ class Transaction:
         await self._copy(tables.span_body, facts.body_rows(given))
         await self._copy(tables.outbox, facts.outbox_rows(given, self.destinations, time.time_ns()))
         await self._copy(tables.unsettled, unsettled.rows(given, time.time_ns()))
-        return await self._aggregate(Stored(given))
+        return await self._aggregate(Stored(given), all_new=True)
 
     async def store_new(self, given: Sequence[SpanRecord]) -> Stored:
         """Store those of the spans that are not stored yet."""
@@ -133,13 +134,19 @@ class Transaction:
         await self._insert(_NOT_BILLED_HERE, sorted(billed))
         return billed
 
-    async def _aggregate(self, stored: Stored) -> Stored:
+    async def _aggregate(self, stored: Stored, *, all_new: bool = False) -> Stored:
+        """What follows from spans, besides the ledger. With `all_new` the caller comes again if something was there."""
         counted = facts.counted(stored.new)
         run_rows, node_rows = runs.changes([*counted, *runs.heartbeats(self.notes)], stored.billed)
-        stored.totals = {
-            (row["trace_id"], row["run_id"]): Totals(row["cost_nano"], row["steps"])
-            for row in await self._insert(_RUN, run_rows)
-        }
+        new_runs = set()
+        for trace_id, run_id, cost_nano, steps, new in await self._insert(_RUN, run_rows):
+            stored.totals[trace_id, run_id] = Totals(cost_nano, steps)
+            if new:
+                new_runs.add((trace_id, run_id))
+        if all_new and new_runs:
+            # Nodes are written after their run, so of a new one, which is locked by us, none are there.
+            await self._copy(tables.run_node, [row for row in node_rows if row[:2] in new_runs])
+            node_rows = [row for row in node_rows if row[:2] not in new_runs]
         await self._insert(_RUN_NODE, node_rows)
         hourly = facts.rollups(counted, stored.billed)
         # Before rows are read: those of an hour are then merged into what is added to it.

@@ -1,10 +1,10 @@
-"""A backend that is away while spans come in, and comes back: what the backlog costs in memory, and how fast it goes.
+"""How fast a backlog leaves for a backend that is back: spans per second, CPU of collector and database, memory.
 
-    python benchmarks/bench_forward.py [--spans 60000] [--size 1000] [--postgres postgresql://…]
+    python benchmarks/bench_forward.py [--spans 100000] [--store sqlite] [--rounds 3]
 
-`away` is the growth of the collector's memory from the first tenth of the backlog to all of it, `catching up` from there to
-its end; spans/s are those delivered, by one collector to one backend in a process of its own that reads and counts them.
-Without --postgres only SQLite is measured.
+Whole runs as the client sends them (`load.py`) are stored first, as a collector stores them while a backend is away. Then
+one process forwards all of them to a backend in a process of its own, which inflates, parses and counts them. Spans per
+second of CPU (`per core`) are of forwarder and database.
 """
 
 from __future__ import annotations
@@ -13,29 +13,41 @@ import argparse
 import asyncio
 import multiprocessing
 import os
-import resource
 import socket
-import tempfile
+import statistics
 import time
-import uuid
-from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from aiohttp import web
+from bench_ingest import Database, cpu_s, databases, family, peak_mb
+from load import Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from graphmeter import names
 from graphmeter_collector import logs
+from graphmeter_collector.decode.request import Window, decode_request
 from graphmeter_collector.forward.forwarder import Forwarder
 from graphmeter_collector.outbound import Destination
-from graphmeter_collector.records import Envelope, SpanRecord
+from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.store import open_store
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.telemetry import Metrics
 
-BATCH = 2_000
-ENVELOPE = Envelope(b"e" * 16, b"", b"")
+TO = "backend"
+REQUESTS_PER_COMMIT = 8
+
+
+class Took(NamedTuple):
+    """What emptying the outbox took."""
+
+    spans: int
+    wall_s: float
+    cpu_s: float
+    """Of the forwarding process."""
+    grown_mb: float
+    """Of its memory, from an open store to its peak."""
 
 
 def receive(port: int) -> None:
@@ -50,78 +62,100 @@ def receive(port: int) -> None:
     web.run_app(application, host="127.0.0.1", port=port, print=lambda *_: None, access_log=None)
 
 
-def resident_mb() -> float:
-    """Memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def spans(count: int, size: int) -> list[SpanRecord]:
-    """Whole new spans of this minute."""
-    now, made = time.time_ns(), []
-    for number in range(count):
-        trace_id, span_id = uuid.uuid4().bytes, number.to_bytes(8, "big")
-        # Random text: nothing here is to compress well by chance.
-        text = os.urandom(size // 2).hex()
-        body = Span(trace_id=trace_id, span_id=span_id, name="node", trace_state=text).SerializeToString()
-        made.append(
-            SpanRecord(trace_id, span_id, b"", "node", names.NODE, now, now + 1, ENVELOPE, body, service="shop")
-        )
-    return made
-
-
-async def until(what: Callable[[], bool]) -> None:
-    """Return when something holds."""
-    while not what():  # noqa: ASYNC110 - counters have no event
-        await asyncio.sleep(0.02)
-
-
-async def measure(url: str, count: int, size: int) -> tuple[float, float, float, float]:
-    """Growth while away and while catching up in MB, peak in MB, spans per second."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    store, metrics = await open_store(url), Metrics()
-    forwarder = Forwarder(store, Destination("backend", f"http://127.0.0.1:{port}"), metrics)
-    forwarding = asyncio.create_task(forwarder.run())
-    first = 0.0
-    for at in range(0, count, BATCH):
-        await store.write(spans(BATCH, size), destinations=["backend"])
-        forwarder.notify()
-        if at + BATCH >= count / 10 and not first:
-            first = resident_mb()
-    backlog = resident_mb()
-    backend = multiprocessing.get_context("spawn").Process(target=receive, args=(port,), daemon=True)
-    backend.start()
-    await until(lambda: metrics.value(names.COLLECTOR_FORWARDED, "backend") > 0)
-    began, had = time.perf_counter(), metrics.value(names.COLLECTOR_FORWARDED, "backend")
-    await until(lambda: metrics.value(names.COLLECTOR_FORWARDED, "backend") >= count)
-    took = time.perf_counter() - began
-    caught_up = resident_mb()
-    assert await store.outbox_depth() == {}, "something was left"
-    backend.terminate()
-    forwarding.cancel()
-    await asyncio.wait([forwarding])
+async def fill(url: str, count: int) -> int:
+    """Store so many spans for the destination; returns how many wait."""
+    book, window = PriceBook(), Window.around(time.time_ns(), 30)
+    store = await open_store(url)
+    bodies = list(requests(Shape(), count))
+    for first in range(0, len(bodies), REQUESTS_PER_COMMIT):
+        records = []
+        for body in bodies[first : first + REQUESTS_PER_COMMIT]:
+            records += decode_request(ExportTraceServiceRequest.FromString(body), window).records
+        for record in records:
+            book.price(record)
+        await store.write(records, destinations=[TO])
+    depth = await store.outbox_depth()
     await store.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return backlog - first, caught_up - backlog, peak, (count - had) / took
+    return depth[TO]
+
+
+def forward(url: str, port: int, count: int, compressed: bool, pipe: Connection) -> None:
+    """Empty the outbox; in a process of its own."""
+    logs.configure("console", "error")
+
+    async def empty() -> Took:
+        store, metrics = await open_store(url), Metrics()
+        destination = Destination(TO, f"http://127.0.0.1:{port}", gzip=compressed)
+        forwarder = Forwarder(store, destination, metrics)
+        before = peak_mb(os.getpid())
+        began, cpu = time.perf_counter(), time.process_time()
+        forwarding = asyncio.create_task(forwarder.run())
+        while metrics.value(names.COLLECTOR_FORWARDED, TO) < count:  # noqa: ASYNC110 - counters have no event
+            await asyncio.sleep(0.01)
+        wall_s, used_s = time.perf_counter() - began, time.process_time() - cpu
+        forwarding.cancel()
+        await asyncio.wait([forwarding])
+        assert await store.outbox_depth() == {}, "something was left"
+        await store.close()
+        return Took(count, wall_s, used_s, peak_mb(os.getpid()) - before)
+
+    pipe.send(asyncio.run(empty()))
+
+
+def measure(database: Database, count: int, rounds: int) -> None:
+    """Print a line per way of sending."""
+    context = multiprocessing.get_context("spawn")
+    for label, compressed in (("gzip", True), ("no compression", False)):
+        lines: list[tuple[float, ...]] = []
+        for _ in range(rounds):
+            url = database.fresh()
+            migrate(url)
+            waiting = asyncio.run(fill(url, count))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            with ExitStack() as processes:
+                backend = context.Process(target=receive, args=(port,), daemon=True)
+                backend.start()
+                processes.callback(backend.terminate)
+                while True:
+                    try:
+                        socket.create_connection(("127.0.0.1", port)).close()
+                        break
+                    except OSError:
+                        time.sleep(0.05)
+                pipe, theirs = context.Pipe()
+                before = _database_cpu(database)
+                sender = context.Process(target=forward, args=(url, port, waiting, compressed, theirs), daemon=True)
+                sender.start()
+                took: Took = pipe.recv()
+                database_us = (_database_cpu(database) - before) / took.spans * 1e6
+                sender.join()
+            ours_us = took.cpu_s / took.spans * 1e6
+            lines.append((took.spans / took.wall_s, 1e6 / (ours_us + database_us), ours_us, database_us, took.grown_mb))
+        rate, per_core, ours_us, database_us, grown = map(statistics.median, zip(*lines, strict=True))
+        print(
+            f"{database.name + ', ' + label:<26}{rate:>9,.0f}{per_core:>10,.0f}{ours_us:>9.1f} µs"
+            f"{database_us:>8.1f} µs{grown:>9.1f}",
+            flush=True,
+        )
+
+
+def _database_cpu(database: Database) -> float:
+    return sum(map(cpu_s, family(database.process))) if database.process else 0.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--spans", type=int, default=60_000)
-    parser.add_argument("--size", type=int, default=1_000, help="bytes of a span")
-    parser.add_argument("--postgres", default="", help="URL of an empty database")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spans", type=int, default=100_000)
+    parser.add_argument("--store", choices=("", "sqlite", "postgres"), default="", help="one of the two only")
+    parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
     given = parser.parse_args()
     logs.configure("console", "error")
-    print(f"{given.spans:,} spans of {given.size:,} bytes\n")
-    print(f"{'':<10}{'away MB':>10}{'catching up MB':>16}{'peak MB':>10}{'spans/s':>10}")
-    with tempfile.TemporaryDirectory() as folder:
-        urls = {"SQLite": f"sqlite:///{folder}/g.db"} | ({"Postgres": given.postgres} if given.postgres else {})
-        for name, url in urls.items():
-            migrate(url)
-            away, after, peak, rate = asyncio.run(measure(url, given.spans, given.size))
-            print(f"{name:<10}{away:>10.1f}{after:>16.1f}{peak:>10.0f}{rate:>10,.0f}")
+    print(f"{'':<26}{'spans/s':>9}{'per core':>10}{'collector':>12}{'database':>11}{'grown MB':>9}")
+    with databases(given.store) as found:
+        for database in found:
+            measure(database, given.spans, given.rounds)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from graphmeter_collector.records import Envelope
+
 COST_DIMENSIONS = (
     "service",
     "environment",
@@ -255,19 +257,14 @@ class Series:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxItem:
+class OutboxItem(NamedTuple):
     """One committed span on its way to a destination."""
 
     trace_id: bytes
     span_id: bytes
     day: int
     body: bytes
-    envelope_id: bytes
-    resource: bytes
-    scope: bytes
-    resource_schema_url: str = ""
-    scope_schema_url: str = ""
+    envelope: Envelope
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,25 @@ def test_spans_and_bodies_are_partitioned_by_day(postgres_url: str) -> None:
     ]
 
 
+def test_what_waits_to_be_forwarded_waits_still_after_a_way_back_and_forth(empty_database_url: str) -> None:
+    def insert(connection: Connection) -> None:
+        row = {"trace": b"t" * 16, "first": b"a" * 8, "more": b"b" * 8 + b"c" * 8}
+        columns = "destination, trace_id, span_id, day, queued_ns, more"
+        connection.execute(text(f"INSERT INTO outbox ({columns}) VALUES ('jaeger', :trace, :first, 1, 2, :more)"), row)
+
+    def rows(connection: Connection) -> list[tuple[Any, ...]]:
+        found = connection.execute(text("SELECT trace_id, span_id, day, queued_ns FROM outbox ORDER BY span_id"))
+        return [tuple(row) for row in found]
+
+    migrate(empty_database_url, "0006")
+    inspected(empty_database_url, insert)
+    migrate(empty_database_url, "0005")
+    expected = [(b"t" * 16, letter * 8, 1, 2) for letter in (b"a", b"b", b"c")]
+    assert expected == inspected(empty_database_url, rows)
+    migrate(empty_database_url)
+    assert expected == inspected(empty_database_url, rows)
+
+
 def test_two_that_migrate_at_once_both_end_at_the_head(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(migrate, [empty_database_url] * 4))

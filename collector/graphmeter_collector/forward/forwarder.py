@@ -1,21 +1,27 @@
-"""One destination's worker: the outbox in, OTLP/HTTP requests out, rows deleted when the destination has answered.
+"""One destination's senders: the outbox in, OTLP/HTTP requests out, rows deleted when the destination has answered.
 
-Memory holds one batch, bounded by count and bytes. What is not yet delivered waits in the database, however long the
-destination is away. Every collector forwards; a batch is claimed in the database, so no two send the same span. A span is
-delivered at least once: a collector that ends between an answer and the delete has that batch sent again.
+Memory holds a batch for each request under way, bounded by count and bytes. What is not yet delivered waits in the
+database, however long the destination is away. Every collector forwards; a batch is claimed in the database, so no two send
+the same span. A span is delivered at least once: a collector that ends between an answer and the delete has that batch sent
+again.
+
+One sender is always there. While more waits than one request takes, others help, so that a backlog leaves as fast as it can
+be read and not as fast as a distant backend answers; the first failure sends them away until a request has succeeded again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import random
 import ssl
+import time
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 import aiohttp
@@ -34,8 +40,10 @@ from graphmeter_collector.telemetry import Metrics
 
 _log = structlog.stdlib.get_logger(__name__)
 
+IN_FLIGHT: Final = 4
+"""Requests under way to one destination, at most."""
 BATCH_SPANS: Final = 2_048
-BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_BYTES: Final = 2 * 1024 * 1024
 """Of spans before compression, but for a single larger one: backends commonly take requests of up to 20 MiB."""
 POLL_S: Final = 5.0
 """How often the outbox is read without being told: what another collector committed has no bell here."""
@@ -46,6 +54,8 @@ LONGEST_ASKED_S: Final = 600.0
 CONTENT_FAULTS: Final = frozenset({400, 413, 422})
 """Answers that blame what was sent. Only these lose spans; OTLP would have us drop on most others too, but a wrong
 address, a missing key or a broken backend says nothing about the spans, and the outbox can wait until it is mended."""
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class Target(Protocol):
@@ -79,6 +89,16 @@ class Claim(Protocol):
 
     @property
     def items(self) -> Sequence[OutboxItem]: ...
+
+    @property
+    def more(self) -> bool:
+        """Whether others wait behind these."""
+        ...
+
+    @property
+    def gone(self) -> int:
+        """Spans that waited for so long that their bytes are not kept any more."""
+        ...
 
     async def delete(self, items: Sequence[OutboxItem]) -> None: ...
 
@@ -121,6 +141,7 @@ class _Done:
 
     forwarded: int = 0
     refused: int = 0
+    gone: int = 0
     message: str = ""
     """Why the last were refused."""
 
@@ -134,7 +155,11 @@ class Forwarder:
         self._metrics = metrics
         self._url = f"{target.endpoint.rstrip('/')}/v1/traces"
         self._bell = asyncio.Event()
+        self._helping = asyncio.Event()
+        """Set while there is more than one sender's work."""
         self._backoff_s = 0.0
+        self._failed_at = 0.0
+        """When the backoff grew, by time.monotonic()."""
         metrics.declare(names.COLLECTOR_FORWARDED, target.name)
         metrics.declare(names.COLLECTOR_FORWARD_FAILED, target.name)
         for reason in (names.FORWARD_REFUSED, names.FORWARD_EXPIRED):
@@ -147,19 +172,29 @@ class Forwarder:
     async def run(self) -> None:
         """Forward until cancelled."""
         timeout = aiohttp.ClientTimeout(total=self._target.timeout_s)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            while True:
-                try:
-                    sent = await self._round(session)
-                except CollectorError as error:  # the database is away
-                    _log.warning("outbox_unreadable", destination=self._target.name, error=str(error))
-                    sent = False
-                    self._grow_backoff()
-                if self._backoff_s:
-                    # Never earlier than a destination asked for, unless it asked for more than LONGEST_ASKED_S.
-                    await asyncio.sleep(self._backoff_s * random.uniform(1.0, 1.25))  # noqa: S311 - jitter, no secret
-                elif not sent:
-                    await self._wait()
+        connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+            asyncio.TaskGroup() as senders,
+        ):
+            senders.create_task(self._lead(session))
+            for _ in range(IN_FLIGHT - 1):
+                senders.create_task(self._help(session))
+
+    async def _lead(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            sent = await self._round(session)
+            if self._backoff_s:
+                # Never earlier than a destination asked for, unless it asked for more than LONGEST_ASKED_S.
+                await asyncio.sleep(self._backoff_s * random.uniform(1.0, 1.25))  # noqa: S311 - jitter, no secret
+            elif not sent:
+                await self._wait()
+
+    async def _help(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            await self._helping.wait()
+            if not await self._round(session):
+                self._helping.clear()
 
     async def _wait(self) -> None:
         try:
@@ -172,20 +207,28 @@ class Forwarder:
     async def _round(self, session: aiohttp.ClientSession) -> bool:
         """Send one batch; whether there was one."""
         done = _Done()
-        async with self._outbox.outbox_claim(self._target.name, BATCH_SPANS, BATCH_BYTES) as claim:
-            if not claim.items:
-                return False
-            answer = await self._deliver(session, claim, claim.items, done)
+        began = time.monotonic()
+        try:
+            async with self._outbox.outbox_claim(self._target.name, BATCH_SPANS, BATCH_BYTES) as claim:
+                if claim.more and not self._backoff_s:
+                    self._helping.set()
+                done.gone = claim.gone
+                answer = await self._deliver(session, claim, claim.items, done) if claim.items else None
+        except CollectorError as error:  # the database is away
+            _log.warning("outbox_unreadable", destination=self._target.name, error=str(error))
+            self._back_off(began)
+            return False
         # Only now it is certain that they are not sent again.
         self._count(done)
+        if answer is None:
+            return done.gone > 0
         if isinstance(answer, Later):
             self._metrics.inc(names.COLLECTOR_FORWARD_FAILED, self._target.name)
             if not self._backoff_s:
                 _log.warning("forward_failed", destination=self._target.name, error=answer.message)
-            self._grow_backoff(answer.after_s)
-        else:
-            if self._backoff_s:
-                _log.info("forward_resumed", destination=self._target.name)
+            self._back_off(began, answer.after_s)
+        elif self._backoff_s and began >= self._failed_at:
+            _log.info("forward_resumed", destination=self._target.name)
             self._backoff_s = 0.0
         return True
 
@@ -214,6 +257,9 @@ class Forwarder:
         if done.refused:
             self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, name, names.FORWARD_REFUSED, by=done.refused)
             _log.warning("forward_refused", destination=name, spans=done.refused, message=done.message)
+        if done.gone:
+            self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, name, names.FORWARD_EXPIRED, by=done.gone)
+            _log.warning("forward_expired", destination=name, spans=done.gone)
         self._metrics.inc(names.COLLECTOR_FORWARDED, name, by=done.forwarded)
 
     async def _send(self, session: aiohttp.ClientSession, items: Sequence[OutboxItem]) -> Answer:
@@ -232,13 +278,18 @@ class Forwarder:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Later(f"{self._url}: {error or type(error).__name__}")
 
-    def _grow_backoff(self, at_least_s: float = 0.0) -> None:
-        grown = min(max(self._backoff_s * 2, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
-        self._backoff_s = max(grown, min(at_least_s, LONGEST_ASKED_S))
+    def _back_off(self, began: float, at_least_s: float = 0.0) -> None:
+        """After a failure of what was begun at a time: everybody but the leader stops, and that one waits."""
+        self._helping.clear()
+        if began >= self._failed_at:
+            # Not for each request of those that were under way at the same time.
+            self._backoff_s = min(max(self._backoff_s * 2, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
+            self._failed_at = time.monotonic()
+        self._backoff_s = max(self._backoff_s, min(at_least_s, LONGEST_ASKED_S))
 
 
 def _packed(items: Sequence[OutboxItem]) -> bytes:
-    return gzip.compress(body_of(items), 1)
+    return zlib.compress(body_of(items), 1, _GZIP)
 
 
 def body_of(items: Sequence[OutboxItem]) -> bytes:
@@ -247,37 +298,46 @@ def body_of(items: Sequence[OutboxItem]) -> bytes:
     Put together on the wire, not from messages: what was received leaves as it came, fields that this version does not
     know and their order included, and nothing stored can fail to parse.
     """
-    resources: dict[tuple[bytes, str], dict[tuple[bytes, str], list[bytes]]] = {}
+    shared: dict[bytes, list[OutboxItem]] = {}
     for item in items:
-        scopes = resources.setdefault((item.resource, item.resource_schema_url), {})
-        scopes.setdefault((item.scope, item.scope_schema_url), []).append(item.body)
-    request = bytearray()
+        try:
+            shared[item.envelope.id].append(item)
+        except KeyError:
+            shared[item.envelope.id] = [item]
+    resources: dict[tuple[bytes, str], list[list[OutboxItem]]] = {}
+    for same in shared.values():
+        envelope = same[0].envelope
+        resources.setdefault((envelope.resource, envelope.resource_schema_url), []).append(same)
+    request: list[bytes] = []
     for (resource, resource_url), scopes in resources.items():
-        resource_spans = bytearray()
-        _put(resource_spans, ResourceSpans.RESOURCE_FIELD_NUMBER, resource)
-        for (scope, scope_url), spans in scopes.items():
-            scope_spans = bytearray()
-            _put(scope_spans, ScopeSpans.SCOPE_FIELD_NUMBER, scope)
+        resource_spans = _field(ResourceSpans.RESOURCE_FIELD_NUMBER, resource)
+        for spans in scopes:
+            envelope = spans[0].envelope
+            scope_spans = _field(ScopeSpans.SCOPE_FIELD_NUMBER, envelope.scope)
             for span in spans:
-                _put(scope_spans, ScopeSpans.SPANS_FIELD_NUMBER, span)
-            if scope_url:
-                _put(scope_spans, ScopeSpans.SCHEMA_URL_FIELD_NUMBER, scope_url.encode())
-            _put(resource_spans, ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, scope_spans)
+                scope_spans += (_head(ScopeSpans.SPANS_FIELD_NUMBER, len(span.body)), span.body)
+            if envelope.scope_schema_url:
+                scope_spans += _field(ScopeSpans.SCHEMA_URL_FIELD_NUMBER, envelope.scope_schema_url.encode())
+            resource_spans += _field(ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, *scope_spans)
         if resource_url:
-            _put(resource_spans, ResourceSpans.SCHEMA_URL_FIELD_NUMBER, resource_url.encode())
-        _put(request, ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, resource_spans)
-    return bytes(request)
+            resource_spans += _field(ResourceSpans.SCHEMA_URL_FIELD_NUMBER, resource_url.encode())
+        request += _field(ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, *resource_spans)
+    return b"".join(request)
 
 
-def _put(into: bytearray, field: int, value: bytes | bytearray) -> None:
-    """Append a length-delimited field: https://protobuf.dev/programming-guides/encoding/"""
-    into.append(field << 3 | 2)
-    length = len(value)
+def _field(number: int, *value: bytes) -> list[bytes]:
+    return [_head(number, sum(map(len, value))), *value]
+
+
+@lru_cache(maxsize=4096)
+def _head(number: int, length: int) -> bytes:
+    """What stands before a length-delimited field: https://protobuf.dev/programming-guides/encoding/"""
+    head = bytearray((number << 3 | 2,))
     while length > 0x7F:
-        into.append(length & 0x7F | 0x80)
+        head.append(length & 0x7F | 0x80)
         length >>= 7
-    into.append(length)
-    into += value
+    head.append(length)
+    return bytes(head)
 
 
 def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:

@@ -1,6 +1,6 @@
 """Which traces are forwarded, decided once for all collectors: waiting traces with their facts out, decisions in.
 
-While sampling is on, spans wait in `outbox` under the destination `UNDECIDED`, one row each however many destinations
+While sampling is on, spans wait in `outbox` under the destination `UNDECIDED`, in one row however many destinations
 there are. A decision moves the rows of its trace to the destinations, or deletes them. Of decisions on the same trace the
 first to commit stands, for spans that come late and for other collectors too.
 """
@@ -16,7 +16,7 @@ from sqlalchemy.engine import RowMapping
 from graphmeter import names
 from graphmeter_collector.reports import Decision, Judged, WaitingTrace
 from graphmeter_collector.reports import TracePart as Part
-from graphmeter_collector.store import sql
+from graphmeter_collector.store import parts, sql
 from graphmeter_collector.store.tables import outbox, run, span, trace_decision
 
 if TYPE_CHECKING:
@@ -31,19 +31,22 @@ UNDECIDED = "(undecided)"
 
 _DECIDE_POSTGRES = sql.insert(trace_decision, sql.POSTGRES, ignore_conflicts=True) + " RETURNING trace_id"
 _MOVE_POSTGRES = (
-    "WITH gone AS (DELETE FROM outbox o USING trace_decision d WHERE o.destination = $1 AND o.trace_id = ANY($2) "
-    "AND d.trace_id = o.trace_id RETURNING o.trace_id, o.span_id, o.day, o.queued_ns, d.keep), "
-    "moved AS (INSERT INTO outbox (destination, trace_id, span_id, day, queued_ns) "
-    "SELECT named.destination, g.trace_id, g.span_id, g.day, g.queued_ns FROM gone g "
+    "WITH gone AS (DELETE FROM outbox o USING trace_decision d "  # noqa: S608 - names of our own
+    "WHERE o.destination = $1 AND o.trace_id = ANY($2) "
+    "AND d.trace_id = o.trace_id RETURNING o.trace_id, o.span_id, o.day, o.queued_ns, o.more, o.size, d.keep), "
+    "moved AS (INSERT INTO outbox (destination, trace_id, span_id, day, queued_ns, more, size) "
+    "SELECT named.destination, g.trace_id, g.span_id, g.day, g.queued_ns, g.more, g.size FROM gone g "
     "CROSS JOIN unnest($3::text[]) AS named(destination) WHERE g.keep ON CONFLICT DO NOTHING) "
-    "SELECT count(*) FILTER (WHERE keep), count(*) FILTER (WHERE NOT keep) FROM gone"
+    f"SELECT coalesce(sum({parts.COUNT}) FILTER (WHERE keep), 0)::bigint, "
+    f"coalesce(sum({parts.COUNT}) FILTER (WHERE NOT keep), 0)::bigint FROM gone"
 )
 _DECIDE_SQLITE = sql.insert(trace_decision, sql.SQLITE, ignore_conflicts=True)
 _KEPT_SQLITE = "SELECT keep FROM trace_decision WHERE trace_id = ?"
 _MOVE_SQLITE = (
-    "INSERT OR IGNORE INTO outbox (destination, trace_id, span_id, day, queued_ns) "
-    "SELECT ?, trace_id, span_id, day, queued_ns FROM outbox WHERE destination = ? AND trace_id = ?"
+    "INSERT OR IGNORE INTO outbox (destination, trace_id, span_id, day, queued_ns, more, size) "
+    "SELECT ?, trace_id, span_id, day, queued_ns, more, size FROM outbox WHERE destination = ? AND trace_id = ?"
 )
+_COUNT_SQLITE = f"SELECT coalesce(sum({parts.COUNT}), 0) FROM outbox WHERE destination = ? AND trace_id = ?"  # noqa: S608
 _DROP_SQLITE = "DELETE FROM outbox WHERE destination = ? AND trace_id = ?"
 
 
@@ -76,12 +79,12 @@ async def waiting(reader: SqlReader, quiet_ns: int, oldest_ns: int, after: bytes
     known = select(trace_decision.c.trace_id).where(trace_decision.c.trace_id.in_(ids))
     done = {row["trace_id"] for row in await reader.rows(known)}
     open_rows = [row for row in rows if row["trace_id"] not in done]
-    parts, facts = await _facts(reader, open_rows)
+    runs, facts = await _facts(reader, open_rows)
     found = []
     for row in rows:
         trace_id = row["trace_id"]
         fact = facts.get(trace_id)
-        of_runs = parts.get(trace_id, [])
+        of_runs = runs.get(trace_id, [])
         found.append(
             WaitingTrace(
                 trace_id,
@@ -182,7 +185,8 @@ def decide_sqlite(
         keep = bool(found[0])
         for destination in destinations if keep else ():
             db.execute(_MOVE_SQLITE, (destination, UNDECIDED, trace_id))
-        spans[keep] += db.execute(_DROP_SQLITE, (UNDECIDED, trace_id)).rowcount
+        spans[keep] += db.execute(_COUNT_SQLITE, (UNDECIDED, trace_id)).fetchone()[0]
+        db.execute(_DROP_SQLITE, (UNDECIDED, trace_id))
     return Judged(new, spans[True], spans[False])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from graphmeter import names
 from graphmeter_collector.records import Cost, SpanRecord
-from graphmeter_collector.store import histogram
+from graphmeter_collector.store import histogram, parts
 
 HOUR_NS = 3_600_000_000_000
 HOURS_PER_DAY = 24
@@ -179,12 +179,11 @@ def envelope_rows(records: Sequence[SpanRecord], known: Collection[bytes] = ()) 
 
 def outbox_rows(records: Sequence[SpanRecord], destinations: Sequence[str], queued_ns: int) -> list[Row]:
     """Rows of `outbox`."""
-    return [
-        (destination, r.trace_id, r.span_id, r.day, queued_ns)
-        for destination in sorted(destinations)
-        for r in records
-        if r.forwardable and r.kind != names.START
-    ]
+    if not destinations:
+        return []
+    waiting = [(r.trace_id, r.day, r.span_id, len(r.body)) for r in records if r.forwardable and r.kind != names.START]
+    rows = parts.rows(waiting, queued_ns)
+    return [(destination, *row) for destination in sorted(destinations) for row in rows]
 
 
 def ledger_row(record: SpanRecord) -> Row:

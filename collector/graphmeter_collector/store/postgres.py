@@ -30,6 +30,7 @@ from graphmeter_collector.store import (
     facts,
     notes,
     partitions,
+    parts,
     runs,
     tables,
     unsettled,
@@ -38,7 +39,8 @@ from graphmeter_collector.store import (
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, cannot_use, connect, shown
 from graphmeter_collector.store.migrate import require_head
-from graphmeter_collector.store.outbox import Claim, PostgresOutbox
+from graphmeter_collector.store.outbox import Claim
+from graphmeter_collector.store.outbox_postgres import PostgresOutbox
 from graphmeter_collector.store.read import SqlReader
 from graphmeter_collector.store.settling import settle_some
 from graphmeter_collector.store.transaction import Stored, Transaction
@@ -200,8 +202,8 @@ class PostgresStore:
 
     async def outbox_expire(self, before_day: int) -> dict[str, int]:
         statement = (
-            "WITH gone AS (DELETE FROM outbox WHERE day < $1 RETURNING destination) "
-            "SELECT destination, count(*) FROM gone GROUP BY destination"
+            f"WITH gone AS (DELETE FROM outbox WHERE day < $1 RETURNING destination, {parts.COUNT} AS spans) "  # noqa: S608
+            "SELECT destination, sum(spans)::bigint FROM gone GROUP BY destination"
         )
         async with self._aside() as run:
             return {row[0]: row[1] for row in await run(lambda connection: connection.fetch(statement, before_day))}

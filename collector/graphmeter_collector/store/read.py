@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, TextualSelect, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, TextualSelect, and_, func, literal, literal_column, or_, select
 from sqlalchemy.engine import URL, RowMapping
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -29,7 +29,7 @@ from graphmeter_collector.reports import (
     TopologyRow,
 )
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import content, details, expiry, nodes, sizes, waits
+from graphmeter_collector.store import content, details, expiry, nodes, parts, sizes, waits
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.tables import (
@@ -241,8 +241,10 @@ class SqlReader:
 
     async def outbox_depth(self) -> dict[str, int]:
         """Spans waiting, by destination."""
-        query = select(outbox.c.destination, func.count().label("count")).group_by(outbox.c.destination)
-        return {row["destination"]: row["count"] for row in await self.rows(query)}
+        # Sums of integers are decimals to Postgres.
+        spans = func.sum(literal_column(parts.COUNT, Integer)).label("count")
+        query = select(outbox.c.destination, spans).group_by(outbox.c.destination)
+        return {row["destination"]: int(row["count"]) for row in await self.rows(query)}
 
     async def outbox_oldest(self) -> dict[str, int]:
         """When the oldest waiting span was committed, by destination."""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
 from graphmeter_collector.records import ClientChange, RunTotals, Settling, SpanRecord, Waited, WriteResult
-from graphmeter_collector.reports import Decision, Judged, LostRun, OutboxItem, WaitingTrace
+from graphmeter_collector.reports import Decision, Judged, LostRun, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
     ancestry,
@@ -25,7 +25,7 @@ from graphmeter_collector.store import (
     facts,
     histogram,
     notes,
-    outbox,
+    parts,
     runs,
     sql,
     tables,
@@ -36,7 +36,8 @@ from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_se
 from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
 from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.migrate import require_head
-from graphmeter_collector.store.outbox import Claim, PlainClaim
+from graphmeter_collector.store.outbox import Claim
+from graphmeter_collector.store.outbox_sqlite import SqliteOutbox
 from graphmeter_collector.store.read import SqlReader
 
 WRITER = 0
@@ -92,6 +93,7 @@ class SqliteStore:
         self._db: sqlite3.Connection | None = None
         self._closed = False
         self._job_locks: dict[str, asyncio.Lock] = {}
+        self._outbox = SqliteOutbox(self._path, self._transaction)
         self.reader = SqlReader(url)
 
     async def open(self) -> None:
@@ -117,6 +119,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self.reader.close()
+        await self._outbox.close()
         if self._db is not None:
             await self._call(self._db.close)
             self._db = None
@@ -212,15 +215,11 @@ class SqliteStore:
 
     @asynccontextmanager
     async def outbox_claim(self, destination: str, limit: int, max_bytes: int) -> AsyncIterator[Claim]:
-        async def forget(items: Sequence[OutboxItem]) -> None:
-            keys = [(destination, item.trace_id, item.span_id, item.day) for item in items]
-            statement = "DELETE FROM outbox WHERE destination = ? AND trace_id = ? AND span_id = ? AND day = ?"
-            await self._transaction(lambda db: db.executemany(statement, keys))
-
-        yield PlainClaim(await outbox.take(self.reader, destination, limit, max_bytes), forget)
+        async with self._outbox.claim(destination, limit, max_bytes) as claim:
+            yield claim
 
     async def outbox_expire(self, before_day: int) -> dict[str, int]:
-        query = "SELECT destination, count(*) FROM outbox WHERE day < ? GROUP BY destination"
+        query = f"SELECT destination, sum({parts.COUNT}) FROM outbox WHERE day < ? GROUP BY destination"  # noqa: S608
         gone = await self._transaction(lambda db: db.execute(query, (before_day,)).fetchall())
         if gone:
             await self._delete(expiry.Old(tables.outbox, tables.outbox.c.day, before_day))

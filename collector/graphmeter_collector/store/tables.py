@@ -299,15 +299,20 @@ def _rollup(name: str, period: str) -> Table:
 rollup_hour = _rollup("rollup_hour", "hour")
 rollup_day = _rollup("rollup_day", "day")
 
-# Committed spans that a destination has not had yet; a row goes when the destination has answered.
+# Committed spans that a destination has not had yet. A row is a part of a trace that was committed together (see
+# `store.parts`), and goes when the destination has answered.
 outbox = Table(
     "outbox",
     metadata,
     Column("destination", Text, primary_key=True),
     Column("trace_id", LargeBinary, primary_key=True),
+    # The first of the part's spans; `more` holds the ids of the others, if there are any, 8 bytes each.
     Column("span_id", LargeBinary, primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("queued_ns", BigInteger, nullable=False),
+    Column("more", LargeBinary),
+    # Bytes of their bodies, at most.
+    *_big("size"),
     Index(None, "destination", "queued_ns"),
 )
 

@@ -170,12 +170,13 @@ async def test_an_endpoint_with_a_path_keeps_it(sqlite_url: str) -> None:
 
 async def test_what_was_committed_first_is_sent_first(sending: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarder_module, "BATCH_SPANS", 2)
+    monkeypatch.setattr(forwarder_module, "IN_FLIGHT", 1)
     for numbers in ((8, 9), (5,), (1, 2), (7,)):
         await sending.commit(spans(*numbers))
     async with sending.running():
         await sending.emptied()
 
-    assert [called(8, 9), called(5, 1), called(2, 7)] == [request.spans for request in sending.to.received]
+    assert [called(8, 9), called(5), called(1, 2), called(7)] == [request.spans for request in sending.to.received]
 
 
 async def test_spans_leave_as_they_came_under_their_own_resource_and_scope(sending: Sending) -> None:
@@ -443,23 +444,93 @@ async def test_what_another_collector_committed_is_found_without_a_bell(
     assert called(1) == sending.to.accepted
 
 
-async def test_a_backlog_goes_out_batch_by_batch_and_one_request_at_a_time(
+async def test_a_backlog_goes_out_batch_by_batch_and_a_few_requests_at_a_time(
     sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder_module, "BATCH_SPANS", 10)
-    await sending.commit(spans(*range(1, 96)))
+    all_busy = asyncio.Event()
+
+    async def wait_for_the_others(_: Received) -> web.Response:
+        if sending.to.busy == forwarder_module.IN_FLIGHT:
+            all_busy.set()
+        await all_busy.wait()
+        return web.Response()
+
+    sending.to.answers = [wait_for_the_others] * forwarder_module.IN_FLIGHT
+    await sending.commit([span(number, of=number) for number in range(1, 96)])
     async with sending.running():
         await sending.emptied()
 
-    assert [10] * 9 + [5] == [len(request.spans) for request in sending.to.received]
-    assert called(*range(1, 96)) == sending.to.accepted
-    assert 1 == sending.to.most_busy
+    assert [10] * 9 + [5] == sorted((len(request.spans) for request in sending.to.received), reverse=True)
+    assert sorted(called(*range(1, 96))) == sorted(sending.to.accepted)
+    assert forwarder_module.IN_FLIGHT == sending.to.most_busy
+
+
+async def test_a_backlog_meets_a_backend_that_is_away_with_one_request_at_a_time(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder_module, "BATCH_SPANS", 10)
+    away = 3
+
+    async def hold(_: Received) -> web.Response:
+        await asyncio.sleep(0.05)
+        return web.Response(status=503)
+
+    # The first, and whoever began to help beside it; then the first alone.
+    first = forwarder_module.IN_FLIGHT
+    sending.to.answers = [hold] * (first + away)
+    await sending.commit([span(number, of=number) for number in range(1, 96)])
+    async with sending.running():
+        await eventually(lambda: sending.to.most_busy == first and sending.counted[1] == first)
+        began = len(sending.to.received)
+        sending.to.most_busy = 0
+        await eventually(lambda: len(sending.to.received) == began + away and not sending.to.busy)
+        assert 1 == sending.to.most_busy
+        # Four failures at the same time were one reason to wait longer, not four.
+        assert sending.forwarder._backoff_s <= 0.02 * 2 ** (away + 1)
+        await sending.emptied()
+
+    assert sorted(called(*range(1, 96))) == sorted(sending.to.accepted)
+    assert (95, first + away, 0) == sending.counted
+
+
+async def test_a_part_of_a_trace_that_was_half_delivered_is_not_sent_again(sending: Sending) -> None:
+    sending.to.answers = [
+        web.Response(status=413),
+        web.Response(),
+        web.Response(status=413),
+        web.Response(status=400),
+        web.Response(status=503),
+    ]
+    await sending.commit(spans(1, 2, 3, 4))
+    async with sending.running():
+        await sending.emptied()
+
+    expected = [called(1, 2, 3, 4), called(1, 2), called(3, 4), called(3), called(4), called(4)]
+    assert expected == [request.spans for request in sending.to.received]
+    assert (3, 1, 1) == sending.counted
+
+
+async def test_spans_whose_bytes_are_not_kept_any_more_hold_up_nobody(sending: Sending, sqlite_url: str) -> None:
+    await sending.commit([*spans(1, 2), span(3, of=2)])
+    database = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+    with database:
+        database.execute("DELETE FROM span_body WHERE span_id IN (?, ?)", (span_id(1), span_id(3)))
+    database.close()
+    async with sending.running():
+        await sending.emptied()
+
+    assert called(2) == sending.to.accepted
+    assert (1, 0, 0) == sending.counted
+    expired = sending.metrics.value(names.COLLECTOR_FORWARD_DROPPED, sending.to.name, names.FORWARD_EXPIRED)
+    assert 2 == expired
 
 
 async def test_a_restarted_forwarder_resumes_where_the_last_one_was(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder_module, "BATCH_SPANS", 4)
+    monkeypatch.setattr(forwarder_module, "IN_FLIGHT", 1)
     never = asyncio.Event()
 
     async def silence(_: Received) -> web.Response:
@@ -470,7 +541,7 @@ async def test_a_restarted_forwarder_resumes_where_the_last_one_was(
         async with opened(sqlite_url) as store:
             sending = Sending(store, to)
             to.answers = [web.Response(), silence]
-            await sending.commit(spans(*range(1, 11)))
+            await sending.commit([span(number, of=number) for number in range(1, 11)])
             async with sending.running():
                 await eventually(lambda: len(to.received) == 2)
             assert 6 == await sending.depth()
@@ -481,8 +552,9 @@ async def test_a_restarted_forwarder_resumes_where_the_last_one_was(
         never.set()
 
     # The second batch was under way when the first forwarder ended: it is sent again.
-    expected = [called(1, 2, 3, 4), called(5, 6, 7, 8), called(5, 6, 7, 8), called(9, 10)]
-    assert expected == [request.spans for request in to.received]
+    first, second, again, last = (request.spans for request in to.received)
+    assert ([4, 4, 2], second) == ([len(first), len(second), len(last)], again)
+    assert sorted(called(*range(1, 11))) == sorted([*first, *second, *last])
 
 
 async def test_a_new_forwarder_shows_its_counters_at_zero(sending: Sending) -> None:
@@ -598,7 +670,9 @@ async def test_a_batch_is_bounded_by_bytes_but_for_a_single_span(
     sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwarder_module, "BATCH_BYTES", 2_500)
-    await sending.commit([span(1), *(span(number, size=1_000) for number in (2, 3, 4)), span(5, size=9_000), span(6)])
+    monkeypatch.setattr(forwarder_module, "IN_FLIGHT", 1)
+    for number, size in enumerate((0, 1_000, 1_000, 1_000, 9_000, 0), start=1):
+        await sending.commit([span(number, of=number, size=size)])
     async with sending.running():
         await sending.emptied()
     assert [called(1, 2, 3), called(4), called(5), called(6)] == [request.spans for request in sending.to.received]

@@ -477,6 +477,13 @@ COLLECTOR_REPAIRED = Metric(
 COLLECTOR_REQUESTS_REFUSED = Metric(
     PREFIX + "collector_requests_refused_total", "counter", "Requests refused whole, by reason.", ("reason",)
 )
+COLLECTOR_REQUESTS = Metric(
+    PREFIX + "collector_requests_total", "counter", "Requests for traces acknowledged, by protocol.", ("protocol",)
+)
+HTTP_PROTOBUF: Final = "http/protobuf"
+HTTP_JSON: Final = "http/json"
+GRPC: Final = "grpc"
+"""Protocols, as OTEL_EXPORTER_OTLP_PROTOCOL names them."""
 COLLECTOR_PASSED = Metric(
     PREFIX + "collector_signals_passed_total",
     "counter",

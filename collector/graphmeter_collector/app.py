@@ -388,13 +388,14 @@ async def _serve(settings: Settings) -> None:
                     timeout_graceful_shutdown=max(round(settings.drain_timeout_s), 1),
                 ),
                 say_ready,
+                rpc,
             )
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
             try:
                 await server.serve(sockets=[listener])
             finally:
                 if rpc is not None:
-                    await rpc.stop(settings.drain_timeout_s)
+                    await rpc.stop(None)  # but for a failure it has ended with HTTP
         _log.info("stopped")
 
 
@@ -447,14 +448,24 @@ class _Server(uvicorn.Server):
     uvicorn's own handling raises the signal again when HTTP has ended, which would end us before the drain.
     """
 
-    def __init__(self, config: uvicorn.Config, say_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, say_ready: Callable[[], None], rpc: grpc.aio.Server | None = None
+    ) -> None:
         super().__init__(config)
         self._say_ready = say_ready
+        self._rpc = rpc
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         # Not sooner: whoever waits for this line connects at once, or sends the first signal.
         self._say_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Both receivers at once: each may take as long as a stopping collector has, and no longer in all."""
+        ends = [super().shutdown(sockets)]
+        if self._rpc is not None:
+            ends.append(self._rpc.stop(self.config.timeout_graceful_shutdown))
+        await asyncio.gather(*ends)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,13 +7,16 @@ CollectorError
 │   ├── Forbidden        a good API key, for something else              HTTP 403
 │   ├── TooSlow          the body takes longer than any sender waits     HTTP 408
 │   ├── Unsupported      content type or encoding unknown                HTTP 415
-│   └── TooLarge         over a limit, before or after decompression     HTTP 413
+│   ├── TooLarge         over a limit, before or after decompression     HTTP 413
+│   ├── NotHere          a path or a method that OTLP has and we do not  HTTP 404, 405
+│   └── Fault            our own, at this very request                   HTTP 500
 ├── Transient            may work later: back off and retry              HTTP 503 + Retry-After
 │   ├── StoreUnavailable the database is away or its transaction failed
 │   │   └── StoreFailed  a fault of ours while storing
 │   ├── SpoolFull        the database is away, and the disk takes no more
 │   ├── TooManyRequests  the queue before the database is full
 │   ├── NoRoom           the bodies of other requests fill the memory set aside for bodies
+│   ├── Exhausted        the machine has no memory or no file left
 │   └── Stopping         the collector is shutting down
 └── StartupError         the collector cannot start; the message says what to change
     └── DatabaseAway     nothing answers where the database should be
@@ -40,9 +43,11 @@ class BadRequest(Permanent):
 
     reason = "bad_request"
 
-    def __init__(self, message: str, *, reason: str = "bad_request") -> None:
+    def __init__(self, message: str, *, reason: str = "bad_request", field: str = "") -> None:
+        """`field` is the path of the one that is wrong, if that is known."""
         super().__init__(message)
         self.reason = reason
+        self.field = field
 
 
 class Unauthenticated(Permanent):
@@ -81,6 +86,23 @@ class TooLarge(Permanent):
 
     reason = "too_large"
     http_status = 413
+
+
+class NotHere(Permanent):
+    """A path or a method that is not served."""
+
+    reason = "not_here"
+
+    def __init__(self, message: str, http_status: int) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class Fault(Permanent):
+    """Ours, while reading this very request: the same bytes would meet it again."""
+
+    reason = "fault"
+    http_status = 500
 
 
 class Transient(CollectorError):
@@ -122,6 +144,12 @@ class NoRoom(Transient):
     """The bodies of other requests fill the memory that is set aside for bodies."""
 
     reason = "no_room"
+
+
+class Exhausted(Transient):
+    """The machine has no memory or no file handle left for this request."""
+
+    reason = "exhausted"
 
 
 class Stopping(Transient):

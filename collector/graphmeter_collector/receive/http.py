@@ -17,9 +17,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.requests import ClientDisconnect
 
 from graphmeter import names
-from graphmeter_collector.errors import BadRequest, CollectorError, TooLarge, TooSlow, Unsupported
-from graphmeter_collector.receive.answers import JSON, PROTOBUF, Ack, acknowledge, acknowledge_signal, refuse
-from graphmeter_collector.receive.body import Limits, Room, read_decompressed, read_raw
+from graphmeter_collector.errors import BadRequest, CollectorError, NotHere, TooLarge, TooSlow, Unsupported
+from graphmeter_collector.receive.answers import JSON, PROTOBUF, Ack, acknowledge, acknowledge_signal, fault_of, refuse
+from graphmeter_collector.receive.body import Limits, Room, Share, read_decompressed, read_raw
 from graphmeter_collector.receive.json_body import message_from_json
 from graphmeter_collector.receive.passing import Passing
 from graphmeter_collector.receive.repair import with_valid_text
@@ -34,6 +34,9 @@ Raises:
 """
 
 PATHS: Final = ("/v1/traces", "/v1/logs", "/v1/metrics")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_PROTOCOLS: Final = {PROTOBUF: names.HTTP_PROTOBUF, JSON: names.HTTP_JSON}
+_MENDED: Final = "all spans were taken, but text that was not UTF-8 was replaced: encode names and values as UTF-8"
 
 
 def ingest_router(
@@ -43,35 +46,39 @@ def ingest_router(
     bodies = room or Room(sys.maxsize)
     router = APIRouter(tags=["ingest"])
 
+    async def answered(request: Request, work: Callable[[str, Share], Awaitable[Response]]) -> Response:
+        """What `work` answers, given the content type and a share of the room; or a refusal, whatever goes wrong."""
+        content_type = ""
+        try:
+            content_type = _content_type(request)
+            with bodies.share() as share:
+                return await work(content_type, share)
+        except CollectorError as error:
+            return _refused(error, content_type)
+        except ClientDisconnect:
+            return _refused(BadRequest("the sender hung up", reason="disconnected"), content_type)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback, and told in OTLP's words
+            return _refused(fault_of(error), content_type)
+
     @router.post("/v1/traces", summary="OTLP traces, protobuf or JSON, gzip or not", response_class=Response)
     async def traces(request: Request) -> Response:
-        content_type = ""
-        try:
-            content_type = _content_type(request)
+        async def take(content_type: str, share: Share) -> Response:
             repairs: Counter[str] = Counter()
-            with bodies.share() as share:
-                message = _parse(await read_decompressed(request, limits, share), content_type, repairs)
-                check_spans(message, limits)
-                for reason, times in repairs.items():
-                    metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
-                return acknowledge(await accept(message, caller_of(request)), content_type)
-        except CollectorError as error:
-            return _refused(error, content_type)
-        except ClientDisconnect:
-            return _refused(BadRequest("the sender hung up", reason="disconnected"), content_type)
+            message = _parse(await read_decompressed(request, limits, share), content_type, repairs)
+            check_spans(message, limits)
+            ack = told(await accept(message, caller_of(request)), repairs, metrics)
+            metrics.inc(names.COLLECTOR_REQUESTS, _PROTOCOLS[content_type])
+            return acknowledge(ack, content_type)
+
+        return await answered(request, take)
 
     async def signal(request: Request, name: str) -> Response:
-        content_type = ""
-        try:
-            content_type = _content_type(request)
-            with bodies.share() as share:
-                await passing.send(name, await read_raw(request, limits, share), request.headers)
+        async def take(content_type: str, share: Share) -> Response:
+            await passing.send(name, await read_raw(request, limits, share), request.headers)
             metrics.inc(names.COLLECTOR_PASSED, name)
             return acknowledge_signal(content_type)
-        except CollectorError as error:
-            return _refused(error, content_type)
-        except ClientDisconnect:
-            return _refused(BadRequest("the sender hung up", reason="disconnected"), content_type)
+
+        return await answered(request, take)
 
     @router.post("/v1/logs", summary="OTLP logs: passed on to the forward destinations", response_class=Response)
     async def logs(request: Request) -> Response:
@@ -80,6 +87,20 @@ def ingest_router(
     @router.post("/v1/metrics", summary="OTLP metrics: passed on to the forward destinations", response_class=Response)
     async def otlp_metrics(request: Request) -> Response:
         return await signal(request, "metrics")
+
+    @router.api_route("/v1{rest:path}", methods=list(_METHODS), include_in_schema=False, response_class=Response)
+    async def nothing(request: Request) -> Response:
+        path = request.url.path
+        known = path in PATHS
+        where = f"{path[:80]} takes POST" if known else f"nothing is taken at {path[:80]!r}"
+        error = NotHere(f"{where}: OTLP is sent with POST to {', '.join(PATHS)}", 405 if known else 404)
+        try:
+            answer = _refused(error, _content_type(request))
+        except Unsupported:
+            answer = _refused(error, JSON)
+        if known:
+            answer.headers["allow"] = "POST"
+        return answer
 
     def _refused(error: CollectorError, content_type: str) -> Response:
         metrics.inc(names.COLLECTOR_REQUESTS_REFUSED, error.reason)
@@ -90,6 +111,15 @@ def ingest_router(
         return answer
 
     return router
+
+
+def told(ack: Ack, repairs: Counter[str], metrics: Metrics) -> Ack:
+    """Count what was repaired on the way in. Who sent it is warned, unless there is something worse to say."""
+    if not repairs:
+        return ack
+    for reason, times in repairs.items():
+        metrics.inc(names.COLLECTOR_REPAIRED, reason, by=times)
+    return ack if ack.message else ack._replace(message=_MENDED)
 
 
 def caller_of(request: Request) -> Caller:

@@ -61,7 +61,7 @@ def message_from_json(body: bytes, message: _MessageT, repairs: Counter[str]) ->
         path = "".join(reversed(wrong.path)).lstrip(".") or "the body"
         if len(path) > _MAX_PATH:
             path = "…" + path[-_MAX_PATH:]
-        raise BadRequest(f"{path}: {wrong}", reason="bad_json") from wrong
+        raise BadRequest(f"{path}: {wrong}", reason="bad_json", field=path) from wrong
     return message
 
 

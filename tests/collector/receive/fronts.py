@@ -11,7 +11,6 @@ import httpx
 from fastapi import FastAPI
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.receive.answers import Ack
 from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import ingest_router
@@ -32,11 +31,11 @@ class Front:
     metrics: Metrics
     accepted: list[ExportTraceServiceRequest] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
-    answer: Ack | CollectorError | None = None
+    answer: Ack | Exception | None = None
     """None acknowledges everything."""
 
     async def accept(self, request: ExportTraceServiceRequest, caller: Caller) -> Ack:
-        if isinstance(self.answer, CollectorError):
+        if isinstance(self.answer, Exception):
             raise self.answer
         self.accepted.append(request)
         self.callers.append(caller)

@@ -11,11 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf import json_format
+from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from structlog.testing import capture_logs
 
 from collector.receive.fronts import LIMITS, Front
 from graphmeter import names
@@ -145,10 +148,13 @@ async def test_text_that_is_not_utf8_costs_one_string_not_the_batch(routes: Fron
     broken = BODY.replace("ä".encode(), b"\xe4\xe4")
     answer = await routes.post(broken)
     [received] = routes.accepted
-    assert (FULL, 1) == (
-        (answer.status_code, answer.content),
+    said = ExportTraceServiceResponse.FromString(answer.content).partial_success
+    assert (200, 0, 1) == (
+        answer.status_code,
+        said.rejected_spans,
         routes.metrics.value(names.COLLECTOR_REPAIRED, "bad_utf8"),
     )
+    assert "text that was not UTF-8 was replaced" in said.error_message
     assert "\ufffd\ufffd" in str(received.resource_spans[0].scope_spans[0].spans[0].attributes[-1].value.string_value)
 
 
@@ -220,6 +226,67 @@ async def test_partial_success_says_how_many_and_why(routes: Front) -> None:
     assert ("span 'x'", 1_000) == (as_json["errorMessage"][:8], len(as_json["errorMessage"]))
 
 
+@pytest.mark.parametrize("content_type", [otlp.PROTOBUF, otlp.JSON])
+async def test_a_warning_rejects_nothing(routes: Front, content_type: str) -> None:
+    routes.answer = Ack(2, 0, "look at this")
+    answer = await routes.post(BODY if content_type == otlp.PROTOBUF else otlp.as_json(REQUEST), content_type)
+    said = ExportTraceServiceResponse()
+    if content_type == otlp.PROTOBUF:
+        said.ParseFromString(answer.content)
+    else:
+        json_format.Parse(answer.content, said)
+    assert (200, 0, "look at this") == (
+        answer.status_code,
+        said.partial_success.rejected_spans,
+        said.partial_success.error_message,
+    )
+
+
+@pytest.mark.parametrize("content_type", [otlp.PROTOBUF, otlp.JSON])
+async def test_bad_data_is_described_in_the_details(routes: Front, content_type: str) -> None:
+    document = otlp.as_dict(REQUEST)
+    document["resourceSpans"][0]["scopeSpans"] = 7
+    answer = await routes.post(
+        b"\xff" if content_type == otlp.PROTOBUF else json.dumps(document).encode(), content_type
+    )
+    status = Status()
+    if content_type == otlp.PROTOBUF:
+        status.ParseFromString(answer.content)
+    else:
+        json_format.Parse(answer.content, status)  # so it is what proto3 JSON makes of a Status
+    bad = BadRequest()
+    assert status.details[0].Unpack(bad)
+    [violation] = bad.field_violations
+    assert (400, 3, status.message) == (answer.status_code, status.code, violation.description)
+    assert ("" if content_type == otlp.PROTOBUF else "resourceSpans[0].scopeSpans") == violation.field
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "reason"),
+    [
+        (ZeroDivisionError("x"), 500, "fault"),
+        (OSError(24, "no files"), 503, "exhausted"),
+        (MemoryError(), 503, "exhausted"),
+    ],
+    ids=["a fault of ours", "no files", "no memory"],
+)
+@pytest.mark.parametrize("content_type", [otlp.PROTOBUF, otlp.JSON])
+async def test_what_nobody_foresaw_is_answered_by_whether_a_retry_may_help(
+    routes: Front, problem: Exception, status: int, reason: str, content_type: str
+) -> None:
+    routes.answer = problem
+    with capture_logs() as logged:
+        answer = await routes.post(BODY if content_type == otlp.PROTOBUF else otlp.as_json(REQUEST), content_type)
+    assert (status, status == 503, content_type, 1, ["request_failed"]) == (
+        answer.status_code,
+        "retry-after" in answer.headers,
+        answer.headers["content-type"],
+        refused(routes, reason),
+        [line["event"] for line in logged],
+    )
+    assert "collector" in sentence(answer)
+
+
 @pytest.mark.parametrize(
     "error",
     [StoreUnavailable("the database is away"), TooManyRequests("the queue is full"), Stopping("shutting down")],
@@ -248,8 +315,54 @@ async def test_an_empty_request_is_taken(routes: Front) -> None:
     )
 
 
-async def test_another_method_is_not_allowed(routes: Front) -> None:
-    assert 405 == (await routes.http.get("/v1/traces")).status_code
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/v1/traces", 405, "/v1/traces takes POST"),
+        ("PUT", "/v1/logs", 405, "/v1/logs takes POST"),
+        ("POST", "/v1/trace", 404, "nothing is taken at '/v1/trace'"),
+        ("POST", "/v1/traces/v1/traces", 404, "OTLP is sent with POST to /v1/traces, /v1/logs, /v1/metrics"),
+        ("POST", "/v1development/profiles", 404, "nothing is taken at '/v1development/profiles'"),
+    ],
+)
+@pytest.mark.parametrize("content_type", [otlp.PROTOBUF, otlp.JSON, ""])
+async def test_another_method_or_path_is_refused_in_the_words_of_otlp(
+    routes: Front, method: str, path: str, status: int, said: str, content_type: str
+) -> None:
+    answer = await routes.http.request(method, path, headers={"content-type": content_type} if content_type else {})
+    assert (status, content_type or otlp.JSON) == (answer.status_code, answer.headers["content-type"])
+    assert said in sentence(answer)
+    assert ("POST" if status == 405 else None) == answer.headers.get("allow")
+
+
+async def test_fields_of_a_later_otlp_are_no_obstacle(routes: Front) -> None:
+    unknown = b"\xfa\x3f\x03new"  # field 1023, three bytes
+    document = {**otlp.as_dict(REQUEST), "inventedLater": {"traceId": 5}}
+    document["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["colour"] = ["red"]
+    answers = [await routes.post(BODY + unknown), await routes.post(json.dumps(document).encode(), otlp.JSON)]
+    assert [200, 200] == [answer.status_code for answer in answers]
+    first, second = routes.accepted
+    first.DiscardUnknownFields()
+    assert (REQUEST, REQUEST) == (first, second)
+
+
+async def test_envelopes_that_hold_no_span_are_taken(routes: Front) -> None:
+    empty = ExportTraceServiceRequest()
+    empty.resource_spans.add().scope_spans.add()
+    answer = await routes.post(empty.SerializeToString())
+    assert FULL == (answer.status_code, answer.content)
+
+
+async def test_acknowledged_requests_are_counted_by_protocol(routes: Front) -> None:
+    for body, content_type in (
+        (BODY, otlp.PROTOBUF),
+        (b"{}", otlp.JSON),
+        (b"", otlp.PROTOBUF),
+        (b"\xff", otlp.PROTOBUF),
+    ):
+        await routes.post(body, content_type)
+    counted = {each: routes.metrics.value(names.COLLECTOR_REQUESTS, each) for each in ("http/protobuf", "http/json")}
+    assert {"http/protobuf": 2, "http/json": 1} == counted
 
 
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs"])

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -16,9 +16,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from structlog.testing import capture_logs
 
+from collector.waiting import until
 from graphmeter import names
-from graphmeter_collector.errors import CollectorError, Stopping, StoreUnavailable, TooManyRequests, Unauthenticated
+from graphmeter_collector.errors import Stopping, StoreUnavailable, TooManyRequests, Unauthenticated
+from graphmeter_collector.receive import rpc
 from graphmeter_collector.receive.answers import Ack
 from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.passing import Passing
@@ -39,8 +42,10 @@ class Front:
         self.accepted: list[ExportTraceServiceRequest] = []
         self.callers: list[Caller] = []
         self.metrics = Metrics()
-        self.fault: CollectorError | None = None
+        self.fault: Exception | None = None
         self.ack = Ack(1, 0)
+        self.waits: asyncio.Event | None = None
+        self.room = Room(1_000_000)
         self.address = ""
 
     async def accept(self, request: ExportTraceServiceRequest, caller: Caller) -> Ack:
@@ -48,6 +53,8 @@ class Front:
             raise self.fault
         self.accepted.append(request)
         self.callers.append(caller)
+        if self.waits is not None:
+            await self.waits.wait()
         return self.ack
 
     def admit(self, authorization: str) -> Caller:
@@ -81,7 +88,7 @@ class Front:
 @pytest.fixture
 async def front() -> AsyncIterator[Front]:
     one = Front()
-    server = make_server(one.accept, one.admit, LIMITS, one.metrics, Passing(), Room(1_000_000))
+    server = make_server(one.accept, one.admit, LIMITS, one.metrics, Passing(), one.room)
     one.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     yield one
@@ -125,12 +132,83 @@ async def test_what_is_no_request_is_refused_for_good(front: Front) -> None:
     code, sentence, status = await front.problem(b"\xff\xff\xff")
     assert grpc.StatusCode.INVALID_ARGUMENT is code
     assert "is not an OTLP ExportTraceServiceRequest" in sentence
-    assert (3, []) == (status.code, list(status.details))
+    bad = BadRequest()
+    assert status.details[0].Unpack(bad)
+    assert (3, sentence, 1) == (status.code, bad.field_violations[0].description, len(status.details))
     assert 1 == front.refused("bad_protobuf")
 
 
-async def test_text_that_is_no_utf_8_is_mended(front: Front) -> None:
-    assert b"" == await front.post(REQUEST.SerializeToString().replace("ä".encode(), b"\xff\xfe"))
+@pytest.mark.parametrize(
+    ("problem", "code", "reason"),
+    [
+        (ZeroDivisionError("x"), grpc.StatusCode.INTERNAL, "fault"),
+        (OSError(24, "no files"), grpc.StatusCode.UNAVAILABLE, "exhausted"),
+        (MemoryError(), grpc.StatusCode.UNAVAILABLE, "exhausted"),
+    ],
+    ids=["a fault of ours", "no files", "no memory"],
+)
+async def test_what_nobody_foresaw_is_answered_by_whether_a_retry_may_help(
+    front: Front, problem: Exception, code: grpc.StatusCode, reason: str
+) -> None:
+    front.fault = problem
+    with capture_logs() as logged:
+        said, sentence, status = await front.problem(REQUEST.SerializeToString())
+    assert (code, code is grpc.StatusCode.UNAVAILABLE, 1) == (said, bool(status.details), front.refused(reason))
+    assert ("collector" in sentence, ["request_failed"]) == (True, [line["event"] for line in logged])
+
+
+async def test_many_calls_on_one_connection_are_answered_each_by_itself(front: Front) -> None:
+    requests = [otlp.request(otlp.own(number, names.NODE)) for number in range(1, 301)]
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        export = channel.unary_unary(TRACES)
+        calls = [export(each.SerializeToString()) for each in requests]
+        assert {b""} == set(await asyncio.gather(*calls))
+    assert sorted(each.SerializeToString() for each in requests) == sorted(
+        each.SerializeToString() for each in front.accepted
+    )
+    assert (300, 0) == (front.metrics.value(names.COLLECTOR_REQUESTS, names.GRPC), front.room.taken)
+
+
+async def test_more_calls_than_may_be_under_way_are_to_come_again(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "MOST_CALLS", 1)
+    front.waits = asyncio.Event()
+    first = asyncio.create_task(front.post(REQUEST.SerializeToString()))
+    await until(lambda: front.accepted)
+    code, _, status = await front.problem(REQUEST.SerializeToString())
+    assert (grpc.StatusCode.UNAVAILABLE, 1, 1) == (code, len(status.details), front.refused("queue_full"))
+    front.waits.set()
+    assert b"" == await first
+    assert b"" == await front.post(REQUEST.SerializeToString())
+
+
+async def test_nothing_is_read_while_others_fill_the_room(front: Front) -> None:
+    with front.room.share() as others:
+        others.grow_to(front.room.most_bytes)
+        code, _, status = await front.problem(bytes(LIMITS.decompressed_bytes + 1))
+        assert (grpc.StatusCode.UNAVAILABLE, 1, 1) == (code, len(status.details), front.refused("no_room"))
+    assert b"" == await front.post(REQUEST.SerializeToString())
+
+
+async def test_messages_are_read_in_turns(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "TURN_WITHIN_S", 0.05)
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        slow = [channel.stream_unary(TRACES)() for _ in range(4)]  # as many as this room lets be read at once
+        await until(lambda: front.room.taken == 4)
+        code, _, status = await front.problem(REQUEST.SerializeToString())
+        assert (grpc.StatusCode.UNAVAILABLE, 1, 1) == (code, len(status.details), front.refused("no_room"))
+        for call in slow:
+            await call.write(REQUEST.SerializeToString())
+            await call.done_writing()
+        assert [b""] * 4 == [await call for call in slow]
+    assert b"" == await front.post(REQUEST.SerializeToString())
+
+
+async def test_text_that_is_no_utf_8_is_mended_and_the_sender_warned(front: Front) -> None:
+    answer = await front.post(REQUEST.SerializeToString().replace("ä".encode(), b"\xff\xfe"))
+    said = ExportTraceServiceResponse.FromString(answer).partial_success
+    assert (0, True) == (said.rejected_spans, "not UTF-8" in said.error_message)
     assert 1 == front.metrics.value(names.COLLECTOR_REPAIRED, "bad_utf8")
 
 

@@ -6,17 +6,18 @@ not wait for its writer to learn who may come in.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import bindparam, insert, inspect, select, update
+from sqlalchemy import Executable, bindparam, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.keys import Key, scopes_of, scopes_text
+from graphmeter_collector.store.calm import Calm
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, schema_engine, shown, sqlite_path
 from graphmeter_collector.store.tables import api_key
 
@@ -33,11 +34,13 @@ class KeyTable:
         self._url = parse(database_url)
         self._reading = read_engine(self._url)
         self._writing: AsyncEngine | None = None
+        self._calm = Calm(needed=is_sqlite(self._url))
 
     async def exist(self) -> bool:
         """Whether there are any, revoked ones included; also False for a database without our tables."""
-        if not self._there():
-            return False
+        return self._there() and await self._calm.ask(self._exist())
+
+    async def _exist(self) -> bool:
         async with self._reachable(), self._reading.connect() as connection:
             if not await connection.run_sync(lambda sync: inspect(sync).has_table(api_key.name)):
                 return False
@@ -47,16 +50,21 @@ class KeyTable:
         """Every key, the oldest first."""
         if not self._there():
             raise StoreUnavailable(f"there is no database {shown(self._url)} to have keys in")
+        return await self._calm.ask(self._all())
+
+    async def _all(self) -> list[Key]:
         async with self._reachable(), self._reading.connect() as connection:
             rows = await connection.execute(select(api_key).order_by(api_key.c.created_ns, api_key.c.id))
             return [_key(row) for row in rows.mappings()]
 
     async def add(self, key: Key) -> None:
-        async with self._transaction() as connection:
-            await connection.execute(insert(api_key).values(_row(key)))
+        await self._calm.ask(self._write(insert(api_key).values(_row(key))))
 
     async def revoke(self, key_id: str, now_ns: int) -> Key | None:
         """The key as it is afterwards; None if there is no such key. One that was revoked before stays so since then."""
+        return await self._calm.ask(self._revoke(key_id, now_ns))
+
+    async def _revoke(self, key_id: str, now_ns: int) -> Key | None:
         async with self._transaction() as connection:
             await connection.execute(
                 update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_ns == 0).values(revoked_ns=now_ns)
@@ -73,10 +81,14 @@ class KeyTable:
         )
         # In one order, so that two collectors wait for each other in a line.
         used = [{"key": key, "at": at} for key, at in sorted(at_ns.items())]
+        await self._calm.ask(self._write(statement, used))
+
+    async def _write(self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> None:
         async with self._transaction() as connection:
-            await connection.execute(statement, used)
+            await connection.execute(statement, rows)
 
     async def close(self) -> None:
+        await self._calm.rest()
         await self._reading.dispose()
         if self._writing is not None:
             await self._writing.dispose()

@@ -30,6 +30,7 @@ from graphmeter_collector.reports import (
 )
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import content, details, expiry, nodes, parts, sizes, waits
+from graphmeter_collector.store.calm import Calm
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.tables import (
@@ -59,9 +60,11 @@ class SqlReader:
     def __init__(self, url: URL) -> None:
         self._sqlite = is_sqlite(url)
         self._engine = read_engine(url)
+        self._calm = Calm(needed=self._sqlite)
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._calm.rest()
         await self._engine.dispose()
 
     async def rows(self, statement: Select[Any] | TextualSelect) -> Sequence[RowMapping]:
@@ -70,6 +73,9 @@ class SqlReader:
         Raises:
             StoreUnavailable: the database is away, or has no schema yet.
         """
+        return await self._calm.ask(self._rows(statement))
+
+    async def _rows(self, statement: Select[Any] | TextualSelect) -> Sequence[RowMapping]:
         try:
             async with self._engine.connect() as connection:
                 answer: Sequence[RowMapping] = (await connection.execute(statement)).mappings().all()

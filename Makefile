@@ -34,8 +34,9 @@ demo: $(filter .uv/bin/uv,$(UV)) ## Start a collector, run the example graphs th
 	@$(UV) sync --frozen --all-extras --no-dev --inexact --quiet
 	@$(UV) run --no-sync graphmeter demo $(ARGS)
 
+# With bytecode, whatever the environment says: the tests start hundreds of processes, each of which would compile it all again.
 test: sync tools ## Run the tests
-	@$(UV) run --frozen --all-extras pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(UV) run --frozen --all-extras pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-versions: sync ## Run the client's tests on the oldest LangGraph that is supported and on newer Pythons
 	@UV=$(UV) .ci/versions $(ARGS)

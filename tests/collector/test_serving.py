@@ -23,6 +23,8 @@ import pytest
 from support import otlp
 
 SENDERS = 8
+WITHIN_S = 90.0
+"""A start is two seconds of work; on a machine where many others work it is theirs, too."""
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def test_a_signal_at_the_ready_line_is_a_clean_end(tmp_path: Path, number: signa
     with serve(tmp_path, "--port", "0") as process:
         ready(process)
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(WITHIN_S) == 0
 
 
 async def test_sigterm_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ async def test_sigterm_under_load_loses_nothing_acknowledged(tmp_path: Path) -> 
 def test_a_collector_does_not_forward_to_itself(tmp_path: Path, host: str) -> None:
     port = free_port()
     with serve(tmp_path, "--port", str(port), "--forward", f"http://{host}:{port}") as process:
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=WITHIN_S)
         assert process.returncode == 1
         assert f"forward destination '{host}:{port}' is this collector itself" in said
 
@@ -114,7 +116,7 @@ def test_a_collector_does_not_forward_to_itself(tmp_path: Path, host: str) -> No
 def test_a_collector_does_not_forward_to_its_own_grpc_port(tmp_path: Path) -> None:
     port = str(free_port())
     with serve(tmp_path, "--port", "0", "--grpc-port", port, "--forward", f"http://localhost:{port}") as process:
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=WITHIN_S)
         assert process.returncode == 1
         assert f"forward destination 'localhost:{port}' is this collector itself" in said
 
@@ -123,7 +125,7 @@ def test_a_collector_that_listens_everywhere_does_not_forward_to_its_own_loopbac
     port = free_port()
     anywhere = ("--host", "0.0.0.0", "--allow-anonymous")
     with serve(tmp_path, *anywhere, "--port", str(port), "--forward", f"http://127.0.0.1:{port}") as process:
-        assert process.wait(20) == 1
+        assert process.wait(WITHIN_S) == 1
 
 
 def test_another_port_and_another_address_of_this_machine_are_other_backends(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_another_port_and_another_address_of_this_machine_are_other_backends(tmp
     with serve(tmp_path, "--port", str(port), *others) as process:
         assert len(ready(process)["forward"]) == 2
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(WITHIN_S) == 0
 
 
 def test_grpc_is_taken_on_a_port_that_the_ready_line_names(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_grpc_is_taken_on_a_port_that_the_ready_line_names(tmp_path: Path) -> No
         answer = httpx.get(f"{said['url']}/metrics", headers={"accept": "*/*"})
         assert "graphmeter_collector_spans_stored_total 1.0" in answer.text
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(WITHIN_S) == 0
 
 
 def test_another_port_for_http_leaves_grpc_off_unless_it_is_asked_for(tmp_path: Path) -> None:
@@ -161,6 +163,6 @@ def test_a_grpc_port_that_is_taken_is_said(tmp_path: Path) -> None:
         with serve(tmp_path, "--port", "0", "--grpc-port", str(port)) as process:
             assert process.stderr is not None
             said = process.stderr.read()
-            assert 1 == process.wait(20)
+            assert 1 == process.wait(WITHIN_S)
     assert f"cannot listen on 127.0.0.1:{port} for OTLP/gRPC" in said
     assert "choose another --grpc-port, or say --no-grpc" in said

@@ -10,7 +10,7 @@ from typing import Any, Final
 from graphmeter_alerts import budget_rules, health_rules, slo_rules
 from graphmeter_alerts.rules import PRODUCT, to_yaml
 from graphmeter_config import Config
-from graphmeter_config.alerting import Receiver
+from graphmeter_config.alerting import AlertReceiver
 
 PAGE: Final = "page"
 TICKET: Final = "ticket"
@@ -80,7 +80,7 @@ def _inhibitions() -> list[dict[str, Any]]:
     ]
 
 
-def _receiver(name: str, receiver: Receiver) -> dict[str, Any]:
+def _receiver(name: str, receiver: AlertReceiver) -> dict[str, Any]:
     if receiver.webhook is None:
         return {"name": name}
     return {"name": name, "webhook_configs": [{"url": receiver.webhook, "send_resolved": True}]}

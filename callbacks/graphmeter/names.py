@@ -560,6 +560,22 @@ COLLECTOR_BYTES_PER_RUN = Metric(
     "Bytes that a table takes for each ended run of which it still holds something.",
     ("table",),
 )
+COLLECTOR_NOTIFICATIONS = Metric(
+    PREFIX + "collector_notifications_total",
+    "counter",
+    "Attempts to tell receivers something: delivered, failed (tried again), given up.",
+    ("receiver", "result"),
+)
+NOTIFIED: Final = "delivered"
+NOTIFY_FAILED: Final = "failed"
+NOTIFY_GIVEN_UP: Final = "given_up"
+NOTIFY_RESULTS: Final = (NOTIFIED, NOTIFY_FAILED, NOTIFY_GIVEN_UP)
+COLLECTOR_NOTIFICATIONS_WAITING = Metric(
+    PREFIX + "collector_notifications_waiting",
+    "gauge",
+    "What receivers are still to be told, from the database.",
+    ("receiver",),
+)
 COLLECTOR_LABEL_OVERFLOW = Metric(
     PREFIX + "collector_label_overflow_total",
     "counter",

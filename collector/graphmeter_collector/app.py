@@ -40,6 +40,7 @@ from graphmeter_collector.expose.state import budgets_of
 from graphmeter_collector.forward.sampling import Sampler
 from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.keys import INGEST, BadKeys
+from graphmeter_collector.notify.courier import Courier
 from graphmeter_collector.outbound import Destination, outbound
 from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price.book import PriceBook
@@ -55,6 +56,7 @@ from graphmeter_collector.store import Store, make_store
 from graphmeter_collector.store.decisions import UNDECIDED
 from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import migrate
+from graphmeter_collector.store.notifications import NotificationTable
 from graphmeter_collector.tracing import trace_requests
 from graphmeter_config import Config, ConfigError, load
 from graphmeter_config.sampling import Part
@@ -77,7 +79,13 @@ class Collector:
     """A collector that is running: its HTTP application, its store and its configuration. Made by `running`."""
 
     def __init__(
-        self, settings: Settings, config: Config, store: Store, keys: KeyTable, spool: Spool | None = None
+        self,
+        settings: Settings,
+        config: Config,
+        store: Store,
+        keys: KeyTable,
+        notifications: NotificationTable,
+        spool: Spool | None = None,
     ) -> None:
         self.settings = settings
         self.config = config
@@ -108,6 +116,7 @@ class Collector:
         """Set when the database has been migrated and can be asked."""
         self.replay = Replay(self.pipeline, spool, store, self.metrics, self._open_once) if spool else None
         self.passing = Passing([Target(each.endpoint, each.headers, each.ssl) for each in self.destinations])
+        self.courier = Courier(notifications, lambda: self.config, self.metrics)
         self.jobs = Jobs(
             store,
             self.metrics,
@@ -115,6 +124,7 @@ class Collector:
             lambda: self.config,
             names_of_destinations,
             settled=lambda: self.replay is None or self.replay.settled,
+            courier=self.courier,
         )
         self.room = Room(settings.max_bodies_bytes)
         self.app = self._application()
@@ -266,9 +276,10 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
     config = load(settings.config_path())
     store = make_store(settings.database())
     keys = KeyTable(settings.database())
+    notifications = NotificationTable(settings.database())
     spool = await _open_spool(settings)
     try:
-        collector = Collector(settings, config, store, keys, spool)
+        collector = Collector(settings, config, store, keys, notifications, spool)
         with trace_requests(collector.app, collector.destinations):
             await _open(collector)
             stopping = asyncio.Event()
@@ -289,6 +300,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         if spool is not None:
             await spool.close()
         await keys.close()
+        await notifications.close()
         await store.close()
 
 

@@ -6,6 +6,7 @@ A job that fails is counted and logged, and runs again at its next time; none of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ from graphmeter_config import Config
 if TYPE_CHECKING:
     from graphmeter_collector.forward.forwarder import Forwarder
     from graphmeter_collector.forward.sampling import Sampler
+    from graphmeter_collector.notify.courier import Courier
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -44,6 +46,8 @@ SAMPLING_ASK_EVERY_S: Final = 5.0
 """How often a collector that does not judge traces asks whether it should: when the one that does dies, it takes so long."""
 SAMPLING_TURN_S: Final = 60.0
 """How long a collector judges before it asks for the lock again: a lock whose session died is noticed by then."""
+NOTIFY_EVERY_S: Final = 5.0
+"""How often a collector looks for what is due again, or was owed by another one."""
 _NS = 1_000_000_000
 DAY_NS = 86_400 * _NS
 _NANO = float(names.NANO_PER_USD)
@@ -60,6 +64,7 @@ class Jobs:
         config: Callable[[], Config],
         destinations: Sequence[str] = (),
         settled: Callable[[], bool] = lambda: True,
+        courier: Courier | None = None,
     ) -> None:
         """`settled` is whether the database knows what happened: nobody is judged by what still waits elsewhere."""
         self._store = store
@@ -68,6 +73,7 @@ class Jobs:
         self._config = config
         self._destinations = tuple(destinations)
         self._settled = settled
+        self._courier = courier
         self._in_progress: dict[tuple[str, ...], float] = {}
         self._waiting: dict[tuple[str, ...], float] = {}
         self._backlog_rest_s = BACKLOG_EVERY_S
@@ -81,6 +87,8 @@ class Jobs:
             group.create_task(self._every(lambda: WAITS_EVERY_S, "waits", self.end_waits))
             group.create_task(self._every(lambda: RETENTION_EVERY_S, "retention", self.retain))
             group.create_task(self._watching_the_backlog())
+            if self._courier is not None:
+                group.create_task(self._every(lambda: 0.0, "notify", self._notifying(self._courier)))
             group.create_task(self._every(lambda: self._sizes_rest_s, "sizes", self.refresh_sizes))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", forwarder.run))
@@ -120,14 +128,32 @@ class Jobs:
             limits = cutoffs(self._config().retention, time.time_ns())
             expired = await self._store.outbox_expire(limits.bodies_day)
             gone = await self._store.retain(limits)
+            if self._courier is not None:
+                await self._courier.forget()
         for destination, spans in expired.items():
             self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, destination, names.FORWARD_EXPIRED, by=spans)
             _log.warning("forward_expired", destination=destination, spans=spans)
         if any(gone.values()):
             _log.info("retention_applied", **gone)
 
+    def _notifying(self, courier: Courier) -> Callable[[], Awaitable[None]]:
+        async def notify() -> None:
+            # First the pause: a round that fails is not repeated at once.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NOTIFY_EVERY_S):
+                    await courier.bell.wait()
+            courier.bell.clear()
+            if await courier.due():
+                async with self._store.job_lock("notify") as ours:
+                    if ours:
+                        await courier.round()
+
+        return notify
+
     async def refresh_gauges(self) -> None:
         """Read from the database what no counter can know."""
+        if self._courier is not None:
+            await self._courier.show()
         metrics, config = self._metrics, self._config()
         running = await self._store.runs_in_progress()
         # A graph at rest is at 0, not gone: a line over time would have gaps otherwise.

@@ -8,6 +8,7 @@ from graphmeter_config.example import annotated_example, json_schema
 from graphmeter_config.forward import Destination, Forward, Tls
 from graphmeter_config.load import load
 from graphmeter_config.model import Config, Labels, Retention, Runs
+from graphmeter_config.receivers import Receiver
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Selector
 from graphmeter_config.slo import BAD_STATUSES, GOOD_STATUSES, Slo, SloStatus, slo_status
@@ -24,6 +25,7 @@ __all__ = [
     "Forward",
     "Labels",
     "Problem",
+    "Receiver",
     "Retention",
     "Runs",
     "Sampling",

@@ -25,21 +25,21 @@ def _url(value: str) -> str:
 Url = Annotated[str, AfterValidator(_url)]
 
 
-class Receiver(Section):
+class AlertReceiver(Section):
     """Who gets the alerts of one severity; without any address they stay visible in Alertmanager only."""
 
     webhook: Url | None = None
     """URL that Alertmanager posts to."""
 
 
-class Receivers(Section):
+class AlertReceivers(Section):
     """One receiver per severity, and one for the watchdog."""
 
-    page: Receiver = Receiver()
+    page: AlertReceiver = AlertReceiver()
     """Somebody has to act now."""
-    ticket: Receiver = Receiver()
+    ticket: AlertReceiver = AlertReceiver()
     """Somebody has to act in the coming days."""
-    deadman: Receiver = Receiver()
+    deadman: AlertReceiver = AlertReceiver()
     """Gets the watchdog every five minutes: a service that raises the alarm when it stops coming."""
 
 
@@ -51,4 +51,4 @@ class Alerting(Section):
     runbooks_url: Url | None = None
     """Folder where the runbook pages are served; `/NAME.md` is added. Left out, alerts name the page's path in this
     project: `alerts/runbooks/NAME.md`."""
-    receivers: Receivers = Receivers()
+    receivers: AlertReceivers = AlertReceivers()

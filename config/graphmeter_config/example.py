@@ -89,6 +89,17 @@ labels:
   caps: {}
   # caps: {graph: 200, model: 200}
 
+# Whom the collector itself tells; reports and budgets name them. url and headers may read secrets, as in forward.
+receivers: []
+  # - name: finops
+  #   kind: slack               # or webhook: JSON
+  #   url: ${SLACK_URL}         # https://hooks.slack.com/services/…
+  # - name: billing
+  #   url: https://billing.example.com/hooks/graphmeter
+  #   headers:
+  #     Authorization: Bearer ${BILLING_TOKEN}
+  #   timeout: 10s
+
 alerting:
   grafana_url: http://localhost:3000
   # runbooks_url: https://wiki.example.com/graphmeter    # left out: alerts name the page's path, alerts/runbooks/NAME.md

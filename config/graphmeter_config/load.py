@@ -14,13 +14,17 @@ from pydantic_core import ErrorDetails
 from graphmeter_config import document
 from graphmeter_config.document import Document, Mark, shown_path
 from graphmeter_config.errors import ConfigError, Problem
-from graphmeter_config.forward import VARIABLE, shown_url
 from graphmeter_config.model import Config
+from graphmeter_config.receivers import shown_receiver_url
+from graphmeter_config.secret import VARIABLE, shown_url
 from graphmeter_config.values import REMEDY
 
-_NAMED: Final = (("slos",), ("budgets",), ("forward", "destinations"), ("sampling", "rules"))
+_NAMED: Final = (("slos",), ("budgets",), ("forward", "destinations"), ("sampling", "rules"), ("receivers",))
 """Lists whose items have a name that must be theirs alone."""
-_FORWARD: Final = ("forward", "destinations")
+_SECRET: Final = {("forward", "destinations"): ("endpoint", shown_url), ("receivers",): ("url", shown_receiver_url)}
+"""Lists whose items may name variables: in this address, shown like this, and in `headers`."""
+_TELLING: Final = (("budgets",), ("reports",))
+"""Lists whose items may name `receivers`."""
 _LONGEST_SHOWN: Final = 60
 
 
@@ -40,7 +44,7 @@ def load(path: Path | None) -> Config:
         _merge(merged, _read(file))
     if merged.problems:
         raise ConfigError(merged.problems)
-    problems = [*_misplaced_variables(merged), *_duplicates(merged)]
+    problems = [*_misplaced_variables(merged), *_duplicates(merged), *_unknown_receivers(merged)]
     try:
         config = Config.model_validate(merged.data, by_alias=True, by_name=False, context={"file": True})
     except ValidationError as error:
@@ -105,13 +109,18 @@ def _adopt(into: Document, other: Document, old: document.Path, new: document.Pa
             into.marks[*new, *path[len(old) :]] = mark
 
 
+def _items(merged: Document, section: document.Path) -> list[Any]:
+    """What a list of the configuration holds; nothing where there is none, or no list."""
+    items: Any = merged.data
+    for key in section:
+        items = items.get(key) if isinstance(items, dict) else None
+    return items if isinstance(items, list) else []
+
+
 def _duplicates(merged: Document) -> Iterator[Problem]:
     for section in _NAMED:
-        items: Any = merged.data
-        for key in section:
-            items = items.get(key) if isinstance(items, dict) else None
         first: dict[str, Mark] = {}
-        for index, item in enumerate(items if isinstance(items, list) else ()):
+        for index, item in enumerate(_items(merged, section)):
             name = item.get("name") if isinstance(item, dict) else None
             if not isinstance(name, str):
                 continue
@@ -124,12 +133,36 @@ def _duplicates(merged: Document) -> Iterator[Problem]:
                 first[name] = mark
 
 
+def _unknown_receivers(merged: Document) -> Iterator[Problem]:
+    known = [item.get("name") for item in _items(merged, ("receivers",)) if isinstance(item, dict)]
+    for section in _TELLING:
+        for index, item in enumerate(_items(merged, section)):
+            told = item.get("receivers") if isinstance(item, dict) else None
+            for place, name in enumerate(told if isinstance(told, list) else ()):
+                if isinstance(name, str) and name not in known:
+                    path = (*section, index, "receivers", place)
+                    mark = _mark(merged, path)
+                    names = ", ".join(str(each) for each in known)
+                    remedy = f"write one of {names}" if known else "add it to the list `receivers:`"
+                    yield Problem(mark.file, mark.line, shown_path(path), repr(name), "no such receiver", remedy)
+
+
 def _misplaced_variables(merged: Document) -> Iterator[Problem]:
     for path, value in _texts(merged.data, ()):
-        if VARIABLE.search(value) and not (path[:2] == _FORWARD and path[3:4] in (("endpoint",), ("headers",))):
+        if VARIABLE.search(value) and not _may_name_variables(path):
             mark = _mark(merged, path)
-            remedy = "write the value; only endpoint and headers of forward.destinations may name variables"
+            remedy = (
+                "write the value; only endpoint and headers of forward.destinations, and url and headers of receivers, "
+                "may name variables"
+            )
             yield Problem(mark.file, mark.line, shown_path(path), repr(value), "is not expanded here", remedy)
+
+
+def _may_name_variables(path: document.Path) -> bool:
+    return any(
+        path[: len(section)] == section and path[len(section) + 1 : len(section) + 2] in ((address,), ("headers",))
+        for section, (address, _) in _SECRET.items()
+    )
 
 
 def _texts(value: Any, path: document.Path) -> Iterator[tuple[document.Path, str]]:
@@ -165,10 +198,12 @@ def _written_part(path: document.Path, merged: Document) -> Iterable[str | int]:
 
 
 def _shown_value(path: document.Path, value: Any) -> str:
-    if path[:2] == _FORWARD and ("headers" in path or isinstance(value, dict)):
-        return ""  # may hold secrets
-    if path[:2] == _FORWARD and path[-1] == "endpoint" and isinstance(value, str):
-        value = shown_url(value)
+    for section, (address, shown) in _SECRET.items():
+        if path[: len(section)] == section:
+            if "headers" in path or len(path) < len(section) + 2 or isinstance(value, dict | list):
+                return ""  # may hold secrets
+            if path[-1] == address and isinstance(value, str):
+                value = shown(value)
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 

@@ -14,6 +14,7 @@ from graphmeter import names
 from graphmeter_config.alerting import Alerting
 from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
+from graphmeter_config.receivers import Receiver
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Section
 from graphmeter_config.slo import Slo
@@ -144,6 +145,7 @@ class Config(Section):
     sampling: Sampling = Sampling()
     retention: Retention = Retention()
     labels: Labels = Labels()
+    receivers: tuple[Receiver, ...] = ()
     alerting: Alerting = Alerting()
 
     @classmethod

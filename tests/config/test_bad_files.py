@@ -27,6 +27,8 @@ BUDGET = "budgets:\n  - name: a\n    limit_usd: 10\n"
 RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
 
+RECEIVER = "receivers:\n  - name: chat\n    kind: slack\n    url: https://x/hush\n"
+
 TABLE = [
     Bad("version", "version: 2\n", 1, "version", "2", "not a known value", "write 1"),
     Bad("section", "slo: []\n", 1, "slo", "", "unknown key", "did you mean `slos`?"),
@@ -264,6 +266,38 @@ TABLE = [
         "not an http or https URL",
         "http://localhost:3000",
     ),
+    Bad(
+        "receiver url",
+        RECEIVER.replace("https:", "ftp:"),
+        4,
+        "receivers[0].url",
+        "'ftp://x/***'",
+        "not an http",
+        "hooks",
+    ),
+    Bad(
+        "kind", RECEIVER.replace("slack", "sms"), 3, "receivers[0].kind", "'sms'", "known value", "'webhook' or 'slack'"
+    ),
+    Bad(
+        "receiver twice",
+        RECEIVER + "  - {name: chat, url: http://x}\n",
+        5,
+        "receivers[1].name",
+        "'chat'",
+        "taken",
+        ":2",
+    ),
+    Bad("slow receiver", RECEIVER + "    timeout: 5m\n", 5, "receivers[0].timeout", "'5m'", "longer than 1m", "10s"),
+    Bad(
+        "receiver header",
+        RECEIVER + "    headers: {Authorization: [hush]}\n",
+        5,
+        "receivers[0].headers.Authorization",
+        "",
+        "not text",
+        "Bearer",
+    ),
+    Bad("no receiver", "receivers: [https://x/hush]\n", 1, "receivers[0]", "", "valid dictionary", "mapping"),
     Bad("twice", "version: 1\nruns: {}\nruns: {}\n", 3, "runs", "", "written twice", "the first is in line 2"),
     Bad("not text", "5: x\n", 1, "5", "", "a key that is not text", "quoted"),
     Bad("list", "- a\n", 1, "", "", "is not a mapping", "`slos:`"),

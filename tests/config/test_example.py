@@ -26,15 +26,18 @@ def test_the_example_shows_every_section_and_every_setting() -> None:
 
 
 def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JAEGER_TOKEN", "t")
+    for variable, value in (("JAEGER_TOKEN", "t"), ("SLACK_URL", "https://chat/x"), ("BILLING_TOKEN", "b")):
+        monkeypatch.setenv(variable, value)
     text = annotated_example().replace("destinations: []", "destinations:")
-    text = text.replace("rules: []  ", "rules:  ")
+    text = text.replace("rules: []  ", "rules:  ").replace("\nreceivers: []", "\nreceivers:")
     text = text.replace("    page: {}\n", "").replace("  caps: {}\n", "")
     text = re.sub(r"^( +)# (?!Whom)", r"\1", text, flags=re.MULTILINE)
     path = tmp_path / "graphmeter.yaml"
     path.write_text(text, encoding="utf-8")
     config = load(path)
     assert "Bearer t" == config.forward.destinations[0].headers["Authorization"]
+    assert ["https://chat/x", "slack"] == [config.receivers[0].url, config.receivers[0].kind]
+    assert {"Authorization": "Bearer b"} == config.receivers[1].headers
     assert "/etc/graphmeter/ca.pem" == config.forward.destinations[0].tls.ca_file
     assert 30.0 == config.sampling.rules[0].slow_s
     assert {"graph": 200, "model": 200} == config.labels.caps

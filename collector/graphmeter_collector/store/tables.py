@@ -341,6 +341,26 @@ trace_decision = Table(
     Index(None, "decided_ns"),
 )
 
+# What receivers are to be told, each put here once by its key; finished ones stay for a while, so that they stay known.
+notification = Table(
+    "notification",
+    metadata,
+    Column("key", Text, primary_key=True),
+    *_text("receiver", "kind", "content_type", "body"),
+    # waiting, delivered or given_up.
+    Column("status", Text, nullable=False, server_default="waiting"),
+    *_text("error"),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("due_ns", BigInteger, nullable=False),
+    *_big("attempts", "done_ns"),
+    Index(
+        "ix_notification_waiting",
+        "due_ns",
+        sqlite_where=text("status = 'waiting'"),
+        postgresql_where=text("status = 'waiting'"),
+    ),
+)
+
 
 def column_names(table: Table) -> list[str]:
     """Names of a table's columns in order of definition."""

@@ -1,0 +1,1 @@
+"""Messages in, receivers told: written for people and machines, delivered with retries, secrets kept out of logs."""

@@ -93,7 +93,7 @@ class Collector:
         self.metrics = telemetry.Metrics(label_caps={**telemetry.LABEL_CAPS, **config.labels.caps})
         self.keyring = Keyring(keys, settings.keys, self.metrics, allow_anonymous=settings.allow_anonymous)
         self.counts = Counts(self.metrics, lambda record: budgets_of(self.config, record))
-        self.book = PriceBook()
+        self.book = PriceBook(prices=config.prices)
         self.destinations = _destinations(settings, config)
         self.counts.traced = self._traced()
         names_of_destinations = [each.name for each in self.destinations]
@@ -174,6 +174,7 @@ class Collector:
         except ConfigError as error:
             _log.error("config_rejected", error=str(error))
             return
+        self.book.use(self.config.prices)
         self.pipeline.retention_days = self.config.retention.spans_days
         self.pipeline.destinations = tuple(self._queues())
         self.counts.traced = self._traced()

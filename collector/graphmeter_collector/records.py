@@ -164,6 +164,10 @@ class SpanRecord:
     response_id: str = ""
     service_tier: str = ""
     """Tier that the provider served the call at, `flex`, `priority` …; empty for its usual one."""
+    server: str = ""
+    """Host that a model call was sent to, if the sender says so."""
+    images: int = 0
+    """Images that the call made, if the sender says so."""
     tool: str = ""
     """Name of the tool or retriever."""
     usage: TokenUsage = NO_USAGE
@@ -191,7 +195,7 @@ class SpanRecord:
     said: Outcome | Topology | Report | None = None
     """On a note of such a kind: what it says. The tags of a tags note are in `tags`."""
     cost: Cost | None = None
-    """Set by `price` on model calls."""
+    """Set by `price` on model calls, and on calls of tools and retrievers that have a price."""
     foreign: bool = False
     """From another instrumentation: run, graph and node may have to be learned from its ancestors."""
     waits_for: bytes = b""

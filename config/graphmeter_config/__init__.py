@@ -8,6 +8,7 @@ from graphmeter_config.example import annotated_example, json_schema
 from graphmeter_config.forward import Destination, Forward, Tls
 from graphmeter_config.load import load
 from graphmeter_config.model import Config, Labels, Retention, Runs
+from graphmeter_config.prices import Prices
 from graphmeter_config.receivers import Receiver
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Selector
@@ -24,6 +25,7 @@ __all__ = [
     "Destination",
     "Forward",
     "Labels",
+    "Prices",
     "Problem",
     "Receiver",
     "Retention",

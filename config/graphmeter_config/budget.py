@@ -8,33 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
-from functools import cache
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator
 
 from graphmeter import names
 from graphmeter_config.section import Section, Selector
 from graphmeter_config.values import Name, Share, Usd, percent_text, wrong
+from graphmeter_config.zones import Timezone, zone
 
 Period = Literal["month", "week", "day"]
-
-
-@cache
-def _zone(name: str) -> tzinfo:
-    # UTC needs no time zone database, which slim images lack.
-    return UTC if name == "UTC" else ZoneInfo(name)
-
-
-def _timezone(value: str) -> str:
-    try:
-        _zone(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise wrong(
-            "an unknown time zone", "write a name such as UTC or Europe/Berlin; systems without a list need `tzdata`"
-        ) from None
-    return value
 
 
 def _thresholds(value: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
@@ -55,7 +38,7 @@ class Budget(Section):
     description: str = ""
     limit_usd: Usd
     period: Period = "month"
-    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    timezone: Timezone = "UTC"
     """Where the period begins at midnight; weeks begin on Monday."""
     match: Selector = Selector()
     """Which spend counts against the budget."""
@@ -80,9 +63,9 @@ class Budget(Section):
         """
         if now.utcoffset() is None:
             raise ValueError(f"{now!r} has no time zone: pass an aware datetime")
-        zone = _zone(self.timezone)
-        first, after = _dates(self.period, now.astimezone(zone).date())
-        return _midnight(first, zone), _midnight(after, zone)
+        midnights = zone(self.timezone)
+        first, after = _dates(self.period, now.astimezone(midnights).date())
+        return _midnight(first, midnights), _midnight(after, midnights)
 
     def matches(self, dimensions: Mapping[str, str]) -> bool:
         """Whether spend with these dimensions counts against the budget."""
@@ -117,6 +100,6 @@ def _dates(period: Period, today: date) -> tuple[date, date]:
             return first, (first + timedelta(days=31)).replace(day=1)
 
 
-def _midnight(day: date, zone: tzinfo) -> datetime:
+def _midnight(day: date, where: tzinfo) -> datetime:
     # fold=0: of two midnights the first; a midnight that is jumped over becomes the instant of the jump.
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+    return datetime(day.year, day.month, day.day, tzinfo=where).astimezone(UTC)

@@ -45,6 +45,32 @@ budgets:
     per_team: true            # every team has the limit for itself; false: all share it
     thresholds: [80%, 100%]
 
+# What calls cost where the built-in catalogue does not know it, or you pay otherwise. Of several entries that match a call
+# the narrowest wins, wherever it stands; two that nothing tells apart are a fault. All about it: docs/prices.md.
+prices:
+  overrides: []               # prices of your own: they come before the catalogue
+  # - name: gpt-4o-contract
+  #   provider: openai
+  #   model: gpt-4o*          # the model that answered or was asked for; or tool:, retriever:, rerank:
+  #   # region: eu-*          # of the provider
+  #   # deployment: prod-*    # of Azure, by the name that is asked for
+  #   valid_from: 2026-01-01  # included; a date or an instant
+  #   valid_to: 2027-01-01    # excluded
+  #   timezone: Europe/Berlin
+  #   rates: {input: 2.00, cache_read: 1.00, output: 8.00}    # USD per million tokens
+  #   tiers: [{above: 200000, rates: {input: 4.00}}]          # by size of the prompt
+  #   service_tiers: {batch: 50%, priority: 175%}             # shares of these rates
+  #   discount: 5%
+  # - {name: house-llama, provider: vllm, model: "llama*", currency: EUR, per_second: 0.0004}
+  # - {name: laptop, provider: ollama, model: "*", free: true}
+  # - {name: web-search, tool: tavily_search, per_call: 0.008}
+  discounts: []               # what a contract takes off the catalogue's prices
+  # - {name: openai-contract, provider: openai, percent: 12.5%, valid_from: 2026-01-01}
+  service_tiers: []           # what tiers of service cost where the catalogue does not know
+  # - {name: bedrock-flex, provider: aws, tier: flex, multiplier: 50%}
+  currencies: []              # each rate holds until the next
+  # - {currency: EUR, rates: [{from: 2026-01-01, usd_per_unit: 1.08}]}
+
 runs:
   lost_after: 30m             # no sign of life for so long: the run is lost, and counts as bad
   settle_after: 1m            # spans of other instrumentations wait so long for the spans above them, then count without

@@ -17,9 +17,18 @@ from graphmeter_config.errors import ConfigError, Problem
 from graphmeter_config.model import Config
 from graphmeter_config.receivers import shown_receiver_url
 from graphmeter_config.secret import VARIABLE, shown_url
-from graphmeter_config.values import REMEDY
+from graphmeter_config.values import AT, REMEDY
 
-_NAMED: Final = (("slos",), ("budgets",), ("forward", "destinations"), ("sampling", "rules"), ("receivers",))
+_NAMED: Final = (
+    ("slos",),
+    ("budgets",),
+    ("forward", "destinations"),
+    ("sampling", "rules"),
+    ("receivers",),
+    ("prices", "overrides"),
+    ("prices", "discounts"),
+    ("prices", "service_tiers"),
+)
 """Lists whose items have a name that must be theirs alone."""
 _SECRET: Final = {("forward", "destinations"): ("endpoint", shown_url), ("receivers",): ("url", shown_receiver_url)}
 """Lists whose items may name variables: in this address, shown like this, and in `headers`."""
@@ -182,12 +191,26 @@ def _mark(merged: Document, path: document.Path) -> Mark:
 
 def _problem(detail: ErrorDetails, merged: Document) -> Problem:
     kind, path = detail["type"], detail["loc"]
+    given, deeper = detail["input"], detail.get("ctx", {}).get(AT, ())
+    if deeper:
+        path, given = (*path, *deeper), _value(merged, (*path, *deeper))
     mark = _mark(merged, path)
     # Locations of pydantic also name what stands in no file: `[key]`, members of unions.
     written = path if kind == "missing" else tuple(_written_part(path, merged))
     message, remedy = _explain(detail)
-    value = "" if kind in ("missing", "extra_forbidden") else _shown_value(written, detail["input"])
+    value = "" if kind in ("missing", "extra_forbidden") else _shown_value(written, given)
     return Problem(mark.file, mark.line, shown_path(written), value, message, remedy)
+
+
+def _value(merged: Document, path: document.Path) -> Any:
+    """What the file says there; None where it says nothing."""
+    value: Any = merged.data
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
 
 
 def _written_part(path: document.Path, merged: Document) -> Iterable[str | int]:

@@ -14,6 +14,7 @@ from graphmeter import names
 from graphmeter_config.alerting import Alerting
 from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
+from graphmeter_config.prices import Prices
 from graphmeter_config.receivers import Receiver
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Section
@@ -140,6 +141,7 @@ class Config(Section):
     version: Literal[1] = 1
     slos: tuple[Slo, ...] = _SLOS
     budgets: tuple[Budget, ...] = _BUDGETS
+    prices: Prices = Prices()
     runs: Runs = Runs()
     forward: Forward = Forward()
     sampling: Sampling = Sampling()

@@ -16,6 +16,8 @@ from pydantic_core import PydanticCustomError
 from graphmeter import names
 
 REMEDY: Final = "remedy"
+AT: Final = "at"
+"""Where within the value the fault is, for validators of several fields."""
 SECONDS_PER_DAY: Final = 86_400
 
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -26,10 +28,10 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_MS: Final = 3650 * _UNITS_MS["d"]
 
 
-def wrong(message: str, remedy: str) -> PydanticCustomError:
-    """A fault of a value, for a validator to raise."""
+def wrong(message: str, remedy: str, *at: str | int) -> PydanticCustomError:
+    """A fault of a value, for a validator to raise; `at` is the way to it from what is validated, as files write it."""
     # Both texts travel as context: pydantic would read braces in a template.
-    return PydanticCustomError("graphmeter", "{message}", {"message": message, REMEDY: remedy})
+    return PydanticCustomError("graphmeter", "{message}", {"message": message, REMEDY: remedy, AT: at})
 
 
 def duration_ms(text: str) -> int:
@@ -73,7 +75,8 @@ def _seconds(value: Any, info: ValidationInfo) -> float:
     return milliseconds / 1000
 
 
-def _decimal(value: Any, remedy: str) -> Decimal:
+def decimal_of(value: Any, remedy: str) -> Decimal:
+    """An exact number from what a file holds."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         raise wrong("not a number", remedy)
     try:
@@ -99,7 +102,7 @@ def percent_text(value: Decimal) -> str:
 
 def _percent(value: Any) -> Decimal:
     remedy = "write a percentage: 99.5 or 99.5%"
-    return _decimal(value.strip().removesuffix("%") if isinstance(value, str) else value, remedy)
+    return decimal_of(value.strip().removesuffix("%") if isinstance(value, str) else value, remedy)
 
 
 def _share(value: Any, info: ValidationInfo) -> Decimal:
@@ -108,12 +111,12 @@ def _share(value: Any, info: ValidationInfo) -> Decimal:
         return _percent(value) / 100
     if _from_file(info):
         raise wrong("not a percentage", "write a percentage with its sign: 80%")
-    return _decimal(value, "pass a share: 0.8")
+    return decimal_of(value, "pass a share: 0.8")
 
 
 def _usd(value: Any) -> Decimal:
     remedy = "write an amount in USD: 250 or 99.50"
-    amount = _decimal(value.strip().removeprefix("$") if isinstance(value, str) else value, remedy)
+    amount = decimal_of(value.strip().removeprefix("$") if isinstance(value, str) else value, remedy)
     if amount <= 0:
         raise wrong("not above zero", remedy)
     if amount >= 10**9:

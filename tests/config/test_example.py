@@ -29,7 +29,9 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     for variable, value in (("JAEGER_TOKEN", "t"), ("SLACK_URL", "https://chat/x"), ("BILLING_TOKEN", "b")):
         monkeypatch.setenv(variable, value)
     text = annotated_example().replace("destinations: []", "destinations:")
-    text = text.replace("rules: []  ", "rules:  ").replace("\nreceivers: []", "\nreceivers:")
+    for key in ("rules", "overrides", "discounts", "service_tiers", "currencies"):
+        text = text.replace(f"{key}: []  ", f"{key}:  ")
+    text = text.replace("\nreceivers: []", "\nreceivers:")
     text = text.replace("    page: {}\n", "").replace("  caps: {}\n", "")
     text = re.sub(r"^( +)# (?!Whom)", r"\1", text, flags=re.MULTILINE)
     path = tmp_path / "graphmeter.yaml"
@@ -39,6 +41,8 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     assert ["https://chat/x", "slack"] == [config.receivers[0].url, config.receivers[0].kind]
     assert {"Authorization": "Bearer b"} == config.receivers[1].headers
     assert "/etc/graphmeter/ca.pem" == config.forward.destinations[0].tls.ca_file
+    names = [override.name for override in config.prices.overrides]
+    assert ["gpt-4o-contract", "house-llama", "laptop", "web-search"] == names
     assert 30.0 == config.sampling.rules[0].slow_s
     assert {"graph": 200, "model": 200} == config.labels.caps
     assert "http://localhost:9999/page" == config.alerting.receivers.page.webhook

@@ -63,6 +63,8 @@ GENAI: Final[Table] = MappingProxyType(
         names.CACHE_HIT: flag,
         names.USAGE_MISSING: flag,
         names.SERVICE_TIER: label,
+        names.SERVER_ADDRESS: label,
+        names.USAGE_IMAGES: count,
         _OPENAI_TIER: label,
         **dict.fromkeys(_USAGE_KEYS, count),
         **dict.fromkeys((names.SAVED_PREFIX + key for key in _USAGE_KEYS), count),
@@ -98,6 +100,7 @@ _KIND_OF_OPERATION: Final = MappingProxyType(
         "generate_content": names.MODEL,
         names.OP_TOOL: names.TOOL,
         names.OP_RETRIEVAL: names.RETRIEVER,
+        names.OP_RERANK: names.RETRIEVER,
     }
 )
 """Other operations (invoke_agent, plan …) contain calls; their usage repeats that of the calls and is never billed."""

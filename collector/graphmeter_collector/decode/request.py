@@ -279,6 +279,7 @@ def _read_call(record: SpanRecord, found: dict[str, Any], repairs: Repairs) -> N
     if record.kind in (names.TOOL, names.RETRIEVER):
         # Span names of both are `{operation} {name}`.
         record.tool = found.get(names.TOOL_NAME) or found.get(names.DATA_SOURCE_ID) or record.name.partition(" ")[2]
+        record.images = found.get(names.USAGE_IMAGES, 0)
     if record.kind != names.MODEL:
         return
     record.provider = genai.provider(found)
@@ -286,6 +287,8 @@ def _read_call(record: SpanRecord, found: dict[str, Any], repairs: Repairs) -> N
     record.model = found.get(names.RESPONSE_MODEL) or record.request_model
     record.response_id = found.get(names.RESPONSE_ID, "")
     record.service_tier = genai.service_tier(found)
+    record.server = found.get(names.SERVER_ADDRESS, "")
+    record.images = found.get(names.USAGE_IMAGES, 0)
     record.cache_hit = found.get(names.CACHE_HIT, False)
     prefix = names.SAVED_PREFIX if record.cache_hit else ""
     record.usage = genai.usage(found, repairs, prefix)

@@ -33,6 +33,7 @@ _PRICE_KEYS = (
 )
 _REQUEST_KEY = "requests_kcount"
 _BASE_TIER = -1
+_BATCH = "batch"
 _FREE = ":free"
 """How ids of models end that a gateway gives away. The catalogue has no rates for them, nor for those it has no price of."""
 _GRATIS = make_tariff({_BASE_TIER: [Decimal(0)] * len(_PRICE_KEYS)})
@@ -49,10 +50,11 @@ class Catalogue:
         self._by_id = {provider.id: provider for provider in self._providers}
         self._ids = by_plain_name(self._by_id)
 
-    def find(self, provider: str, model: str, day: int) -> DayPrice | None:
+    def find(self, provider: str, model: str, day: int, tier: str = "") -> DayPrice | None:
         """The price of a model on a day (UTC, days since the epoch), or None when it is not known.
 
-        `provider` is a name as instrumentations write it; when it says nothing, the model's own name decides.
+        `provider` is a name as instrumentations write it; when it says nothing, the model's own name decides. For a tier of
+        service that the catalogue has no price of, the usual one.
         """
         found = self._find_model(provider, model)
         if found is None:
@@ -60,7 +62,12 @@ class Catalogue:
         owner, info = found
         midnight = _EPOCH + timedelta(days=day)
         starts = _tariff_starts(info)
-        tariffs = tuple(_tariff(info.get_prices(midnight + start)) for start in (timedelta(0), *starts))
+        context = self._context(owner, info, tier)
+        moments = [midnight + start for start in (timedelta(0), *starts)]
+        prices = [info.get_prices(moment, context) for moment in moments]
+        if context and prices == [info.get_prices(moment) for moment in moments]:
+            context = None  # not yet, on that day
+        tariffs = tuple(map(_tariff, prices))
         if all(rates.empty for tariff in tariffs for rates in tariff.tiers):
             if not info.id.endswith(_FREE):
                 return None
@@ -70,7 +77,16 @@ class Catalogue:
             name=f"{owner.id}/{info.id}",
             tariffs=tariffs,
             starts_ns=tuple(start // timedelta(microseconds=1) * 1_000 for start in starts),
+            service_tier=tier if context else "",
         )
+
+    @staticmethod
+    def _context(owner: Provider, info: ModelInfo, tier: str) -> dict[str, str] | None:
+        """How the catalogue calls the tier, if it has a price of it for this model."""
+        if not tier or not any(info is model for model in owner.models):
+            return None  # a provider that borrows another's prices has not its tiers
+        context = {"processing": tier} if tier == _BATCH else {"service_tier": tier}
+        return context if any(variant.when == context for variant in info.price_variants or ()) else None
 
     def _find_model(self, provider: str, model: str) -> tuple[Provider, ModelInfo] | None:
         if not model:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from math import gcd
 from operator import mul
 from typing import NamedTuple
 
+from graphmeter import names
 from graphmeter_collector.price.money import EXACT, split
 from graphmeter_collector.records import TokenUsage
 
@@ -24,7 +26,7 @@ NANO_PER_REQUEST = 1_000_000
 
 
 class Rates(NamedTuple):
-    """What every token of one call costs, in nano-USD / `scale`."""
+    """What every token of one call costs, in nano-USD / `scale`, and what else it is charged for."""
 
     per_token: tuple[int, ...]
     """By bucket, in the order of TokenUsage; 0 where the price has no rate, see `missing`."""
@@ -34,38 +36,75 @@ class Rates(NamedTuple):
     scale: int
     free: bool
     """Declared to cost nothing, which is not the same as having no price."""
+    per_image: int = 0
+    """Of every image that the call made."""
+    per_ns: int = 0
+    """Of every nanosecond that the call took."""
 
     @property
     def empty(self) -> bool:
         """Says nothing about tokens or requests: the price of something else, such as hours of audio."""
         return len(self.missing) == len(self.per_token) and not self.per_request
 
-    def cost_of(self, usage: TokenUsage, *, requests: int = 1) -> tuple[int, tuple[int, ...]] | None:
+    @property
+    def needs_usage(self) -> bool:
+        """Whether what a call costs depends on its tokens."""
+        return any(self.per_token) or bool(self.missing)
+
+    def cost_of(
+        self, usage: TokenUsage, *, requests: int = 1, images: int = 0, duration_ns: int = 0
+    ) -> tuple[int, tuple[int, ...]] | None:
         """Total and parts in nano-USD, or None when tokens were used that have no rate.
 
-        A fee per request is no token's cost; it is shown with the `input` bucket, so that parts sum to the total.
+        What is charged per request, image or second is no token's cost; it is shown with the `input` bucket, so that parts
+        sum to the total.
         """
         for index in self.missing:
             if usage[index]:
                 return None
         exact = tuple(map(mul, usage, self.per_token))
-        if self.per_request:
-            exact = (exact[0] + self.per_request * requests, *exact[1:])
+        if self.per_request or self.per_image or self.per_ns:
+            extra = self.per_request * requests + self.per_image * images + self.per_ns * duration_ns
+            exact = (exact[0] + extra, *exact[1:])
         return split(exact, self.scale)
 
+    def times(self, factor: Decimal, *, tokens_only: bool = False) -> Rates:
+        """The same multiplied, exactly; with `tokens_only` not what is charged for anything else."""
+        by, over = factor.as_integer_ratio()
+        rest_by = over if tokens_only else by
+        per_token = tuple(rate * by for rate in self.per_token)
+        rest = [each * rest_by for each in (self.per_request, self.per_image, self.per_ns)]
+        scale = self.scale * over
+        common = gcd(scale, *per_token, *rest)
+        request, image, ns = (each // common for each in rest)
+        return Rates(
+            tuple(rate // common for rate in per_token), self.missing, request, scale // common, self.free, image, ns
+        )
 
-def make_rates(usd_per_mtok: Sequence[Decimal | None], usd_per_krequest: Decimal = Decimal(0)) -> Rates:
+
+def make_rates(
+    usd_per_mtok: Sequence[Decimal | None],
+    usd_per_krequest: Decimal = Decimal(0),
+    *,
+    usd_per_image: Decimal = Decimal(0),
+    usd_per_second: Decimal = Decimal(0),
+) -> Rates:
     """Rates from prices as providers publish them: USD per million tokens by bucket, USD per thousand requests."""
     nano = [None if usd is None else EXACT.multiply(usd, NANO_PER_TOKEN) for usd in usd_per_mtok]
     fee = EXACT.multiply(usd_per_krequest, NANO_PER_REQUEST)
-    scale = 10 ** max(map(_decimals, [fee, *(rate for rate in nano if rate is not None)]))
+    image = EXACT.multiply(usd_per_image, names.NANO_PER_USD)
+    # One USD per second is one nano-USD per nanosecond.
+    scale = 10 ** max(map(_decimals, [fee, image, usd_per_second, *(rate for rate in nano if rate is not None)]))
     per_token = tuple(0 if rate is None else _whole(rate, scale) for rate in nano)
+    extra = [_whole(each, scale) for each in (fee, image, usd_per_second)]
     return Rates(
         per_token=per_token,
         missing=tuple(index for index, rate in enumerate(nano) if rate is None),
-        per_request=_whole(fee, scale),
+        per_request=extra[0],
         scale=scale,
-        free=not any(per_token) and not fee and any(rate is not None for rate in nano),
+        free=not any(per_token) and not any(extra) and any(rate is not None for rate in nano),
+        per_image=extra[1],
+        per_ns=extra[2],
     )
 
 
@@ -103,6 +142,18 @@ class DayPrice:
     tariffs: tuple[Tariff, ...]
     starts_ns: tuple[int, ...] = ()
     """Time of day from which the tariff of the same position + 1 applies; ascending, ns."""
+    service_tier: str = ""
+    """The tier of service whose price it is; empty: the usual one's."""
+    bill_failed: bool = False
+    """A call that failed without using a token is charged per request all the same."""
+
+    def times(self, factor: Decimal, *, tokens_only: bool = False) -> DayPrice:
+        """The same multiplied, see `Rates.times`."""
+        tariffs = tuple(
+            Tariff(tariff.starts, tuple(rates.times(factor, tokens_only=tokens_only) for rates in tariff.tiers))
+            for tariff in self.tariffs
+        )
+        return replace(self, tariffs=tariffs)
 
     def rates_for(self, time_of_day_ns: int, usage: TokenUsage) -> Rates:
         tariffs = self.tariffs

@@ -112,7 +112,7 @@ class Fixed:
         self.asked = 0
         self._prices = usd_per_mtok
 
-    def find(self, provider: str, model: str, day: int) -> DayPrice | None:
+    def find(self, provider: str, model: str, day: int, tier: str = "") -> DayPrice | None:
         self.asked += 1
         if model not in self._prices:
             return None
@@ -148,7 +148,7 @@ def test_made_up_model_names_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch)
     book = PriceBook([Fixed("s", {})])
     for number in range(100):
         priced(call(model=f"made-up-{number}"), book)
-    assert len(book._remembered) <= 10
+    assert len(book._inside._remembered) <= 10
 
 
 def test_a_fraction_of_a_nano_usd_is_rounded_once() -> None:

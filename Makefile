@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test test-versions prove-kills lint format bench bench-handler bench-ingest bench-ingest-growth dashboards rules tools compose clean sync
+.PHONY: help demo test test-versions test-exporters prove-kills lint format bench bench-handler bench-ingest bench-ingest-growth dashboards rules tools compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: sync tools ## Run the tests
 
 test-versions: sync ## Run the client's tests on the oldest LangGraph that is supported and on newer Pythons
 	@UV=$(UV) .ci/versions $(ARGS)
+
+test-exporters: sync ## Run OpenTelemetry's own exporters (Python, JavaScript, Go, Java) against a collector
+	@$(UV) run --frozen --all-extras pytest tests/exporters/check_exporters.py $(ARGS)
 
 prove-kills: sync ## Kill collector and Postgres twenty times under load: nothing acknowledged is lost, nothing counted twice
 	@KILLS=$${KILLS:-20} $(UV) run --frozen --all-extras pytest tests/acceptance/test_kills.py $(ARGS)

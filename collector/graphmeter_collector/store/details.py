@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
@@ -56,7 +56,12 @@ async def _waits(source: Rows, interrupted: Sequence[RunRow]) -> dict[str, WaitR
     """How the waits of these runs ended, as it is known now: the job that writes it down comes later."""
     if not interrupted:
         return {}
-    rows = await source.rows(waits.with_next(wait.c.run_id.in_([row.run_id for row in interrupted])))
+    # The trace ids, because the key begins with them.
+    wanted = and_(
+        wait.c.trace_id.in_([bytes.fromhex(row.trace_id) for row in interrupted]),
+        wait.c.run_id.in_([row.run_id for row in interrupted]),
+    )
+    rows = await source.rows(waits.with_next(wanted))
     return {row["run_id"]: _wait(row) for row in waits.once(rows)}
 
 

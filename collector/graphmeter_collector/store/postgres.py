@@ -148,11 +148,11 @@ class PostgresStore:
 
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
-            "UPDATE run SET status = $1 WHERE status = $2 AND last_seen_ns < $3::bigint - "
-            "CASE WHEN heartbeat_ns > 0 THEN LEAST($4::bigint, heartbeat_ns * $5::bigint) ELSE $4 END "
+            f"UPDATE run SET status = $1 WHERE status = '{names.RUNNING}' AND last_seen_ns < $2::bigint - "  # noqa: S608
+            "CASE WHEN heartbeat_ns > 0 THEN LEAST($3::bigint, heartbeat_ns * $4::bigint) ELSE $3 END "
             "RETURNING service, environment, graph, team, run_id"
         )
-        values = (names.LOST, names.RUNNING, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS)
+        values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS)
         async with self._aside() as run:
             return [LostRun(*row) for row in await run(lambda connection: connection.fetch(statement, *values))]
 

@@ -1,7 +1,7 @@
-"""A time range in, what answers it out: spans up to a day, hourly rollups up to a week, daily ones beyond.
+"""A time range in, what answers it out: spans up to a day, rollups beyond, of days wherever a whole day lies within.
 
-Each step reads a tenth or less of what the one before would. Days are whole days of UTC, so a longer range begins, and if it
-does not reach into the present ends, with the hours of a day that it has only a part of.
+Rollups of days are sums of those of hours, to the last bucket, so that only the ends of a range need hours. A day reads a
+tenth of what its hours would. Days are days of UTC.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from sqlalchemy import Table
 from graphmeter_collector.store.facts import DAY_NS, HOUR_NS
 from graphmeter_collector.store.tables import rollup_day, rollup_hour
 
-_ASKING_NS: Final = 60_000_000_000
-"""What may pass until "24 h ago" becomes a question."""
-EXACT_RANGE_NS: Final = DAY_NS + _ASKING_NS
-"""Longest range answered from spans."""
-HOURLY_RANGE_NS: Final = 7 * DAY_NS + _ASKING_NS
-"""Longest range answered from hourly rollups alone."""
+EXACT_RANGE_NS: Final = DAY_NS + 60_000_000_000
+"""Longest range whose percentiles come from spans: a day, and what may pass until "24 h ago" becomes a question."""
 _HOURS: Final = DAY_NS // HOUR_NS
 
 
@@ -32,14 +28,40 @@ class Part(NamedTuple):
     """The one after the last."""
 
 
+class Cover(NamedTuple):
+    """A range to the nanosecond: whole hours from rollups, the rest row by row."""
+
+    parts: list[Part]
+    whole: tuple[int, int]
+    """What `parts` cover, [since, until) in ns; equal where they cover nothing."""
+    rests: list[tuple[int, int]]
+    """What they do not cover, [since, until) in ns."""
+
+
 def parts(since_ns: int, until_ns: int, now_ns: int) -> list[Part]:
     """What covers [since, until) to the hour, without a gap and without an overlap; whole hours at both ends."""
     first, end = since_ns // HOUR_NS, -(-until_ns // HOUR_NS)
-    if until_ns - since_ns <= HOURLY_RANGE_NS:
-        return [Part(rollup_hour, first, end)]
+    today = now_ns // DAY_NS
+    if until_ns >= now_ns and first <= today * _HOURS:  # nothing has happened in what is left of today
+        end = max(end, (today + 1) * _HOURS)
+    return _parts(first, end)
+
+
+def cover(since_ns: int, until_ns: int, first_hour: int) -> Cover:
+    """What covers [since, until) exactly, where rollups know all hours from `first_hour` on."""
+    first, end = max(-(-since_ns // HOUR_NS), first_hour), until_ns // HOUR_NS
+    if first >= end:
+        return Cover([], (since_ns, since_ns), [(since_ns, until_ns)])
+    whole = (first * HOUR_NS, end * HOUR_NS)
+    ends = [(since_ns, whole[0]), (whole[1], until_ns)]
+    return Cover(_parts(first, end), whole, [(start, stop) for start, stop in ends if start < stop])
+
+
+def _parts(first: int, end: int) -> list[Part]:
+    """Hours from `first` on and before `end`, as days where that can be."""
     first_day, end_day = -(-first // _HOURS), end // _HOURS
-    if until_ns >= now_ns:  # nothing has happened in what is left of today
-        end_day = max(end_day, now_ns // DAY_NS + 1)
+    if first_day >= end_day:
+        return [Part(rollup_hour, first, end)]
     found = [
         Part(rollup_hour, first, first_day * _HOURS),
         Part(rollup_day, first_day, end_day),

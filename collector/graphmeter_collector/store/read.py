@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailable
 from graphmeter_collector.reports import (
-    COST_DIMENSIONS,
     ClientRow,
     ContentRow,
     CostRow,
@@ -29,16 +28,14 @@ from graphmeter_collector.reports import (
     TopologyRow,
 )
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import content, details, expiry, nodes, parts, sizes, waits
+from graphmeter_collector.store import content, details, expiry, nodes, parts, sizes, sums, waits
 from graphmeter_collector.store.calm import Calm
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
-from graphmeter_collector.store.facts import HOUR_NS, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.tables import (
     client_report,
     graph_topology,
-    ledger,
+    is_running,
     outbox,
-    rollup_hour,
     run,
     span,
     unsettled,
@@ -102,7 +99,7 @@ class SqlReader:
         if re.fullmatch(r"[0-9a-f]+", compact) and len(compact) >= SHORTEST_PREFIX:
             low, high = _bounds(compact)
             matches.append(and_(run.c.trace_id >= low, run.c.trace_id <= high))
-            matches.append(run.c.run_id.startswith(wanted, autoescape=True))
+            matches.append(self._starts_with(run.c.run_id, wanted))
         found = await self.rows(select(*_RUN_COLUMNS).where(or_(*matches)).order_by(run.c.started_ns).limit(3))
         exact = [row for row in found if wanted in (row["run_id"], row["trace_id"].hex())]
         # A trace that holds several runs is named by its first; an exact id is never ambiguous.
@@ -113,6 +110,13 @@ class SqlReader:
                 f"{reference!r} fits {len(found)} runs or more: give more characters", reason="ambiguous_run"
             )
         return await self._details(found[0]) if found else None
+
+    def _starts_with(self, column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+        """By code point, as the column's index is sorted; `prefix` is ASCII."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        if self._sqlite:
+            return and_(column >= prefix, column < end)
+        return and_(column.op("~>=~", is_comparison=True)(prefix), column.op("~<~", is_comparison=True)(end))
 
     async def _details(self, row: RowMapping) -> RunRow:
         [found] = await details.complete(self, [_run_row(row)])
@@ -134,42 +138,7 @@ class SqlReader:
         return await nodes.report(self, since_ns, until_ns, graph=graph, team=team)
 
     async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
-        for dimension in by:
-            if dimension not in COST_DIMENSIONS:
-                known = ", ".join(COST_DIMENSIONS)
-                raise BadRequest(f"cannot group spend by {dimension!r}: one of {known}", reason="unknown_dimension")
-        groups = [ledger.c[dimension] for dimension in by]
-        called = and_(ledger.c.cache_hit.is_(False))
-        sums = [
-            func.count().filter(called).label("calls"),
-            func.count().filter(ledger.c.cache_hit.is_(True)).label("cache_hits"),
-            func.count().filter(ledger.c.price_status == "unpriced").label("unpriced_calls"),
-            func.count().filter(ledger.c.price_status == "usage_missing").label("usage_missing_calls"),
-            # A cached answer's tokens were consumed by the call that filled the cache.
-            *(_sum(ledger.c[f"{bucket}_tokens"], called).label(bucket) for bucket in names.TOKEN_TYPES),
-            _sum(ledger.c.cost_nano).label("cost_nano"),
-            _sum(ledger.c.saved_nano).label("saved_nano"),
-        ]
-        query = (
-            select(*groups, *sums)
-            .where(ledger.c.start_ns >= since_ns, ledger.c.start_ns < until_ns)
-            .group_by(*groups)
-            .having(func.count() > 0)
-        )
-        rows = [
-            CostRow(
-                group={dimension: row[dimension] for dimension in by},
-                calls=row["calls"],
-                cache_hits=row["cache_hits"],
-                unpriced_calls=row["unpriced_calls"],
-                usage_missing_calls=row["usage_missing_calls"],
-                tokens={bucket: int(row[bucket]) for bucket in names.TOKEN_TYPES},
-                cost_nano=int(row["cost_nano"]),
-                saved_nano=int(row["saved_nano"]),
-            )
-            for row in await self.rows(query)
-        ]
-        return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+        return await sums.cost(self, by, since_ns, until_ns)
 
     async def topologies(self, graph: str) -> list[TopologyRow]:
         columns = graph_topology.c
@@ -208,24 +177,15 @@ class SqlReader:
         return row["count"], row["oldest_ns"]
 
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
-        keys = [run.c[name] for name in ("service", "environment", "graph", "team", "status")]
-        query = (
-            select(*keys, func.count().label("count"))
-            .where(run.c.started_ns >= since_ns, run.c.started_ns < until_ns)
-            .group_by(*keys)
-            .order_by(*keys)
-        )
-        return [RunCount(**row) for row in await self.rows(query)]
+        return await sums.run_counts(self, since_ns, until_ns)
 
     async def series(self, since_ns: int) -> list[Series]:
-        keys = [rollup_hour.c[name] for name in ROLLUP_DIMENSIONS]
-        query = select(*keys).where(rollup_hour.c.hour >= since_ns // HOUR_NS).distinct().order_by(*keys)
-        return [Series(**row) for row in await self.rows(query)]
+        return await sums.series(self, since_ns)
 
     async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
         """Running runs by (service, environment, graph, team)."""
         keys = [run.c[name] for name in ("service", "environment", "graph", "team")]
-        query = select(*keys, func.count().label("count")).where(run.c.status == names.RUNNING).group_by(*keys)
+        query = select(*keys, func.count().label("count")).where(is_running).group_by(*keys)
         return {
             (row["service"], row["environment"], row["graph"], row["team"]): row["count"]
             for row in await self.rows(query)
@@ -292,11 +252,6 @@ async def open_reader(database_url: str) -> AsyncIterator[SqlReader]:
         yield reader
     finally:
         await reader.close()
-
-
-def _sum(column: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> ColumnElement[int]:
-    total = func.sum(column)
-    return func.coalesce(total.filter(where) if where is not None else total, 0)
 
 
 def _trace_id(text: str) -> bytes:

@@ -148,11 +148,12 @@ class SqliteStore:
 
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
-            "UPDATE run SET status = ? WHERE status = ? AND last_seen_ns < ? - "
+            # The status is written out: only then does SQLite see that it is the partial index's.
+            f"UPDATE run SET status = ? WHERE status = '{names.RUNNING}' AND last_seen_ns < ? - "  # noqa: S608
             "CASE WHEN heartbeat_ns > 0 THEN min(?, heartbeat_ns * ?) ELSE ? END "
             "RETURNING service, environment, graph, team, run_id"
         )
-        values = (names.LOST, names.RUNNING, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS, lost_after_ns)
+        values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS, lost_after_ns)
         rows = await self._transaction(lambda db: db.execute(statement, values).fetchall())
         return [LostRun(*row) for row in rows]
 

@@ -21,6 +21,8 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    literal_column,
+    or_,
     text,
 )
 
@@ -112,6 +114,8 @@ span_envelope = Table(
     *_text("resource_schema_url", "scope_schema_url"),
 )
 
+_OPEN = f"status = '{names.RUNNING}' OR status = '{names.LOST}'"
+
 # One row per graph run. Any span of the run makes a stub; merges commute (sum, min, max), root fields come from the root.
 run = Table(
     "run",
@@ -143,10 +147,12 @@ run = Table(
     *_text("checkpoint_id", "resumed_from", "resumed_run_id"),
     # Promised interval between heartbeats; 0: none will come.
     *_big("heartbeat_ns"),
-    Index(None, "run_id"),
-    Index(None, "started_ns"),
-    Index(None, "graph", "started_ns"),
-    Index(None, "status", "last_seen_ns"),
+    # Found by the beginning of its id, too, whatever language Postgres sorts by.
+    Index(None, "run_id", postgresql_ops={"run_id": "text_pattern_ops"}),
+    # The list of runs, newest first: whatever it is filtered by is told without a look at rows that do not fit.
+    Index("ix_run_list", "started_ns", "graph", "team", "status", "cost_nano", "duration_ns"),
+    # Those that have not ended: a run that came whole never enters it.
+    Index("ix_run_open", "status", "last_seen_ns", sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)),
     # What a thread did next; graphs without a checkpointer have no thread.
     Index(
         None,
@@ -236,6 +242,8 @@ client_report = Table(
     Index(None, "at_ns"),
 )
 
+_SILENT = "price_status = 'usage_missing'"
+
 # One append-only row per model call that could cost money; outlives spans.
 ledger = Table(
     "ledger",
@@ -267,7 +275,6 @@ ledger = Table(
     *_big("cost_nano", "saved_nano"),
     *_buckets("nano"),
     Index(None, "start_ns"),
-    Index(None, "team", "start_ns"),
     # One call seen by two instrumentations is billed once; a cached answer repeats the id of the original on purpose.
     Index(
         "uq_ledger_trace_id_provider_response_id",
@@ -278,6 +285,8 @@ ledger = Table(
         sqlite_where=Column("response_id").is_not(None),
         postgresql_where=Column("response_id").is_not(None),
     ),
+    # Calls without usage, which rollups do not count: few, as a rule.
+    Index("ix_ledger_silent", "start_ns", sqlite_where=text(_SILENT), postgresql_where=text(_SILENT)),
 )
 
 
@@ -360,6 +369,12 @@ notification = Table(
         postgresql_where=text("status = 'waiting'"),
     ),
 )
+
+
+# Conditions of partial indexes. Written out, not as parameters: only then does SQLite see that they are the index's.
+is_open = or_(*(run.c.status == literal_column(f"'{status}'") for status in (names.RUNNING, names.LOST)))
+is_running = run.c.status == literal_column(f"'{names.RUNNING}'")
+is_silent = ledger.c.price_status == literal_column("'usage_missing'")
 
 
 def column_names(table: Table) -> list[str]:

@@ -1,16 +1,25 @@
-"""Unit tests of the rules about collectors: one of two down, all down, none known, back again; and the watchdog."""
+"""Unit tests of the rules about collectors.
+
+One of two down, all down, none known, back again; a database away, for a while and for longer; a spool that fills; and
+the watchdog.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphmeter import names
 from graphmeter_alerts import wording
 from graphmeter_alerts.cases import MINUTE, Case, Check, Firing, series, staying
 from graphmeter_alerts.health_rules import (
     COLLECTOR_DOWN,
     COLLECTOR_DOWN_FOR_S,
+    DATABASE_AWAY,
+    DATABASE_AWAY_FOR_S,
     INSTANCE_DOWN,
     INSTANCE_DOWN_FOR_S,
+    SPOOL_FILLING,
+    SPOOL_FILLING_FROM,
     UP,
     WATCHDOG,
 )
@@ -62,6 +71,45 @@ def cases(config: Config) -> Iterator[Case]:
         "another job that is down is not ours",
         {a: staying((1, 20)), series(UP, job="other", instance="c"): staying((0, 20))},
         (Check(19 * MINUTE, COLLECTOR_DOWN), Check(19 * MINUTE, INSTANCE_DOWN)),
+    )
+
+    def at(metric: str, instance: str) -> str:
+        return series(metric, job=JOB, instance=instance)
+
+    away = Firing({**alert_labels("page"), "job": JOB}, wording.database_away(config, DATABASE_AWAY, collectors="2"))
+    database_away = names.COLLECTOR_DATABASE_AWAY.name
+    yield Case(
+        "a database that is away is a page, unless it is soon back, and resolves while what waited is replayed",
+        {
+            at(database_away, "a"): staying((0, 5), (1, 4), (0, 11), (1, 10), (0, 10)),
+            at(database_away, "b"): staying((0, 5), (1, 4), (0, 11), (1, 10), (0, 10)),
+            at(names.COLLECTOR_SPOOL_OLDEST.name, "a"): staying((0, 20), (600, 15), (0, 5)),
+        },
+        (
+            Check(5 * MINUTE + DATABASE_AWAY_FOR_S, DATABASE_AWAY),
+            Check(20 * MINUTE + DATABASE_AWAY_FOR_S - MINUTE, DATABASE_AWAY),
+            Check(20 * MINUTE + DATABASE_AWAY_FOR_S, DATABASE_AWAY, (away,)),
+            Check(31 * MINUTE, DATABASE_AWAY),
+        ),
+    )
+    filling = Firing(
+        {**alert_labels("page"), "job": JOB, "instance": "b"},
+        wording.spool_filling(config, SPOOL_FILLING, instance="b", share="81%"),
+    )
+    full_at = round(1000 * SPOOL_FILLING_FROM)
+    yield Case(
+        "a spool that fills is a page, a spool with room is none",
+        {
+            at(names.COLLECTOR_SPOOL_LIMIT.name, "a"): staying((1000, 30)),
+            at(names.COLLECTOR_SPOOL_LIMIT.name, "b"): staying((1000, 30)),
+            at(names.COLLECTOR_SPOOL_BYTES.name, "a"): staying((full_at, 30)),
+            at(names.COLLECTOR_SPOOL_BYTES.name, "b"): staying((0, 10), (full_at + 10, 10), (0, 10)),
+        },
+        (
+            Check(9 * MINUTE, SPOOL_FILLING),
+            Check(12 * MINUTE, SPOOL_FILLING, (filling,)),
+            Check(21 * MINUTE, SPOOL_FILLING),
+        ),
     )
     yield Case(
         "the watchdog always fires",

@@ -133,6 +133,30 @@ def collector_instance_down(config: Config, name: str, *, instance: str) -> dict
     }
 
 
+def database_away(config: Config, name: str, *, collectors: str) -> dict[str, str]:
+    """Annotations for collectors that cannot store; `collectors` is how many."""
+    return {
+        "summary": "Graphmeter's database does not take what collectors are sent",
+        "description": (
+            f"{collectors} collectors have acknowledged from disk for 5 minutes. Nothing is lost as long as the spool has "
+            "room, but runs, errors and spend are not being watched meanwhile."
+        ),
+        **links(config, name),
+    }
+
+
+def spool_filling(config: Config, name: str, *, instance: str, share: str) -> dict[str, str]:
+    """Annotations for a spool that will soon be full."""
+    return {
+        "summary": f"The spool of Graphmeter collector {instance} is {share} full",
+        "description": (
+            "When it is full, senders are told to come back later, and drop what they cannot keep. Bring the database "
+            "back, or give the spool more room."
+        ),
+        **links(config, name),
+    }
+
+
 def watchdog(config: Config, name: str) -> dict[str, str]:
     """Annotations for the alert that always fires."""
     return {

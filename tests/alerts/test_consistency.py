@@ -22,6 +22,9 @@ OWN = {metric.name for metric in names.METRICS} | {
 }
 """Every series a collector exposes."""
 OF_PROMETHEUS = {"up", "ALERTS"}
+OF_TARGETS = {"job", "instance"}
+"""Labels that Prometheus gives to all it scrapes; what collectors tell of themselves is told by target."""
+OF_THE_COLLECTOR = names.PREFIX + "collector_"
 
 
 def alerts(rules: Rules) -> Rules:
@@ -48,8 +51,8 @@ def output_labels(rules: Rules, rule: dict[str, Any]) -> set[str]:
     for name in used_metrics(left):
         if name in records:
             labels |= output_labels(rules, records[name]) | set(records[name].get("labels", {}))
-        elif name == "up" and not labels:
-            labels |= {"job", "instance"}
+        elif (name == "up" or name.startswith(OF_THE_COLLECTOR)) and not labels:
+            labels |= OF_TARGETS
     return labels
 
 
@@ -82,7 +85,8 @@ def test_grouping_labels_are_labels_of_the_metrics_they_group(rules: Rules) -> N
     for rule in rules:
         grouping = grouped_by(rule["expr"])
         for name in used_metrics(rule["expr"]) & set(labels):
-            assert set() == grouping - labels[name], rule["expr"]
+            given = OF_TARGETS if name.startswith(OF_THE_COLLECTOR) else set()
+            assert set() == grouping - labels[name] - given, rule["expr"]
 
 
 def test_labels_of_alerts_never_change_while_they_fire(rules: Rules) -> None:

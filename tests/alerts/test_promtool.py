@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ import yaml
 from graphmeter_alerts import write
 from graphmeter_config import Budget, Config, Selector, Slo
 from support import promtool
+
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
 def check(out: Path) -> None:
@@ -136,6 +139,8 @@ MUTANTS = [
     Mutant("exhausted only beyond", BUDGETS, ">= 1\n", "> 1\n", "100%"),
     Mutant("a watchdog asleep", HEALTH, "vector(1)", "vector(1) > 1", "watchdog"),
     Mutant("one down is all down", HEALTH, "max by (job)", "min by (job)", "one of two"),
+    Mutant("a short outage pages", HEALTH, "for: 5m", "for: 3m", "soon back"),
+    Mutant("half full is full", HEALTH, "> 0.8\n", "> 0.5\n", "spool with room"),
     Mutant("no target unseen", HEALTH, 'absent(up{job="graphmeter"}) - 1', "vector(1)", "without targets"),
     Mutant("other jobs are ours", HEALTH, 'expr: up{job="graphmeter"} == 0', "expr: up == 0", "another job"),
 ]
@@ -169,3 +174,31 @@ def test_prometheus_loads_the_rules(built: Path, tmp_path: Path) -> None:
     }
     assert expected == {group["name"] for group in groups}
     assert [] == [rule["lastError"] for group in groups for rule in group["rules"] if rule.get("lastError")]
+
+
+def test_the_documented_way_for_a_rule_on_a_rate_to_look_away_from_a_replay_works(tmp_path: Path) -> None:
+    [look_away] = re.findall(r"^    … (unless .*)$", OPERATIONS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    burst = "sum(rate(graphmeter_runs_total[5m])) * 60 > 20"
+    group = {"name": "own", "rules": [{"alert": "Burst", "expr": f"{burst} {look_away}"}]}
+    (tmp_path / "own.rules.yml").write_text(yaml.safe_dump({"groups": [group]}), encoding="utf-8")
+
+    def at(minute: int, *firing: dict[str, object]) -> dict[str, object]:
+        return {"eval_time": f"{minute}m", "alertname": "Burst", "exp_alerts": list(firing)}
+
+    # Ten runs a minute, none for ten minutes, their replay in five; the second time the burst is one.
+    runs = "0+10x30 300+0x9 330+30x4 460+10x30"
+    cases = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": 'graphmeter_runs_total{instance="a"}', "values": runs},
+                {"series": 'graphmeter_collector_replaying{instance="b"}', "values": f"0x40 {replaying}x4 0x30"},
+            ],
+            "alert_rule_test": [at(44, *firing), at(46, *firing), at(60)],
+        }
+        for replaying, firing in ((1, ()), (0, ({"exp_labels": {}},)))
+    ]
+    tests = {"rule_files": ["own.rules.yml"], "evaluation_interval": "1m", "tests": cases}
+    (tmp_path / "own.test.yml").write_text(yaml.safe_dump(tests), encoding="utf-8")
+    tested = promtool.test_rules(tmp_path / "own.test.yml")
+    assert tested.ok, tested.output

@@ -98,7 +98,13 @@ class Collector:
         self.counts.traced = self._traced()
         names_of_destinations = [each.name for each in self.destinations]
         self.forwarders = [(each.name, self._forwarder(each)) for each in self.destinations]
-        self.settler = Settler(store, self.metrics, self.counts.count, lambda: self.config.runs.settle_after_s)
+        self.settler = Settler(
+            store,
+            self.metrics,
+            self.counts.count,
+            lambda: self.config.runs.settle_after_s,
+            lambda: self.replay is None or self.replay.settled,
+        )
         self.sampler = self._sampler()
         self.pipeline = Pipeline(
             store,

@@ -27,6 +27,9 @@ LOOK_EVERY_S: Final = 0.5
 """While some wait: an ancestor may have gone to another collector, and time runs out."""
 IDLE_LOOK_EVERY_S: Final = 15.0
 AFTER_FAILURE_S: Final = 5.0
+GIVE_UP_EVERY_S: Final = 5.0
+"""At most: to learn that nobody replays takes a connection. Whoever waits for less is looked at as often."""
+_NEVER_NS: Final = 1 << 62
 _NS: Final = 1_000_000_000
 
 
@@ -34,13 +37,23 @@ class Settler:
     """Settles while `run` runs; `notice` is told of every commit."""
 
     def __init__(
-        self, store: Store, metrics: Metrics, count: Callable[[WriteResult], None], settle_after_s: Callable[[], float]
+        self,
+        store: Store,
+        metrics: Metrics,
+        count: Callable[[WriteResult], None],
+        settle_after_s: Callable[[], float],
+        replayed: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`count` sees what was settled, as observers of the pipeline see what was stored."""
+        """`count` sees what was settled, as observers of the pipeline see what was stored.
+
+        While `replayed` is false, ancestors may be on disk: no span is given up, however long it has waited.
+        """
         self._store = store
         self._metrics = metrics
         self._count = count
         self._settle_after_s = settle_after_s
+        self._replayed = replayed
+        self._gave_up_at = -GIVE_UP_EVERY_S
         self._rung = asyncio.Event()
         self._waiting = True  # until the first look has told
         for by in ("ancestors", "timeout"):
@@ -77,7 +90,19 @@ class Settler:
 
     async def settle(self) -> int:
         """Look once; returns how many spans were settled."""
-        settling = await self._store.settle(time.time_ns(), round(self._settle_after_s() * _NS))
+        wait_s = self._settle_after_s()
+        due = time.monotonic() - self._gave_up_at >= min(GIVE_UP_EVERY_S, wait_s)
+        if not (self._waiting and due and self._replayed()):
+            return await self._look(_NEVER_NS)
+        # Another collector holds this lock while it replays.
+        async with self._store.job_lock("sweep") as nobody_replays:
+            settled = await self._look(round(wait_s * _NS) if nobody_replays else _NEVER_NS)
+        if not settled:
+            self._gave_up_at = time.monotonic()
+        return settled
+
+    async def _look(self, wait_ns: int) -> int:
+        settling = await self._store.settle(time.time_ns(), wait_ns)
         self._waiting = settling.waiting
         result = settling.result
         settled = len(result.settled)

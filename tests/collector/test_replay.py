@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from collector.served import Served, served
+from collector.served import Served, configured, served
 from collector.store.dump import dump
-from collector.waiting import until
+from collector.waiting import until, until_true
 from graphmeter import names
 from graphmeter_collector import pipeline, replay
 from graphmeter_collector.errors import DatabaseAway, StartupError, StoreUnavailable
@@ -23,7 +23,7 @@ from graphmeter_collector.records import Caller
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.postgres import PostgresStore
 from support import otlp, postgres
-from support.records import SECOND, trace
+from support.records import SECOND, span_id, trace
 
 DAY = 86_400 * SECOND
 
@@ -166,6 +166,36 @@ async def test_nobody_is_called_lost_whose_end_may_be_on_disk(
         await it.collector.jobs.sweep()
         assert [names.OK] == [each["status"] for each in await it.get("/api/runs?since=7d")]
         assert 0 == it.collector.metrics.value(names.RUNS, "shop", "test", "support", "cx", names.LOST)
+
+
+async def test_calls_of_others_find_the_node_that_was_on_disk(
+    own_server: postgres.Server, url: str, tmp_path: Path
+) -> None:
+    call = {names.OPERATION: names.OP_CHAT, names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o"}
+    usage = {names.USAGE_INPUT: 1_000, names.USAGE_OUTPUT: 100}
+
+    def sdk_call(number: int) -> Any:
+        start_ns = time.time_ns() - 4 * SECOND
+        return otlp.span(number, {**call, **usage}, start_ns=start_ns, parent=span_id(2))
+
+    # They wait for their node for a moment only, and the outage is longer.
+    config = configured(tmp_path, "runs: {settle_after: 100ms}")
+    async with collecting(url, tmp_path, config=config) as it:
+        await asyncio.to_thread(own_server.stop)
+        scope = "opentelemetry.instrumentation.openai.v1"
+        assert 200 == (await it.send(sdk_call(30), scope=scope)).status_code
+        assert [200] == await send(it, 1)
+        assert 200 == (await it.send(sdk_call(31), scope=scope)).status_code
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(own_server.restart)
+        await until(lambda: not waits(it), 20)
+
+        async def counted() -> bool:
+            rows = await it.collector.store.reader.cost(("graph", "node"), 0, 1 << 62)
+            return [(row.group["node"], row.cost_nano) for row in rows] == [("answer", 10_500_000)]
+
+        await until_true(counted, 20)
+        assert 0 == it.collector.metrics.value(names.COLLECTOR_SETTLED, "timeout")
 
 
 async def test_a_full_spool_sends_senders_away_until_the_database_is_back(

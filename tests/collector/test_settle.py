@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.served import Served, configured, served
+from collector.store.dump import opened
 from collector.waiting import end, until, until_true
 from graphmeter import names
 from graphmeter_collector import settle as module
@@ -127,3 +128,16 @@ async def test_a_database_that_is_away_is_a_failure_of_the_job_and_the_next_look
 
     await end(running)
     await store.close()
+
+
+async def test_nobody_is_given_up_whose_ancestors_may_be_on_disk(database_url: str) -> None:
+    on_disk, metrics = {"here": True}, Metrics()
+    async with opened(database_url) as store:
+        settler = module.Settler(store, metrics, lambda _: None, lambda: 0.0, lambda: not on_disk["here"])
+        await store.write([foreign(2, names.MODEL, parent=1)])
+        assert [0, 0] == [await settler.settle(), await settler.settle()]
+        on_disk["here"] = False
+        async with store.job_lock("sweep") as another_replays:
+            assert (True, 0) == (another_replays, await settler.settle())
+        assert 1 == await settler.settle()
+    assert 1 == metrics.value(names.COLLECTOR_SETTLED, "timeout")

@@ -23,6 +23,7 @@ from graphmeter_collector.records import Caller
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.postgres import PostgresStore
 from support import otlp, postgres
+from support.full_disk import no_file_larger_than
 from support.records import SECOND, span_id, trace
 
 DAY = 86_400 * SECOND
@@ -213,6 +214,40 @@ async def test_a_full_spool_sends_senders_away_until_the_database_is_back(
         await until(lambda: not waits(it), 20)
         assert [200] == await send(it, 6)
         assert statuses.count(200) + 1 == len(await it.get("/api/runs"))
+
+
+async def test_a_full_disk_sends_senders_away_and_keeps_what_was_acknowledged(
+    own_server: postgres.Server, url: str, tmp_path: Path
+) -> None:
+    async with collecting(url, tmp_path) as it:
+        await asyncio.to_thread(own_server.stop)
+        assert [200] == await send(it, 1)
+        with no_file_larger_than(1_000), capture_logs() as logged:
+            refused = await it.send(*run(2))
+            assert [503, 503] == await send(it, 3, 4)
+        assert (503, "10") == (refused.status_code, refused.headers["retry-after"])
+        assert "spool_write_failed" in [line["event"] for line in logged]
+        assert [200] == await send(it, 5)  # there is room again
+        await asyncio.to_thread(own_server.restart)
+        await until(lambda: not waits(it), 20)
+        assert [200] == await send(it, 2)
+        kept = {row["run_id"] for row in await it.get("/api/runs")}
+    assert {f"00000000-0000-0000-0000-{number:012d}" for number in (1, 2, 5)} == kept
+
+
+async def test_a_postgres_whose_disk_is_full_is_away_until_there_is_room(url: str, tmp_path: Path) -> None:
+    # What Postgres says itself then, at the first row that needs a page.
+    full = "CREATE FUNCTION full_disk() RETURNS trigger AS $$ BEGIN RAISE 'no space' USING ERRCODE = '53100'; END $$ "
+    async with collecting(url, tmp_path) as it:
+        database = await asyncpg.connect(url)
+        await database.execute(f"{full} LANGUAGE plpgsql")
+        await database.execute("CREATE TRIGGER full_disk BEFORE INSERT ON run EXECUTE FUNCTION full_disk()")
+        assert [200, 200] == await send(it, 1, 2)
+        assert (True, []) == (waits(it), await it.get("/api/runs"))
+        await database.execute("DROP TRIGGER full_disk ON run")
+        await database.close()
+        await until(lambda: not waits(it), 20)
+        assert 2 == len(await it.get("/api/runs"))
 
 
 async def test_a_full_spool_is_not_ready(own_server: postgres.Server, url: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -17,12 +18,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from acceptance.processes import collector
 from graphmeter_collector.errors import StartupError
 from graphmeter_collector.store import migrate as migrations
 from graphmeter_collector.store.engine import parse
 from graphmeter_collector.store.migrate import current, head, migrate
 from graphmeter_collector.store.tables import metadata
-from support import postgres
+from support import otlp, postgres
+from support.records import SECOND
 
 
 def inspected(url: str, question: Any) -> Any:
@@ -113,7 +116,10 @@ def test_two_that_migrate_at_once_both_end_at_the_head(empty_database_url: str) 
     assert {*metadata.tables, "alembic_version"} == tables(empty_database_url)
 
 
-def test_two_processes_that_migrate_at_once_both_end_at_the_head(empty_database_url: str) -> None:
+@pytest.mark.parametrize("behind", ["base", "-1"], ids=["an empty database", "one a version behind"])
+def test_two_processes_that_migrate_at_once_both_end_at_the_head(empty_database_url: str, behind: str) -> None:
+    if behind == "-1":
+        migrate(empty_database_url, before_head())
     program = "import sys; from graphmeter_collector.store.migrate import migrate; print(migrate(sys.argv[1]))"
     both = [
         subprocess.Popen([sys.executable, "-c", program, empty_database_url], stdout=subprocess.PIPE, text=True)
@@ -121,6 +127,32 @@ def test_two_processes_that_migrate_at_once_both_end_at_the_head(empty_database_
     ]
 
     assert [f"{head()}\n"] * 2 == [process.communicate(timeout=60)[0] for process in both]
+
+
+def before_head() -> str:
+    """The revision before the newest."""
+    script = ScriptDirectory(str(files("graphmeter_migrations")))
+    newest = script.get_revision(head())
+    assert isinstance(newest.down_revision, str)
+    return newest.down_revision
+
+
+@pytest.mark.parametrize("behind", ["base", "-1"], ids=["an empty database", "one a version behind"])
+def test_two_collectors_that_start_at_once_on_one_postgres_both_serve(
+    empty_postgres_url: str, tmp_path: Path, behind: str
+) -> None:
+    if behind == "-1":
+        migrate(empty_postgres_url, before_head())
+
+    def start(name: str) -> int:
+        with collector(tmp_path / name, database_url=empty_postgres_url) as running:
+            request = otlp.request(*otlp.run(len(name), start_ns=time.time_ns() - 5 * SECOND))
+            return running.post(request.SerializeToString())[0]
+
+    with ThreadPoolExecutor(2) as threads:
+        assert [200, 200] == list(threads.map(start, ["a", "bb"]))
+    assert head() == current(empty_postgres_url)
+    assert 2 == inspected(empty_postgres_url, lambda sql: sql.execute(text("SELECT count(*) FROM run")).scalar())
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from graphmeter_collector.spool import spool as module
 from graphmeter_collector.spool.folder import target
 from graphmeter_collector.spool.frames import Spooled
 from graphmeter_collector.spool.spool import Spool
+from support.full_disk import no_file_larger_than
 
 DATABASE = "postgresql://graphmeter:secret@db.example:5432/graphmeter"
 MIB = 1 << 20
@@ -50,17 +50,6 @@ async def drained(spool: Spool, max_spans: int = 1_000) -> list[Spooled]:
 
 def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.spool"))
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """What a full disk does to a write in the middle: part of it gets through, then an error."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_requests_come_back_in_order_and_leave_nothing_behind(tmp_path: Path) -> None:

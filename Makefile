@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test test-versions test-exporters prove-kills lint format bench bench-handler bench-ingest bench-ingest-growth dashboards rules tools compose clean sync
+.PHONY: help demo test test-versions test-exporters prove-kills prove-outage lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-settling bench-two dashboards rules tools compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-exporters: sync ## Run OpenTelemetry's own exporters (Python, JavaScript, G
 prove-kills: sync ## Kill collector and Postgres twenty times under load: nothing acknowledged is lost, nothing counted twice
 	@KILLS=$${KILLS:-20} $(UV) run --frozen --all-extras pytest tests/acceptance/test_kills.py $(ARGS)
 
+prove-outage: sync ## A backend that is away for an hour: every span arrives exactly once, memory stays flat (ARGS=--real-time: takes the hour)
+	@$(UV) run --no-sync python benchmarks/prove_outage.py $(ARGS)
+
 lint: sync ## Check style, types and who imports whom
 	@$(UV) run --frozen --all-extras ruff check .
 	@$(UV) run --frozen --all-extras ruff format --check .
@@ -67,6 +70,9 @@ bench-ingest: sync ## Measure storing spans: rate, ratio to raw rows, latencies,
 
 bench-ingest-growth: sync ## The cost of a span as tables grow to ten million spans (takes half an hour per database)
 	@$(UV) run --no-sync python benchmarks/bench_ingest.py --grow 10000000 $(ARGS)
+
+bench-forward: sync ## Measure forwarding: spans per second, CPU of collector and database per span, memory
+	@$(UV) run --no-sync python benchmarks/bench_forward.py $(ARGS)
 
 bench: sync ## Run the benchmarks (prints figures, asserts nothing)
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(UV) run --frozen --all-extras python $$file $(ARGS) || exit 1; done

@@ -129,8 +129,8 @@ class Collector(NamedTuple):
 
 
 @contextmanager
-def collector(database_url: str, database: int = 0) -> Iterator[Collector]:
-    """A collector process on a database."""
+def collector(database_url: str, database: int = 0, *flags: str) -> Iterator[Collector]:
+    """A collector process on a database; `flags` are more of `graphmeter serve`."""
     port = free_port()
     command = [
         str(Path(sys.executable).with_name("graphmeter")),
@@ -138,6 +138,7 @@ def collector(database_url: str, database: int = 0) -> Iterator[Collector]:
         f"--port={port}",
         "--database-url",
         database_url,
+        *flags,
     ]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:

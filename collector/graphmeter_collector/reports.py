@@ -291,7 +291,11 @@ class WaitingTrace:
     """When the first of them was committed."""
     last_ns: int
     decided: bool
-    """It was judged before: these spans came late. Nothing below is told then."""
+    """It was judged before: these spans came late."""
+    kept: bool = False
+    """It was judged to be kept: nothing below is told then."""
+    settling: bool = False
+    """Some of its spans wait for their ancestors: what they cost, and whose it is, is not known yet."""
     error: bool = False
     """One of its spans failed."""
     root_seen: bool = False
@@ -313,7 +317,7 @@ class Judged:
     """What storing decisions did."""
 
     new: Sequence[Decision]
-    """Those that stand; others had been decided before."""
+    """Those that stand, revised ones included; others had been decided before."""
     kept: int
     """Spans that are on their way now."""
     dropped: int

@@ -218,6 +218,9 @@ class Forwarder:
             _log.warning("outbox_unreadable", destination=self._target.name, error=str(error))
             self._back_off(began)
             return False
+        if claim.more:
+            # What nobody else was given meanwhile because this claim had it in sight.
+            self._bell.set()
         # Only now it is certain that they are not sent again.
         self._count(done)
         if answer is None:

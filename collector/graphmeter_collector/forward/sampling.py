@@ -1,8 +1,10 @@
 """Tail sampling: traces whose spans wait are judged by the rules, once for all collectors, and their spans sent or dropped.
 
-A trace is judged when its runs have ended (without a run: when its root was seen) and nothing of it came for a while,
-or when its first span has waited for long enough. The judgement is stored before anything moves, so spans that come late,
-and other collectors, follow it. The spans wait in the database; memory holds one page of traces.
+A trace is judged when its runs have ended (without a run: when its root was seen), all of its spans are settled and nothing
+of it came for a while, or when its first span has waited for long enough. The judgement is stored before anything moves, so
+spans that come late, and other collectors, follow it. It changes in one way only: a trace that was dropped is kept whole
+after all when a late span, or the loss of a run, makes it worth keeping. The spans wait in the database; memory holds one
+page of traces.
 """
 
 from __future__ import annotations
@@ -22,9 +24,15 @@ PAGE_TRACES: Final = 500
 ROUND_EVERY_S: Final = 1.0
 IDLE_EVERY_S: Final = 10.0
 """How often is looked for leftovers while there are no rules."""
+LOST_EVERY_S: Final = 30.0
+"""How often is looked for dropped traces of which a run was lost since."""
+LOST_WITHIN_S: Final = 7 * 86_400.0
+"""Runs that were last heard of earlier are not looked for."""
 BREATHER: Final = 9
 """A round is followed by a rest at least this many times as long: judging takes a tenth of the time at most."""
 _NS: Final = 1_000_000_000
+_FACTS: Final = frozenset({"error", "interrupted", "slow", "expensive"})
+"""Reasons that lie in the trace itself."""
 
 
 class Waiting(Protocol):
@@ -32,8 +40,15 @@ class Waiting(Protocol):
 
     async def traces_waiting(self, quiet_ns: int, oldest_ns: int, after: bytes, limit: int) -> list[WaitingTrace]: ...
 
+    async def traces_lost(self, since_ns: int, limit: int) -> list[WaitingTrace]: ...
+
     async def decide(
-        self, decisions: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]
+        self,
+        decisions: Sequence[Decision],
+        late: Sequence[bytes],
+        destinations: Sequence[str],
+        *,
+        revised: Sequence[Decision] = (),
     ) -> Judged: ...
 
 
@@ -53,6 +68,7 @@ class Sampler:
         self._sampling = sampling
         self._destinations = tuple(destinations)
         self._sent = sent
+        self._looked_for_lost = 0.0
 
     async def run(self, until: float) -> None:
         """Judge until `time.monotonic()` says so."""
@@ -61,6 +77,9 @@ class Sampler:
             await asyncio.sleep(max(ROUND_EVERY_S if self._sampling().rules else IDLE_EVERY_S, BREATHER * took_s))
             began = time.monotonic()
             await self.judge(time.time_ns())
+            if began >= self._looked_for_lost + LOST_EVERY_S:
+                self._looked_for_lost = began
+                await self.judge_lost(time.time_ns())
             took_s = time.monotonic() - began
 
     async def judge(self, now_ns: int) -> None:
@@ -73,14 +92,33 @@ class Sampler:
         after = b""
         while page := await self._store.traces_waiting(quiet_ns, oldest_ns, after, PAGE_TRACES):
             after = page[-1].trace_id
-            late = [trace.trace_id for trace in page if trace.decided]
-            decisions = [
-                _decision(sampling, trace, now_ns)
-                for trace in page
-                if not trace.decided and (trace.root_seen or trace.first_ns <= oldest_ns)
-            ]
-            if decisions or late:
-                self._count(await self._store.decide(decisions, late, self._destinations))
+            late = []
+            new = []
+            revised = []
+            for trace in page:
+                in_time = trace.first_ns > oldest_ns
+                if trace.settling and not trace.kept and in_time:
+                    continue
+                if not trace.decided:
+                    if trace.root_seen or not in_time:
+                        new.append(_decision(sampling, trace, now_ns))
+                elif (again := _revised(sampling, trace, now_ns)) is not None:
+                    revised.append(again)
+                else:
+                    late.append(trace.trace_id)
+            if new or late or revised:
+                self._count(await self._store.decide(new, late, self._destinations, revised=revised))
+
+    async def judge_lost(self, now_ns: int) -> None:
+        """Keep what was dropped before one of its runs was lost."""
+        sampling = self._sampling()
+        since_ns = now_ns - round(LOST_WITHIN_S * _NS)
+        while sampling.rules and (page := await self._store.traces_lost(since_ns, PAGE_TRACES)):
+            # Lost runs are always kept, by every rule and by none.
+            revised = [_decision(sampling, trace, now_ns) for trace in page]
+            self._count(await self._store.decide([], [], self._destinations, revised=revised))
+            if len(page) < PAGE_TRACES:
+                break
 
     def _count(self, judged: Judged) -> None:
         for decision in judged.new:
@@ -101,6 +139,14 @@ def _decision(sampling: Sampling, trace: WaitingTrace, now_ns: int) -> Decision:
     parts = [_part(part, trace, now_ns) for part in trace.parts] or [Part({}, names.OK, 0, 0)]
     verdict = sampling.verdict(parts, trace.trace_id, error=trace.error)
     return Decision(trace.trace_id, verdict.keep, verdict.reason, verdict.rule, now_ns)
+
+
+def _revised(sampling: Sampling, trace: WaitingTrace, now_ns: int) -> Decision | None:
+    """A decision to keep what was dropped, if what is known by now says so; not for rules that have changed."""
+    if trace.kept:
+        return None
+    decision = _decision(sampling, trace, now_ns)
+    return decision if decision.reason in _FACTS else None
 
 
 def _part(part: TracePart, trace: WaitingTrace, now_ns: int) -> Part:

@@ -100,10 +100,22 @@ class Store(Protocol):
         """
         ...
 
-    async def decide(self, decisions: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]) -> Judged:
+    async def traces_lost(self, since_ns: int, limit: int) -> list[WaitingTrace]:
+        """Traces that were dropped before one of their runs was lost, last heard of since then."""
+        ...
+
+    async def decide(
+        self,
+        decisions: Sequence[Decision],
+        late: Sequence[bytes],
+        destinations: Sequence[str],
+        *,
+        revised: Sequence[Decision] = (),
+    ) -> Judged:
         """Store decisions, and send the waiting spans of their traces, and of the `late` ones, where those say.
 
-        Of several decisions on one trace the first stands, whichever collector made it.
+        Of several decisions on one trace the first stands, whichever collector made it. `revised` are decisions to keep
+        what was dropped: all spans of such a trace whose bytes are still there are sent.
         """
         ...
 

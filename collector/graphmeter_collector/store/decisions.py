@@ -2,22 +2,24 @@
 
 While sampling is on, spans wait in `outbox` under the destination `UNDECIDED`, in one row however many destinations
 there are. A decision moves the rows of its trace to the destinations, or deletes them. Of decisions on the same trace the
-first to commit stands, for spans that come late and for other collectors too.
+first to commit stands, for spans that come late and for other collectors too; but what was dropped is kept after all when
+a late fact makes it worth that (`store.revival`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import exists, func, not_, or_, select
 from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
 from graphmeter_collector.reports import Decision, Judged, WaitingTrace
 from graphmeter_collector.reports import TracePart as Part
-from graphmeter_collector.store import parts, sql
-from graphmeter_collector.store.tables import outbox, run, span, trace_decision
+from graphmeter_collector.store import parts, revival, sql
+from graphmeter_collector.store.facts import DAY_NS
+from graphmeter_collector.store.tables import outbox, run, span, trace_decision, unsettled
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,6 +42,8 @@ _MOVE_POSTGRES = (
     f"SELECT coalesce(sum({parts.COUNT}) FILTER (WHERE keep), 0)::bigint, "
     f"coalesce(sum({parts.COUNT}) FILTER (WHERE NOT keep), 0)::bigint FROM gone"
 )
+_PUT_POSTGRES = sql.insert(outbox, sql.POSTGRES, ignore_conflicts=True)
+_PUT_SQLITE = sql.insert(outbox, sql.SQLITE, ignore_conflicts=True)
 _DECIDE_SQLITE = sql.insert(trace_decision, sql.SQLITE, ignore_conflicts=True)
 _KEPT_SQLITE = "SELECT keep FROM trace_decision WHERE trace_id = ?"
 _MOVE_SQLITE = (
@@ -76,27 +80,58 @@ async def waiting(reader: SqlReader, quiet_ns: int, oldest_ns: int, after: bytes
     if not rows:
         return []
     ids = [row["trace_id"] for row in rows]
-    known = select(trace_decision.c.trace_id).where(trace_decision.c.trace_id.in_(ids))
-    done = {row["trace_id"] for row in await reader.rows(known)}
-    open_rows = [row for row in rows if row["trace_id"] not in done]
-    runs, facts = await _facts(reader, open_rows)
-    found = []
-    for row in rows:
-        trace_id = row["trace_id"]
-        fact = facts.get(trace_id)
-        of_runs = runs.get(trace_id, [])
-        found.append(
-            WaitingTrace(
-                trace_id,
-                row["first_ns"],
-                row["last_ns"],
-                decided=trace_id in done,
-                error=bool(fact and fact["errors"]),
-                root_seen=all(part.ended for part in of_runs) if of_runs else bool(fact and fact["roots"]),
-                parts=tuple(of_runs) or ((_whole(fact),) if fact else ()),
-            )
+    known = select(trace_decision.c.trace_id, trace_decision.c.keep).where(trace_decision.c.trace_id.in_(ids))
+    kept = {row["trace_id"]: bool(row["keep"]) for row in await reader.rows(known)}
+    # Of a trace that is kept nothing more need be known.
+    facts = await _facts(reader, [row for row in rows if not kept.get(row["trace_id"], False)])
+    settling = {
+        row["trace_id"]
+        for row in await reader.rows(select(unsettled.c.trace_id).where(unsettled.c.trace_id.in_(ids)).distinct())
+    }
+    return [_waiting(row, kept.get(row["trace_id"]), row["trace_id"] in settling, *facts) for row in rows]
+
+
+async def lost(reader: SqlReader, since_ns: int, limit: int) -> list[WaitingTrace]:
+    """Traces that were dropped before a run of theirs was known to be lost; those last heard of since `since_ns`."""
+    query = (
+        select(
+            run.c.trace_id,
+            func.min(run.c.started_ns).label("first_ns"),
+            func.max(run.c.last_seen_ns).label("last_ns"),
+            func.min(run.c.started_ns // DAY_NS).label("from_day"),
+            func.max(run.c.last_seen_ns // DAY_NS).label("to_day"),
         )
-    return found
+        .join(trace_decision, trace_decision.c.trace_id == run.c.trace_id)
+        .where(run.c.status == names.LOST, run.c.last_seen_ns >= since_ns, not_(trace_decision.c.keep))
+        .group_by(run.c.trace_id)
+        .order_by(run.c.trace_id)
+        .limit(limit)
+    )
+    rows = await reader.rows(query)
+    facts = await _facts(reader, rows)
+    return [_waiting(row, False, False, *facts) for row in rows]
+
+
+def _waiting(
+    row: RowMapping,
+    kept: bool | None,
+    settling: bool,
+    of_runs: Mapping[bytes, list[Part]],
+    of_spans: Mapping[bytes, RowMapping],
+) -> WaitingTrace:
+    trace_id = row["trace_id"]
+    fact, found = of_spans.get(trace_id), of_runs.get(trace_id, [])
+    return WaitingTrace(
+        trace_id,
+        row["first_ns"],
+        row["last_ns"],
+        decided=kept is not None,
+        kept=bool(kept),
+        settling=settling,
+        error=bool(fact and fact["errors"]),
+        root_seen=all(part.ended for part in found) if found else bool(fact and fact["roots"]),
+        parts=tuple(found) or ((_whole(fact),) if fact else ()),
+    )
 
 
 async def _facts(
@@ -129,7 +164,9 @@ async def _facts(
         .where(
             span.c.trace_id.in_(ids),
             # For the partitions' sake: spans that arrived earlier may have started on another day.
-            span.c.day.between(min(row["from_day"] for row in rows) - 1, max(row["to_day"] for row in rows) + 1),
+            span.c.day.between(
+                int(min(row["from_day"] for row in rows)) - 1, int(max(row["to_day"] for row in rows)) + 1
+            ),
             span.c.kind != names.START,
         )
         .group_by(span.c.trace_id)
@@ -158,27 +195,49 @@ async def decide_postgres(
     connection: asyncpg.Connection[asyncpg.Record],
     decisions: Sequence[Decision],
     late: Sequence[bytes],
+    revised: Sequence[Decision],
     destinations: Sequence[str],
 ) -> Judged:
     """Store decisions, unless others were there first, and move what waits for them and for those of `late`."""
     async with connection.transaction():
         # In one order everywhere: who meets another collector's decision waits for its commit, never in a circle.
         rows = sorted(map(_row, decisions))
-        columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
-        new = {row[0] for row in await connection.fetch(_DECIDE_POSTGRES, *columns)} if rows else set()
+        new = {row[0] for row in await connection.fetch(_DECIDE_POSTGRES, *_columns(rows))} if rows else set()
+        again = sorted((each.trace_id, each.reason, each.rule, each.decided_ns) for each in revised)
+        revived: list[parts.Row] = []
+        if again:
+            found = [row[0] for row in await connection.fetch(revival.REVISE_POSTGRES, *_columns(again))]
+            new |= set(found)
+            bodies = await connection.fetch(revival.BODIES_POSTGRES, UNDECIDED, found)
+            revived = revival.rows(map(tuple, bodies), again[0][3])
+            waiting = [(destination, *row) for destination in sorted(destinations) for row in revived]
+            if waiting:
+                await connection.execute(_PUT_POSTGRES, *_columns(waiting))
         # A statement of its own: it sees the decisions of others that the first one waited for.
-        ids = sorted({*(decision.trace_id for decision in decisions), *late})
+        ids = sorted({*(decision.trace_id for decision in (*decisions, *revised)), *late})
         kept, dropped = tuple(await connection.fetchrow(_MOVE_POSTGRES, UNDECIDED, ids, list(destinations)) or (0, 0))
-    return Judged([each for each in decisions if each.trace_id in new], kept, dropped)
+    stand = [each for each in (*decisions, *revised) if each.trace_id in new]
+    return Judged(stand, kept + sum(map(parts.spans_of, revived)), dropped)
 
 
 def decide_sqlite(
-    db: sqlite3.Connection, decisions: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]
+    db: sqlite3.Connection,
+    decisions: Sequence[Decision],
+    late: Sequence[bytes],
+    revised: Sequence[Decision],
+    destinations: Sequence[str],
 ) -> Judged:
     """The same, within a transaction that the caller opened."""
     new = [decision for decision in decisions if db.execute(_DECIDE_SQLITE, _row(decision)).rowcount]
     spans = {True: 0, False: 0}
-    for trace_id in (*(decision.trace_id for decision in decisions), *late):
+    for each in revised:
+        if db.execute(revival.REVISE_SQLITE, (each.reason, each.rule, each.decided_ns, each.trace_id)).rowcount:
+            new.append(each)
+            rows = revival.rows(db.execute(revival.BODIES_SQLITE, (each.trace_id,)), each.decided_ns)
+            db.execute(_DROP_SQLITE, (UNDECIDED, each.trace_id))
+            db.executemany(_PUT_SQLITE, [(destination, *row) for destination in destinations for row in rows])
+            spans[True] += sum(map(parts.spans_of, rows))
+    for trace_id in (*(decision.trace_id for decision in (*decisions, *revised)), *late):
         found = db.execute(_KEPT_SQLITE, (trace_id,)).fetchone()
         if found is None:
             continue
@@ -188,6 +247,10 @@ def decide_sqlite(
         spans[keep] += db.execute(_COUNT_SQLITE, (UNDECIDED, trace_id)).fetchone()[0]
         db.execute(_DROP_SQLITE, (UNDECIDED, trace_id))
     return Judged(new, spans[True], spans[False])
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _row(decision: Decision) -> tuple[bytes, bool, str, str, int]:

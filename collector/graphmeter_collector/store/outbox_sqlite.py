@@ -56,7 +56,9 @@ class SqliteOutbox:
         """A batch that is given to nobody else until the block ends."""
         given = self._given.setdefault(destination, set())
         async with self._reading:
-            parts, items, more = await self._call(lambda: self._take(destination, limit, max_bytes, given))
+            # As of now: what is released while this reads may be there still, as far as its snapshot knows.
+            others = frozenset(given)
+            parts, items, more = await self._call(lambda: self._take(destination, limit, max_bytes, others))
             claim = SqliteClaim(destination, parts, items, more, self._write, given)
         try:
             await claim.clean()

@@ -74,6 +74,11 @@ def rows(spans: Iterable[tuple[bytes, int, bytes, int]], queued_ns: int) -> list
     ]
 
 
+def spans_of(row: Row) -> int:
+    """How many spans one of `rows` stands for."""
+    return 1 + len(row[4]) // SPAN_ID_BYTES
+
+
 def _split(spans: list[tuple[bytes, int]]) -> list[list[tuple[bytes, int]]]:
     found: list[list[tuple[bytes, int]]] = []
     size = 0

@@ -214,9 +214,19 @@ class PostgresStore:
     async def traces_waiting(self, quiet_ns: int, oldest_ns: int, after: bytes, limit: int) -> list[WaitingTrace]:
         return await decisions.waiting(self.reader, quiet_ns, oldest_ns, after, limit)
 
-    async def decide(self, new: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]) -> Judged:
+    async def traces_lost(self, since_ns: int, limit: int) -> list[WaitingTrace]:
+        return await decisions.lost(self.reader, since_ns, limit)
+
+    async def decide(
+        self,
+        new: Sequence[Decision],
+        late: Sequence[bytes],
+        destinations: Sequence[str],
+        *,
+        revised: Sequence[Decision] = (),
+    ) -> Judged:
         async with self._aside() as run:
-            return await run(lambda connection: decisions.decide_postgres(connection, new, late, destinations))
+            return await run(lambda connection: decisions.decide_postgres(connection, new, late, revised, destinations))
 
     async def outbox_depth(self) -> dict[str, int]:
         return await self.reader.outbox_depth()

@@ -232,8 +232,18 @@ class SqliteStore:
     async def traces_waiting(self, quiet_ns: int, oldest_ns: int, after: bytes, limit: int) -> list[WaitingTrace]:
         return await decisions.waiting(self.reader, quiet_ns, oldest_ns, after, limit)
 
-    async def decide(self, new: Sequence[Decision], late: Sequence[bytes], destinations: Sequence[str]) -> Judged:
-        return await self._transaction(lambda db: decisions.decide_sqlite(db, new, late, destinations))
+    async def traces_lost(self, since_ns: int, limit: int) -> list[WaitingTrace]:
+        return await decisions.lost(self.reader, since_ns, limit)
+
+    async def decide(
+        self,
+        new: Sequence[Decision],
+        late: Sequence[bytes],
+        destinations: Sequence[str],
+        *,
+        revised: Sequence[Decision] = (),
+    ) -> Judged:
+        return await self._transaction(lambda db: decisions.decide_sqlite(db, new, late, revised, destinations))
 
     async def outbox_depth(self) -> dict[str, int]:
         return await self.reader.outbox_depth()

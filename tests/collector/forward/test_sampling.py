@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.store.dump import dump, fresh, opened
 from graphmeter import names
@@ -19,7 +20,8 @@ from graphmeter_collector.store import Store
 from graphmeter_collector.store.decisions import UNDECIDED
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Sampling
-from support.records import call, note, record, span_id, trace
+from support.foreign import foreign as foreign_span
+from support.records import T0_NS, call, note, record, span_id, trace
 
 QUIET_NS, LIMIT_NS = 11_000_000_000, 601_000_000_000
 
@@ -105,9 +107,9 @@ async def test_one_failed_span_is_enough(judging: Judging) -> None:
 async def test_nothing_is_judged_while_it_runs_or_moves_but_for_the_limit(judging: Judging) -> None:
     running, whole = run(1)[:2], run(2)
     await judging.commit([*running, *whole])
-    assert {UNDECIDED: 3} == await judging.judge(QUIET_NS - 2_000_000_000)
+    assert {UNDECIDED: 3} == await judging.judge(QUIET_NS - 8_000_000_000)
     assert {UNDECIDED: 1} == await judging.judge()
-    assert {UNDECIDED: 1} == await judging.judge(LIMIT_NS - 2_000_000_000)
+    assert {UNDECIDED: 1} == await judging.judge(LIMIT_NS - 100_000_000_000)
     assert {} == await judging.judge(LIMIT_NS)
     assert 2 == judging.decided("sampled_out")
 
@@ -119,16 +121,121 @@ async def test_a_run_that_still_runs_at_the_limit_has_lasted_so_long(judging: Ju
     assert (1, 1) == (judging.decided("slow"), judging.decided("sampled_out"))
 
 
-async def test_late_spans_follow_the_decision_at_once_even_if_they_would_have_changed_it(judging: Judging) -> None:
+async def test_late_spans_follow_the_decision_at_once(judging: Judging) -> None:
     await judging.commit([*run(1, names.ERROR), *run(2)])
     await judging.judge()
-    late = [record(7, of=of, parent_id=span_id(2), status=names.ERROR) for of in (1, 2)]
-    await judging.commit(late)
+    await judging.commit([record(7, of=of, parent_id=span_id(2)) for of in (1, 2)])
 
     assert {"jaeger": 3, "tempo": 3} == await judging.judge(0)
     assert {trace(1): 3} == await sent(judging.store)
     assert (2, 3) == (judging.rung, judging.metrics.value(names.COLLECTOR_SAMPLED_OUT))
     assert (1, 1) == (judging.decided("error"), judging.decided("sampled_out"))
+
+
+async def test_a_late_error_brings_back_the_whole_trace_and_what_comes_after(judging: Judging) -> None:
+    mirrored = Span(trace_id=trace(1), span_id=span_id(6))
+    mirrored.attributes.add(key=names.MIRRORED).value.bool_value = True
+    unmarked = Span(trace_id=trace(1), span_id=span_id(5))
+    unmarked.attributes.add(key="question").value.string_value = f"what is {names.MIRRORED}?"
+    await judging.commit(
+        [
+            *run(1),
+            record(5, of=1, parent_id=span_id(2), body=unmarked.SerializeToString()),
+            record(6, of=1, parent_id=span_id(2), forwardable=False, body=mirrored.SerializeToString()),
+            *run(2),
+        ]
+    )
+    assert {} == await judging.judge()
+    await judging.commit([record(7, of=1, parent_id=span_id(2), status=names.ERROR), record(7, of=2)])
+
+    # A node, the root, the one that quotes the mark, and the error; not what the backend has from the application.
+    assert {"jaeger": 4, "tempo": 4} == await judging.judge(0)
+    assert {trace(1): 4} == await sent(judging.store, "tempo")
+    assert (1, 2) == (judging.decided("error"), judging.decided("sampled_out"))
+    await judging.commit([record(8, of=1, parent_id=span_id(2)), record(8, of=2, parent_id=span_id(2))])
+    assert {"jaeger": 5, "tempo": 5} == await judging.judge(0)
+    # Nothing more follows from it.
+    assert {"jaeger": 5, "tempo": 5} == await judging.judge()
+    assert 1 == judging.decided("error")
+
+
+async def test_a_root_that_comes_after_the_limit_may_bring_back_its_trace(judging: Judging) -> None:
+    judging.sampling = rules(expensive_usd=Decimal("0.000002"))
+    first, node, root = run(1)
+    await judging.commit([first, node])
+    assert {} == await judging.judge(LIMIT_NS)
+    await judging.commit([root, call(4, of=1, nano=2_000, parent_id=span_id(2))])
+    assert {"jaeger": 3, "tempo": 3} == await judging.judge(0)
+    assert 1 == judging.decided("expensive")
+
+
+async def test_other_rules_bring_back_nothing(judging: Judging) -> None:
+    await judging.commit(run(1))
+    await judging.judge()
+    judging.sampling = rules("1")
+    await judging.commit([record(7, of=1, parent_id=span_id(2))])
+    assert {} == await judging.judge(0)
+
+
+async def test_a_run_that_is_lost_after_its_trace_was_dropped_brings_it_back(judging: Judging) -> None:
+    await judging.commit([*run(1)[:2], *run(2)])
+    assert {} == await judging.judge(LIMIT_NS)
+    now_ns = T0_NS + LIMIT_NS
+    await judging.sampler.judge_lost(now_ns)
+    assert {} == await judging.store.outbox_depth()
+    await judging.store.mark_lost(time.time_ns() + 10**18, 1)
+    for _ in range(2):
+        await judging.sampler.judge_lost(now_ns)
+        assert {trace(1): 1} == await sent(judging.store)
+    assert (1, 2) == (judging.decided("error"), judging.decided("sampled_out"))
+
+
+async def test_a_trace_is_judged_when_its_foreign_spans_are_settled(judging: Judging) -> None:
+    """What a call below an ancestor that has not come costs counts when it has come, or is given up."""
+    judging.sampling = rules(expensive_usd=Decimal("0.000002"))
+    waiting = {UNDECIDED: 2}
+    for of in (1, 2):
+        graph = foreign_span(1, names.RUN, of=of, graph="support", s=2)
+        await judging.commit([graph, foreign_span(3, names.MODEL, parent=2, of=of, nano=2_000)])
+    assert {UNDECIDED: 4} == await judging.judge()
+    await judging.commit([foreign_span(2, names.NODE, parent=1, of=1, node="answer")])
+    await judging.store.settle(0, 0)
+    assert {"jaeger": 3, "tempo": 3} | waiting == await judging.judge()
+    # Whose it is was never said: the run of the trace, as there is but one.
+    await judging.store.settle(1 << 62, 0)
+    assert {"jaeger": 5, "tempo": 5} == await judging.judge()
+    assert 2 == judging.decided("expensive")
+
+
+async def test_what_is_never_settled_is_judged_at_the_limit(judging: Judging) -> None:
+    graph = foreign_span(1, names.RUN, of=1, graph="support", s=2)
+    await judging.commit([graph, foreign_span(3, names.MODEL, parent=2, of=1)])
+    assert {UNDECIDED: 2} == await judging.judge(LIMIT_NS - 100_000_000_000)
+    assert {} == await judging.judge(LIMIT_NS)
+
+
+async def test_a_late_call_that_is_not_settled_yet_is_waited_for(judging: Judging) -> None:
+    judging.sampling = rules(expensive_usd=Decimal("0.000002"))
+    graph = foreign_span(1, names.RUN, of=1, graph="support", s=2)
+    await judging.commit([graph])
+    assert {} == await judging.judge()
+    await judging.commit([foreign_span(3, names.MODEL, parent=2, of=1, nano=2_000)])
+    assert {UNDECIDED: 1} == await judging.judge()
+    await judging.commit([foreign_span(2, names.NODE, parent=1, of=1, node="answer")])
+    await judging.store.settle(0, 0)
+    assert {"jaeger": 3, "tempo": 3} == await judging.judge(0)
+
+
+async def test_of_two_collectors_that_bring_a_trace_back_one_does(postgres_url: str) -> None:
+    async with opened(postgres_url) as one, opened(postgres_url) as two:
+        first, second = Judging(one, rules()), Judging(two, rules())
+        for of in range(1, 21):
+            await first.commit(run(of))
+        await first.judge()
+        await second.commit([record(7, of=of, parent_id=span_id(2), status=names.ERROR) for of in range(1, 21)])
+        await asyncio.gather(first.judge(0), second.judge(0))
+        assert {trace(of): 3 for of in range(1, 21)} == await sent(one)
+        assert 20 == first.decided("error") + second.decided("error")
 
 
 async def test_slow_and_expensive_runs_are_kept_by_what_the_database_knows(judging: Judging) -> None:

@@ -249,6 +249,8 @@ OP_RETRIEVAL: Final = "retrieval"
 OP_RERANK: Final = "rerank"
 """Of a retriever's span that orders what was found."""
 OP_START: Final = "graphmeter.run_start"
+PIECE_OPERATIONS: Final = (OP_TOOL, OP_RETRIEVAL, OP_RERANK)
+"""Of calls that may cost something by the piece; all others on the ledger are model calls."""
 NOTE_NAMES: Final = {START: OP_START, **{kind: f"graphmeter.{kind}" for kind in NOTES[1:]}}
 """Span name (and operation) of a note, by kind."""
 
@@ -408,7 +410,11 @@ LLM_CALLS = _counter("llm_calls_total", "Model calls by status; answers from a c
 LLM_DURATION = _histogram("llm_duration_seconds", "Duration of model calls.", LLM_DURATION_BUCKETS, *_CALL)
 LLM_TTFT = _histogram("llm_time_to_first_token_seconds", "Time to the first streamed chunk.", TTFT_BUCKETS, *_CALL)
 TOKENS = _counter("tokens_total", "Tokens by exclusive bucket.", *_CALL, "type")
-COST = _counter("cost_usd_total", "Cost of model calls as billed, in USD.", *_CALL)
+COST = _counter(
+    "cost_usd_total",
+    "Cost of model calls as billed, in USD; of tools that have a price, with their name as model.",
+    *_CALL,
+)
 SAVED_COST = _counter("saved_cost_usd_total", "Cost that cached answers avoided, in USD.")
 LLM_CACHE_HITS = _counter("llm_cache_hits_total", "Model calls answered by a cache.", *_CALL)
 UNPRICED_CALLS = _counter("unpriced_calls_total", "Model calls without a known price.", "provider", "model")

@@ -216,12 +216,12 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """Spend of one group of model calls, from the ledger, as billed."""
+    """Spend of one group of model calls, and of tools and retrievers that have a price, from the ledger, as billed."""
 
     group: dict[str, str]
     """Dimension → value; the empty value is spend that names none."""
     calls: int
-    """Answers from a cache excluded."""
+    """Of models; answers from a cache excluded."""
     cache_hits: int
     unpriced_calls: int
     usage_missing_calls: int

@@ -32,6 +32,8 @@ _AUDIO: Final = "llm.token_count.prompt_details.audio"
 _REASONING: Final = "llm.token_count.completion_details.reasoning"
 _AUDIO_OUT: Final = "llm.token_count.completion_details.audio"
 _TOOL: Final = "tool.name"
+_RERANK_MODEL: Final = "reranker.model_name"
+_RERANKER: Final = "RERANKER"
 _METADATA: Final = "metadata"
 _SESSION: Final = "session.id"
 _NODE_ID: Final = "graph.node.id"
@@ -53,7 +55,9 @@ _USAGE: Final = MappingProxyType(
 
 TABLE: Final[Table] = MappingProxyType(
     {
-        **dict.fromkeys((KIND, _PROVIDER, _SYSTEM, _MODEL, _EMBEDDING_MODEL, _TOOL, _NODE_ID, _NODE_NAME), label),
+        **dict.fromkeys(
+            (KIND, _PROVIDER, _SYSTEM, _MODEL, _EMBEDDING_MODEL, _TOOL, _RERANK_MODEL, _NODE_ID, _NODE_NAME), label
+        ),
         **dict.fromkeys((*_USAGE, _TOTAL), count),
         _METADATA: raw,
     }
@@ -80,8 +84,11 @@ def translate(found: dict[str, Any], span: Span, repairs: Repairs) -> str:
     if kind == names.MODEL:
         _call(found, metadata, span, repairs)
     elif kind in (names.TOOL, names.RETRIEVER):
-        found.setdefault(names.TOOL_NAME, found.get(_TOOL) or clean(span.name, LABEL_BYTES, repairs))
-        found.setdefault(names.OPERATION, names.OP_TOOL if kind == names.TOOL else names.OP_RETRIEVAL)
+        found.setdefault(
+            names.TOOL_NAME, found.get(_TOOL) or found.get(_RERANK_MODEL) or clean(span.name, LABEL_BYTES, repairs)
+        )
+        general = names.OP_TOOL if kind == names.TOOL else names.OP_RETRIEVAL
+        found.setdefault(names.OPERATION, names.OP_RERANK if found.get(KIND) == _RERANKER else general)
     elif kind == names.RUN:
         found.setdefault(names.GRAPH, clean(span.name, LABEL_BYTES, repairs))
     return kind
@@ -94,7 +101,7 @@ def _kind(found: dict[str, Any], metadata: dict[str, Any], name: str) -> str:
     # Whatever has "agent" in its name is an AGENT to the instrumentation of LangChain, models and tools as well.
     if said == "TOOL" or (said == "AGENT" and _TOOL in found):
         return names.TOOL
-    if said == "RETRIEVER":
+    if said in ("RETRIEVER", _RERANKER):
         return names.RETRIEVER
     if said == "AGENT" and _MODEL in found and (_PROMPT in found or _COMPLETION in found):
         return names.MODEL

@@ -70,7 +70,11 @@ class Counts:
         """Count what one transaction stored, spans of equal labels together: they move the same children."""
         alike: defaultdict[tuple[str, ...], list[SpanRecord]] = defaultdict(list)
         for record in chain(result.new, result.settled):
-            if record.kind in _BY_KIND and record.settled and (record.run_id or record.kind == names.MODEL):
+            if (
+                record.kind in _BY_KIND
+                and record.settled
+                and (record.run_id or record.kind == names.MODEL or record.cost is not None)
+            ):
                 alike[_labels(record)].append(record)
         for records in alike.values():
             _BY_KIND[records[0].kind](self, records)
@@ -155,9 +159,24 @@ class Counts:
     def _tool(self, records: Sequence[SpanRecord]) -> None:
         one = records[-1]
         base = _base(one)
-        self._declare_tool(base, one.node, one.tool)
-        self._metrics.inc(names.TOOL_CALLS, *base, one.node, one.tool, one.status, by=len(records), events=len(records))
-        self._errors(records)
+        self._pieces(records)
+        # Of others that have no run only the money counts.
+        if times := sum(bool(record.run_id) for record in records):
+            self._declare_tool(base, one.node, one.tool)
+            self._metrics.inc(names.TOOL_CALLS, *base, one.node, one.tool, one.status, by=times, events=times)
+            self._errors(records)
+
+    def _retriever(self, records: Sequence[SpanRecord]) -> None:
+        self._pieces(records)
+        if records[-1].run_id:
+            self._errors(records)
+
+    def _pieces(self, records: Sequence[SpanRecord]) -> None:
+        """Money of calls that are paid by the piece."""
+        paid = [(record, record.cost.total_nano) for record in records if record.cost is not None]
+        if paid:
+            one = records[-1]
+            self._paid((*_base(one), one.node, one.provider, one.model or one.tool), paid)
 
     def _model(self, records: Sequence[SpanRecord]) -> None:
         # The others were counted under the span that came first.
@@ -212,11 +231,14 @@ class Counts:
             if cost is not None and cost.total_nano and cost.status not in _WITHOUT_COST
         ]
         if paid:
-            usd = sum(nano for _, nano in paid) / _NANO
-            last, nano = paid[-1]
-            metrics.inc(names.COST, *call, by=usd, trace_id=self._trace(last, nano), marked=nano / _NANO)
-            for budget, team in self.budgets_of(last):
-                metrics.inc(names.BUDGET_COST, budget, team, by=usd)
+            self._paid(call, paid)
+
+    def _paid(self, call: tuple[str, ...], paid: Sequence[tuple[SpanRecord, int]]) -> None:
+        usd = sum(nano for _, nano in paid) / _NANO
+        last, nano = paid[-1]
+        self._metrics.inc(names.COST, *call, by=usd, trace_id=self._trace(last, nano), marked=nano / _NANO)
+        for budget, team in self.budgets_of(last):
+            self._metrics.inc(names.BUDGET_COST, budget, team, by=usd)
 
     def _errors(self, records: Sequence[SpanRecord]) -> None:
         one = records[-1]
@@ -278,7 +300,7 @@ _BY_KIND: dict[str, Callable[[Counts, Sequence[SpanRecord]], None]] = {
     names.NODE: Counts._node,
     names.MODEL: Counts._model,
     names.TOOL: Counts._tool,
-    names.RETRIEVER: Counts._errors,
+    names.RETRIEVER: Counts._retriever,
 }
 
 

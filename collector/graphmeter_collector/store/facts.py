@@ -48,6 +48,8 @@ ROLLUP_SUMS = (
 )
 """`count` is `retries` (attempts that were followed by another) plus `cache_hits` plus the four statuses of all others.
 Duration and latency leave answers from a cache out, and so do tokens: nobody waited for or consumed them."""
+PIECES = frozenset({names.TOOL, names.RETRIEVER})
+"""What has a cost only where somebody gave it a price."""
 ROLLED_UP = frozenset({names.RUN, names.SUBGRAPH, names.NODE, names.MODEL, names.TOOL, names.RETRIEVER})
 _AT = {name: index for index, name in enumerate(ROLLUP_SUMS)}
 _FIRST_TOKENS = _AT["duration_ns"] + 1
@@ -59,6 +61,7 @@ RollupKey = tuple[int, str, str, str, str, str, str, str, str]
 
 _NO_PARTS = (0,) * len(names.TOKEN_TYPES)
 _NO_PRICE = Cost(0, _NO_PARTS, "unpriced")
+_OPERATIONS = {names.TOOL: names.OP_TOOL, names.RETRIEVER: names.OP_RETRIEVAL}
 _WITHOUT_COST = frozenset({"unpriced", "usage_missing"})
 
 
@@ -110,8 +113,13 @@ def counted(records: Sequence[SpanRecord]) -> Sequence[SpanRecord]:
 
 
 def is_call(record: SpanRecord) -> bool:
-    """Whether the span is a model call that belongs on the ledger now."""
-    return record.kind == names.MODEL and not record.waits_for
+    """Whether the span is a call that belongs on the ledger now: of a model, or of a tool or retriever that has a price."""
+    return (record.kind == names.MODEL or is_paid_piece(record)) and not record.waits_for
+
+
+def is_paid_piece(record: SpanRecord) -> bool:
+    """Whether the span is a call of a tool or retriever that costs something by itself."""
+    return record.cost is not None and record.kind in PIECES
 
 
 def mark_duplicate(record: SpanRecord) -> None:
@@ -159,7 +167,7 @@ def span_row(record: SpanRecord) -> Row:
         record.usage.total_input if consumed else 0 if call else None,
         record.usage.total_output if consumed else 0 if call else None,
         # Without a price there is no cost to show, not one of zero.
-        cost.total_nano if call and cost is not None and cost.status not in _WITHOUT_COST else None,
+        cost.total_nano if cost is not None and cost.status not in _WITHOUT_COST else None,
         record.ttft_ns or None,
         record.cache_hit,
         not record.waits_for,
@@ -187,7 +195,7 @@ def outbox_rows(records: Sequence[SpanRecord], destinations: Sequence[str], queu
 
 
 def ledger_row(record: SpanRecord) -> Row:
-    """Row of `ledger` for a model call."""
+    """Row of `ledger` for a call that may cost something."""
     cost = record.cost or _NO_PRICE
     return (
         record.trace_id,
@@ -205,9 +213,10 @@ def ledger_row(record: SpanRecord) -> Row:
         record.user_id,
         record.session_id,
         tags_json(record),
-        record.operation,
+        record.operation or _OPERATIONS.get(record.kind, ""),
         record.provider,
-        record.model,
+        # Tools and retrievers have no model; their name stands in its place, as in rollups.
+        record.model or record.tool,
         record.request_model,
         # A cached answer repeats the id of the call that filled the cache.
         record.response_id if record.response_id and not record.cache_hit else None,
@@ -221,6 +230,10 @@ def ledger_row(record: SpanRecord) -> Row:
         cost.total_nano,
         cost.saved_nano,
         *(part or None for part in cost.parts),
+        record.service_tier,
+        record.server,
+        record.duration_ns,
+        record.images,
     )
 
 
@@ -237,7 +250,7 @@ def rollups(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
     alike: dict[tuple[Any, ...], list[SpanRecord]] = {}
     for record in records:
         # Of other instrumentations' spans only the calls count: they have no run whose nodes could be reported.
-        if record.kind not in ROLLED_UP or not (record.run_id or record.kind == names.MODEL):
+        if record.kind not in ROLLED_UP or not (record.run_id or record.kind == names.MODEL or is_paid_piece(record)):
             continue
         if billed and key_of(record) in billed:
             continue
@@ -295,3 +308,5 @@ def _roll_up(rollup: Rollup, records: Sequence[SpanRecord], outcome: int) -> Non
             usages = zip(*[record.usage for record in records], strict=True)
             for index, count in enumerate(map(sum, usages), start=_FIRST_TOKENS):
                 sums[index] += count
+    elif records[0].kind in PIECES:
+        sums[_COST] += sum([record.cost.total_nano for record in records if record.cost is not None])

@@ -94,7 +94,7 @@ async def _exact(source: Rows, since_ns: int, until_ns: int, graph: str, team: s
     calls = await source.rows(
         select(
             *caller,
-            func.count().label("model_calls"),
+            func.count().filter(ledger.c.operation.not_in(names.PIECE_OPERATIONS)).label("model_calls"),
             _sum_of(*(ledger.c[f"{bucket}_tokens"] for bucket in names.INPUT_TOKEN_TYPES)).label("input_tokens"),
             _sum_of(*(ledger.c[f"{bucket}_tokens"] for bucket in names.OUTPUT_TOKEN_TYPES)).label("output_tokens"),
             _sum_of(ledger.c.cost_nano).label("cost_nano"),
@@ -125,6 +125,7 @@ async def _from_rollups(source: Rows, since_ns: int, until_ns: int, graph: str, 
     latencies: defaultdict[Key, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     ran: defaultdict[Key, list[int]] = defaultdict(lambda: [0, 0, 0])
     called: defaultdict[Key, Counter[str]] = defaultdict(Counter)
+    by_piece: defaultdict[Key, int] = defaultdict(int)
     for part in ranges.parts(since_ns, until_ns, time.time_ns()):
         columns = part.table.c
         period = columns[0]
@@ -139,6 +140,10 @@ async def _from_rollups(source: Rows, since_ns: int, until_ns: int, graph: str, 
         added = [func.sum(columns[name]).label(name) for name in _ADDED]
         for row in await source.rows(select(*keys, *added).where(columns.kind == names.MODEL, *where).group_by(*keys)):
             called[_key(row)].update({name: int(row[name]) for name in _ADDED})
+        paid = select(*keys, func.sum(columns.cost_nano).label("cost_nano"))
+        pieces = (columns.kind.in_((names.TOOL, names.RETRIEVER)), columns.cost_nano > 0)
+        for row in await source.rows(paid.where(*pieces, *where).group_by(*keys)):
+            by_piece[_key(row)] += int(row["cost_nano"])
         # The database cannot merge histograms; this is one row per node, team and period.
         each = select(*keys, columns["count"], columns.retries, columns.error, columns.latency)
         for row in await source.rows(each.where(columns.kind == names.NODE, *where)):
@@ -160,7 +165,7 @@ async def _from_rollups(source: Rows, since_ns: int, until_ns: int, graph: str, 
         }
         for key, (count, retries, errors) in ran.items()
     }
-    calls = {
+    calls: dict[Key, dict[str, int]] = {
         key: {
             "model_calls": found["count"] - found["cache_hits"],
             "input_tokens": sum(found[f"{bucket}_tokens"] for bucket in names.INPUT_TOKEN_TYPES),
@@ -169,6 +174,8 @@ async def _from_rollups(source: Rows, since_ns: int, until_ns: int, graph: str, 
         }
         for key, found in called.items()
     }
+    for key, cost_nano in by_piece.items():
+        calls.setdefault(key, dict.fromkeys(_CALLS, 0))["cost_nano"] += cost_nano
     return _join(attempts, calls, histogram.RELATIVE_ERROR)
 
 

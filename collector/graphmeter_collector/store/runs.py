@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from graphmeter import names
 from graphmeter_collector.records import SpanRecord
-from graphmeter_collector.store.facts import Row, SpanKey, key_of, tags_json
+from graphmeter_collector.store.facts import PIECES, Row, SpanKey, is_paid_piece, key_of, tags_json
 
 MISSED_HEARTBEATS = 10
 """Heartbeats in a row that may be missed: a collector may be away for a few, a process that has gone misses all."""
@@ -118,7 +118,7 @@ def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
         kind = record.kind
         counted = kind == names.MODEL and not record.cache_hit and not (billed and key_of(record) in billed)
         _add(_run_of(runs, record), record, counted=counted)
-        if record.node and (counted or kind == names.NODE):
+        if record.node and (counted or kind == names.NODE or is_paid_piece(record)):
             node_key = (record.trace_id, record.run_id, record.node)
             node = nodes.get(node_key)
             if node is None:
@@ -155,8 +155,9 @@ def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
         run.node_errors += record.status == names.ERROR
         if not run.root_seen and "." not in record.node:
             run.steps = max(run.steps, record.step)
-    elif kind == names.TOOL:
-        run.tool_calls += 1
+    elif kind in PIECES:
+        run.tool_calls += kind == names.TOOL
+        run.cost_nano += record.cost.total_nano if record.cost else 0
     elif counted:
         run.model_calls += 1
         run.input_tokens += record.usage.total_input
@@ -194,6 +195,8 @@ def _add_to_node(node: RunNode, record: SpanRecord) -> None:
         node.attempts += 1
         node.errors += record.status == names.ERROR
         node.duration_ns += record.duration_ns
+    elif record.kind in PIECES:
+        node.cost_nano += record.cost.total_nano if record.cost else 0
     else:
         node.model_calls += 1
         node.input_tokens += record.usage.total_input

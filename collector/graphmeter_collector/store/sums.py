@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, and_, func, select
+from sqlalchemy import ColumnElement, Table, and_, func, or_, select
 from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
@@ -75,7 +75,7 @@ async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int) ->
             found.update({column.name: int(row[column.name]) for column in sums})
 
     for part in cover.parts:
-        await add(part.table, _spent_in_rollups(part.table), and_(part.table.c.kind == names.MODEL, _within(part)))
+        await add(part.table, _spent_in_rollups(part.table), and_(_billed(part.table), _within(part)))
     for start, end in cover.rests:
         await add(ledger, _SPENT_IN_LEDGER, and_(ledger.c.start_ns >= start, ledger.c.start_ns < end))
     # Rollups do not count these, and there are few.
@@ -93,7 +93,7 @@ async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int) ->
             saved_nano=found["saved_nano"],
         )
         for group, found in spent.items()
-        if found["calls"] or found["cache_hits"]
+        if found["calls"] or found["cache_hits"] or found["cost_nano"]
     ]
     return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
 
@@ -101,12 +101,19 @@ async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int) ->
 def _spent_in_rollups(table: Table) -> list[ColumnElement[int]]:
     columns = table.c
     same = [_total(columns[name]).label(name) for name in _SPENT if name != "calls"]
-    return [_total(columns["count"] - columns.cache_hits).label("calls"), *same]
+    return [_total(columns["count"] - columns.cache_hits, columns.kind == names.MODEL).label("calls"), *same]
+
+
+def _billed(table: Table) -> ColumnElement[bool]:
+    """Rows of what stands on the ledger: model calls, and tools and retrievers that have a price."""
+    pieces = and_(table.c.kind.in_((names.TOOL, names.RETRIEVER)), table.c.cost_nano > 0)
+    return or_(table.c.kind == names.MODEL, pieces)
 
 
 _CALLED: Final = ledger.c.cache_hit.is_(False)
 _SPENT_IN_LEDGER: Final[list[ColumnElement[int]]] = [
-    func.count().filter(_CALLED).label("calls"),
+    # Of models: tools and retrievers that have a price bring money alone.
+    func.count().filter(_CALLED, ledger.c.operation.not_in(names.PIECE_OPERATIONS)).label("calls"),
     func.count().filter(ledger.c.cache_hit.is_(True)).label("cache_hits"),
     func.count().filter(ledger.c.price_status == "unpriced").label("unpriced"),
     # A cached answer's tokens were consumed by the call that filled the cache.

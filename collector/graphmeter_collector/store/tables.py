@@ -244,7 +244,7 @@ client_report = Table(
 
 _SILENT = "price_status = 'usage_missing'"
 
-# One append-only row per model call that could cost money; outlives spans.
+# One append-only row per call that could cost money, of a model or of a tool or retriever that has a price; outlives spans.
 ledger = Table(
     "ledger",
     metadata,
@@ -274,6 +274,9 @@ ledger = Table(
     *_text("price_status", "price_source", "price"),
     *_big("cost_nano", "saved_nano"),
     *_buckets("nano"),
+    # What else decides the price of a call.
+    *_text("service_tier", "server"),
+    *_big("duration_ns", "images"),
     Index(None, "start_ns"),
     # One call seen by two instrumentations is billed once; a cached answer repeats the id of the original on purpose.
     Index(

@@ -23,7 +23,7 @@ from graphmeter_collector.records import (
     WriteResult,
 )
 from graphmeter_collector.store.ancestry import RUN_FACTS, Ancestor, Lineage, OnlyRun, lineage, settle
-from graphmeter_collector.store.facts import Row, key_of
+from graphmeter_collector.store.facts import Row, is_paid_piece, key_of
 
 NO_ENVELOPE: Final = Envelope(b"", b"", b"")
 """Of a span that was brought back: its own is stored with its body."""
@@ -76,7 +76,7 @@ def rows(records: Iterable[SpanRecord], now_ns: int) -> list[Row]:
 
 def settled_row(record: SpanRecord) -> Row:
     """What settling changes in a row of `span`, then its key: the arguments of `UPDATE_SPAN`."""
-    call = record.kind == names.MODEL
+    call = record.kind == names.MODEL or is_paid_piece(record)
     return (
         record.kind,
         record.run_id,

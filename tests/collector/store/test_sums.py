@@ -17,7 +17,7 @@ from graphmeter_collector.records import Cost, SpanRecord
 from graphmeter_collector.reports import CostRow, RunCount
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import Store, facts, tables
-from support.records import SECOND, T0_NS, call, record, whole_run
+from support.records import SECOND, T0_NS, call, priced, record, whole_run
 
 DAY_S = 86_400
 RANGES_TRIED = 20
@@ -49,6 +49,9 @@ def some_days() -> list[SpanRecord]:
         found += [call(1, of=of, at_s=at_s, cost=silent), call(2, of=of, at_s=at_s, cost=unpriced, model="mystery")]
         # The same answer through another instrumentation: on the ledger once.
         found += [call(3, of=of, at_s=at_s), call(4, of=of, at_s=at_s, response_id=f"answer-{of}-3")]
+        tool: dict[str, Any] = {"kind": names.TOOL, "tool": "search", "node": "answer", "operation": names.OP_TOOL}
+        found.append(record(5, of=of, at_s=at_s, cost=priced(8_000), **tool))
+        found.append(record(6, of=of, at_s=at_s, **tool))
     return found
 
 
@@ -61,7 +64,7 @@ def spent(tables_of: Dump, by: Sequence[str], since_ns: int, until_ns: int) -> l
             nothing = CostRow(dict(zip(by, group, strict=True)), 0, 0, 0, 0, dict.fromkeys(names.TOKEN_TYPES, 0), 0, 0)
             old: dict[str, Any] = asdict(rows.get(group, nothing))
             hit = row["cache_hit"]
-            old["calls"] += not hit
+            old["calls"] += not hit and row["operation"] not in names.PIECE_OPERATIONS
             old["cache_hits"] += hit
             old["unpriced_calls"] += row["price_status"] == "unpriced"
             old["usage_missing_calls"] += row["price_status"] == "usage_missing"

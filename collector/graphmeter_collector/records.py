@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from graphmeter import names
 
+SpanKey = tuple[bytes, bytes, int]
+"""Trace id, span id, day."""
+
 
 class TokenUsage(NamedTuple):
     """Tokens of one model call in exclusive buckets (see `graphmeter.names.TOKEN_TYPES`, same order); never negative."""
@@ -202,19 +205,23 @@ class SpanRecord:
     """Set by `store` on a foreign span: the ancestor (span id) without which it cannot be settled. Until then it is stored,
     and nothing of it is counted."""
 
+    # What follows from ids and times is asked for by every stage: it is made once.
+    duration_ns: int = field(init=False, compare=False)
+    day: int = field(init=False, compare=False)
+    """Days since the epoch, from the span's own start: the same for every re-delivery."""
+    key: SpanKey = field(init=False, compare=False)
+    """What makes a span the same one."""
+
+    def __post_init__(self) -> None:
+        start_ns, end_ns = self.start_ns, self.end_ns
+        self.duration_ns = end_ns - start_ns if end_ns > start_ns else 0
+        self.day = day = start_ns // 86_400_000_000_000
+        self.key = (self.trace_id, self.span_id, day)
+
     @property
     def settled(self) -> bool:
         """Whether it is known where the span belongs."""
         return not self.waits_for
-
-    @property
-    def duration_ns(self) -> int:
-        return max(self.end_ns - self.start_ns, 0)
-
-    @property
-    def day(self) -> int:
-        """Days since the epoch, from the span's own start: the same for every re-delivery."""
-        return self.start_ns // 86_400_000_000_000
 
 
 class Rejection(NamedTuple):

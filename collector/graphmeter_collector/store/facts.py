@@ -14,15 +14,13 @@ from operator import add, attrgetter
 from typing import Any
 
 from graphmeter import names
-from graphmeter_collector.records import Cost, SpanRecord
+from graphmeter_collector.records import Cost, SpanKey, SpanRecord
 from graphmeter_collector.store import histogram, parts
 
 HOUR_NS = 3_600_000_000_000
 HOURS_PER_DAY = 24
 DAY_NS = HOURS_PER_DAY * HOUR_NS
 
-SpanKey = tuple[bytes, bytes, int]
-"""Trace id, span id, day: what makes a span the same one."""
 Row = tuple[Any, ...]
 
 DUPLICATE = "duplicate"
@@ -74,30 +72,23 @@ class Rollup:
     latency: histogram.Buckets = field(default_factory=dict)
 
 
-def split(records: Iterable[SpanRecord]) -> tuple[list[SpanRecord], list[SpanRecord]]:
+def split(records: Sequence[SpanRecord]) -> tuple[Sequence[SpanRecord], list[SpanRecord]]:
     """What has a row in `span`, and the notes that are kept elsewhere."""
-    spans: list[SpanRecord] = []
-    notes: list[SpanRecord] = []
-    for record in records:
-        (notes if record.kind in ELSEWHERE else spans).append(record)
-    return spans, notes
+    notes = [record for record in records if record.kind in ELSEWHERE]
+    return ([record for record in records if record.kind not in ELSEWHERE] if notes else records), notes
 
 
-def key_of(record: SpanRecord) -> SpanKey:
-    """What makes a span the same one."""
-    return (record.trace_id, record.span_id, record.day)
-
-
-def once(records: Iterable[SpanRecord]) -> list[SpanRecord]:
+def once(records: Sequence[SpanRecord]) -> list[SpanRecord]:
     """Each span once, the first of its copies, sorted by key."""
-    unique: dict[SpanKey, SpanRecord] = {}
-    for record in records:
-        unique.setdefault(key_of(record), record)
+    # Backwards, so that the first is the last to be put in.
+    unique = {record.key: record for record in reversed(records)}
     return [unique[key] for key in sorted(unique)]
 
 
-def in_order(records: Iterable[SpanRecord], new: Iterable[SpanRecord]) -> list[SpanRecord]:
-    """The new ones in the order in which they were given."""
+def in_order(records: Sequence[SpanRecord], new: Collection[SpanRecord]) -> list[SpanRecord]:
+    """The new ones, each once, in the order in which they were given."""
+    if len(new) == len(records):
+        return list(records)
     left = {id(record) for record in new}
     found = []
     for record in records:
@@ -131,7 +122,7 @@ def mark_duplicates(records: Iterable[SpanRecord], billed: Collection[SpanKey]) 
     """The same of those whose call the ledger had already."""
     if billed:
         for record in records:
-            if key_of(record) in billed:
+            if record.key in billed:
                 mark_duplicate(record)
 
 
@@ -252,7 +243,7 @@ def rollups(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
         # Of other instrumentations' spans only the calls count: they have no run whose nodes could be reported.
         if record.kind not in ROLLED_UP or not (record.run_id or record.kind == names.MODEL or is_paid_piece(record)):
             continue
-        if billed and key_of(record) in billed:
+        if billed and record.key in billed:
             continue
         key = (record.start_ns // HOUR_NS, *_alike(record))
         try:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 
 from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
-from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
+from graphmeter_collector.records import Settling, SpanKey, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import Decision, Judged, LostRun, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
@@ -131,7 +131,7 @@ class PostgresStore:
 
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:
         async def attempt(limit: int, *, count: bool) -> Settling:
-            async def work(connection: Connection) -> tuple[Settling, set[facts.SpanKey]]:
+            async def work(connection: Connection) -> tuple[Settling, set[SpanKey]]:
                 if not await connection.fetchval(unsettled.LEFT):
                     return Settling(WriteResult(new=[], duplicates=0, finished=[]), 0, waiting=False), set()
                 known = (unsettled.NO_ENVELOPE.id,)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 
 from graphmeter import names
-from graphmeter_collector.records import SpanRecord
-from graphmeter_collector.store.facts import PIECES, Row, SpanKey, is_paid_piece, key_of, tags_json
+from graphmeter_collector.records import SpanKey, SpanRecord
+from graphmeter_collector.store.facts import PIECES, Row, is_paid_piece, tags_json
 
+_SIGNS_OF_LIFE = (names.START, names.HEARTBEAT)
 MISSED_HEARTBEATS = 10
 """Heartbeats in a row that may be missed: a collector may be away for a few, a process that has gone misses all."""
 ATTRIBUTION = ("service", "environment", "graph", "team", "tenant", "release", "thread_id", "user_id", "session_id")
@@ -107,8 +108,8 @@ def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
     runs: dict[tuple[bytes, str], Run] = {}
     nodes: dict[tuple[bytes, str, str], RunNode] = {}
     # Roots first: what a root settles need not be looked for on all other spans of its run.
-    for root in records:
-        if root.kind == names.RUN and root.run_id:
+    for root in [record for record in records if record.kind == names.RUN]:
+        if root.run_id:
             run = _run_of(runs, root)
             if not run.root_seen:
                 _settle(run, root)
@@ -116,14 +117,20 @@ def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
         if not record.run_id:
             continue
         kind = record.kind
-        counted = kind == names.MODEL and not record.cache_hit and not (billed and key_of(record) in billed)
-        _add(_run_of(runs, record), record, counted=counted)
+        run = _run_of(runs, record)
+        counted = kind == names.MODEL and not record.cache_hit and not (billed and record.key in billed)
+        _add(run, record)
+        if counted:
+            _add_call(run, record)
+            run.unpriced_calls += record.cost is None or record.cost.status == "unpriced"
         if record.node and (counted or kind == names.NODE or is_paid_piece(record)):
             node_key = (record.trace_id, record.run_id, record.node)
             node = nodes.get(node_key)
             if node is None:
                 node = nodes[node_key] = RunNode(*node_key)
             _add_to_node(node, record)
+            if counted:
+                _add_call(node, record)
     return [_run_row(runs[key]) for key in sorted(runs)], [_run_node_row(nodes[key]) for key in sorted(nodes)]
 
 
@@ -135,35 +142,47 @@ def _run_of(runs: dict[tuple[bytes, str], Run], record: SpanRecord) -> Run:
     return run
 
 
-def _add(run: Run, record: SpanRecord, *, counted: bool) -> None:
+def _add(run: Run, record: SpanRecord) -> None:
     kind = record.kind
-    run.last_seen_ns = max(run.last_seen_ns, record.start_ns, record.end_ns)
+    ended_ns = record.start_ns + record.duration_ns
+    if ended_ns > run.last_seen_ns:
+        run.last_seen_ns = ended_ns
     if record.heartbeat_ns > run.heartbeat_ns:
         run.heartbeat_ns = record.heartbeat_ns
     if not run.root_seen:
-        for column in ATTRIBUTION:
-            said = getattr(record, column)
-            if said > getattr(run, column):
-                setattr(run, column, said)
-        run.tags = greatest_tags(run.tags, tags_json(record))
-        run.started_ns = min(run.started_ns, record.start_ns)
-    if kind in (names.START, names.HEARTBEAT):
+        _guess(run, record)
+    if kind in _SIGNS_OF_LIFE:
         return
     run.spans += 1
     if kind == names.NODE:
         run.node_attempts += 1
-        run.node_errors += record.status == names.ERROR
-        if not run.root_seen and "." not in record.node:
-            run.steps = max(run.steps, record.step)
+        if record.status == names.ERROR:
+            run.node_errors += 1
     elif kind in PIECES:
         run.tool_calls += kind == names.TOOL
-        run.cost_nano += record.cost.total_nano if record.cost else 0
-    elif counted:
-        run.model_calls += 1
-        run.input_tokens += record.usage.total_input
-        run.output_tokens += record.usage.total_output
-        run.cost_nano += record.cost.total_nano if record.cost else 0
-        run.unpriced_calls += record.cost is None or record.cost.status == "unpriced"
+        if record.cost is not None:
+            run.cost_nano += record.cost.total_nano
+
+
+def _guess(run: Run, record: SpanRecord) -> None:
+    """What holds of a run until its root says better."""
+    for column in ATTRIBUTION:
+        said = getattr(record, column)
+        if said > getattr(run, column):
+            setattr(run, column, said)
+    run.tags = greatest_tags(run.tags, tags_json(record))
+    run.started_ns = min(run.started_ns, record.start_ns)
+    if record.kind == names.NODE and "." not in record.node:
+        run.steps = max(run.steps, record.step)
+
+
+def _add_call(to: Run | RunNode, record: SpanRecord) -> None:
+    usage, cost = record.usage, record.cost
+    to.model_calls += 1
+    to.input_tokens += usage.total_input
+    to.output_tokens += usage.total_output
+    if cost is not None:
+        to.cost_nano += cost.total_nano
 
 
 def _settle(run: Run, root: SpanRecord) -> None:
@@ -189,19 +208,18 @@ def greatest_tags(left: str, right: str) -> str:
 
 
 def _add_to_node(node: RunNode, record: SpanRecord) -> None:
-    node.first_ns = min(node.first_ns, record.start_ns)
-    node.last_ns = max(node.last_ns, record.start_ns + record.duration_ns)
+    start_ns, duration_ns = record.start_ns, record.duration_ns
+    if start_ns < node.first_ns:
+        node.first_ns = start_ns
+    if start_ns + duration_ns > node.last_ns:
+        node.last_ns = start_ns + duration_ns
     if record.kind == names.NODE:
         node.attempts += 1
-        node.errors += record.status == names.ERROR
-        node.duration_ns += record.duration_ns
-    elif record.kind in PIECES:
-        node.cost_nano += record.cost.total_nano if record.cost else 0
-    else:
-        node.model_calls += 1
-        node.input_tokens += record.usage.total_input
-        node.output_tokens += record.usage.total_output
-        node.cost_nano += record.cost.total_nano if record.cost else 0
+        node.duration_ns += duration_ns
+        if record.status == names.ERROR:
+            node.errors += 1
+    elif record.kind in PIECES and record.cost is not None:
+        node.cost_nano += record.cost.total_nano
 
 
 _run_row: Callable[[Run], Row] = attrgetter(*[each.name for each in fields(Run)])

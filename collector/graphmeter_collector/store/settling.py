@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphmeter import names
-from graphmeter_collector.records import Settling
-from graphmeter_collector.store import facts, unsettled
+from graphmeter_collector.records import Settling, SpanKey
+from graphmeter_collector.store import unsettled
 from graphmeter_collector.store.transaction import Stored, Transaction
 
 
 async def settle_some(
     transaction: Transaction, due_ns: int, limit: int, *, count: bool
-) -> tuple[Settling, set[facts.SpanKey]]:
+) -> tuple[Settling, set[SpanKey]]:
     """Settle up to `limit` spans; with `count=False` nothing follows from it.
 
     Returns what was settled, and which of its calls the ledger had already.
@@ -35,7 +35,7 @@ async def settle_some(
         if batch.moved:
             await connection.execute(unsettled.MOVE_POSTGRES, *_columns(batch.moved))
         if batch.settled:
-            keys = [facts.key_of(record) for record in batch.settled]
+            keys = [record.key for record in batch.settled]
             await connection.execute(unsettled.DELETE_POSTGRES, *_columns(keys))
             rows = [unsettled.settled_row(record) for record in batch.settled]
             await connection.execute(unsettled.UPDATE_SPAN_POSTGRES, *_columns(rows))

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
-from graphmeter_collector.records import ClientChange, RunTotals, Settling, SpanRecord, Waited, WriteResult
+from graphmeter_collector.records import ClientChange, RunTotals, Settling, SpanKey, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import Decision, Judged, LostRun, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
@@ -290,7 +290,7 @@ class SqliteStore:
 
 def _write(
     db: sqlite3.Connection, records: Sequence[SpanRecord], destinations: Sequence[str]
-) -> tuple[WriteResult, set[facts.SpanKey]]:
+) -> tuple[WriteResult, set[SpanKey]]:
     """What was stored, and which new calls the ledger had already."""
     spans, said = facts.split(records)
     given = facts.once(spans)
@@ -319,7 +319,7 @@ def _write(
 def _aggregate(
     db: sqlite3.Connection,
     counted: Sequence[SpanRecord],
-    billed: set[facts.SpanKey],
+    billed: set[SpanKey],
     heartbeats: Sequence[SpanRecord] = (),
 ) -> None:
     """What follows from spans, besides the ledger."""
@@ -334,12 +334,12 @@ def _aggregate(
     db.executemany(_WAIT, notes.wait_rows(counted))
 
 
-def _settle(db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool) -> tuple[Settling, set[facts.SpanKey]]:
+def _settle(db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool) -> tuple[Settling, set[SpanKey]]:
     """Settle some spans; with `count=False` nothing follows from it. Also returns which calls the ledger had already."""
     found = db.execute(unsettled.DUE_SQLITE, (due_ns, limit)).fetchall()
     if len(found) < limit:
         found += db.execute(unsettled.READY_SQLITE, (limit - len(found),)).fetchall()
-    billed: set[facts.SpanKey] = set()
+    billed: set[SpanKey] = set()
     batch = unsettled.Batch(found, due_ns)
     if batch:
         while wanted := batch.wanted():
@@ -348,7 +348,7 @@ def _settle(db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool) -> 
         runs_found = [db.execute(unsettled.ONLY_RUN_SQLITE, (each,)).fetchone() for each in batch.orphaned()]
         batch.decide(row for row in runs_found if row is not None)
         db.executemany(unsettled.MOVE_SQLITE, batch.moved)
-        db.executemany(unsettled.DELETE_SQLITE, [facts.key_of(record) for record in batch.settled])
+        db.executemany(unsettled.DELETE_SQLITE, [record.key for record in batch.settled])
         db.executemany(unsettled.UPDATE_SPAN_SQLITE, [unsettled.settled_row(record) for record in batch.settled])
         if count:
             billed = _write_ledger(db, [record for record in batch.settled if facts.is_call(record)])
@@ -377,19 +377,17 @@ def _write_spans(db: sqlite3.Connection, given: Sequence[SpanRecord]) -> list[Sp
     new = list(given)
     if not _inserted_all(db, _SPAN, [facts.span_row(record) for record in given]):
         # Nobody else writes in this transaction, so what is not there now is new.
-        new = [record for record in given if not db.execute(_STORED, facts.key_of(record)).fetchone()]
+        new = [record for record in given if not db.execute(_STORED, record.key).fetchone()]
         db.executemany(_SPAN, [facts.span_row(record) for record in new])
     return new
 
 
-def _write_ledger(db: sqlite3.Connection, calls: Sequence[SpanRecord]) -> set[facts.SpanKey]:
+def _write_ledger(db: sqlite3.Connection, calls: Sequence[SpanRecord]) -> set[SpanKey]:
     """Bill the calls that are not billed yet; returns the others."""
     rows = [facts.ledger_row(record) for record in calls]
     if _inserted_all(db, _LEDGER, rows):
         return set()
-    billed = {
-        facts.key_of(record) for record, row in zip(calls, rows, strict=True) if db.execute(_LEDGER, row).rowcount == 0
-    }
+    billed = {record.key for record, row in zip(calls, rows, strict=True) if db.execute(_LEDGER, row).rowcount == 0}
     db.executemany(_NOT_BILLED_HERE, sorted(billed))
     return billed
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Table
 
-from graphmeter_collector.records import ClientChange, RunTotals, SpanRecord
+from graphmeter_collector.records import ClientChange, RunTotals, SpanKey, SpanRecord
 from graphmeter_collector.store import facts, histogram, notes, runs, sql, tables, unsettled
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Stored:
     """What a transaction did."""
 
     new: Sequence[SpanRecord] = ()
-    billed: set[facts.SpanKey] = field(default_factory=set)
+    billed: set[SpanKey] = field(default_factory=set)
     """New spans whose call the ledger had already."""
     totals: dict[tuple[bytes, str], Totals] = field(default_factory=dict)
     """Of the runs it touched, by trace id and run id."""
@@ -111,7 +111,7 @@ class Transaction:
         await self.connection.execute(_STAGE)
         await self._copy(tables.span, [facts.span_row(record) for record in given], into="incoming")
         inserted = {tuple(row) for row in await self.connection.fetch(_UNSTAGE)}
-        new = [record for record in given if facts.key_of(record) in inserted]
+        new = [record for record in given if record.key in inserted]
         if not new and not self.notes:
             return Stored()
         billed = await self._bill([record for record in new if facts.is_call(record)])
@@ -126,11 +126,11 @@ class Transaction:
             Stored(settled, await self._bill([record for record in settled if facts.is_call(record)]))
         )
 
-    async def _bill(self, calls: Sequence[SpanRecord]) -> set[facts.SpanKey]:
+    async def _bill(self, calls: Sequence[SpanRecord]) -> set[SpanKey]:
         """Put calls on the ledger; returns those whose call is there already."""
         rows = [facts.ledger_row(record) for record in calls]
         inserted = {tuple(row) for row in await self._insert(_LEDGER, rows)}
-        billed = {facts.key_of(record) for record in calls if (record.trace_id, record.span_id) not in inserted}
+        billed = {record.key for record in calls if (record.trace_id, record.span_id) not in inserted}
         await self._insert(_NOT_BILLED_HERE, sorted(billed))
         return billed
 

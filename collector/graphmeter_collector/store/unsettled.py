@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
+from operator import attrgetter
 from typing import Any, Final
 
 from graphmeter import names
@@ -23,7 +24,7 @@ from graphmeter_collector.records import (
     WriteResult,
 )
 from graphmeter_collector.store.ancestry import RUN_FACTS, Ancestor, Lineage, OnlyRun, lineage, settle
-from graphmeter_collector.store.facts import Row, is_paid_piece, key_of
+from graphmeter_collector.store.facts import Row, is_paid_piece
 
 NO_ENVELOPE: Final = Envelope(b"", b"", b"")
 """Of a span that was brought back: its own is stored with its body."""
@@ -32,7 +33,7 @@ _LEFT_OUT: Final = frozenset({"envelope", "body", "said", "waits_for", "foreign"
 _DEFAULTS: Final[dict[str, Any]] = {
     each.name: {} if each.default is MISSING and each.default_factory is not MISSING else each.default
     for each in fields(SpanRecord)
-    if each.name not in _LEFT_OUT
+    if each.init and each.name not in _LEFT_OUT
 }
 
 _DAYS: Final = "s.day BETWEEN o.low - 7 AND o.high + 1"
@@ -233,12 +234,12 @@ class Batch:
         for record, due in self._records:
             found = self._lineage(record)
             if found.missing and not due:
-                self.moved.append((found.missing, *key_of(record)))
+                self.moved.append((found.missing, *record.key))
                 continue
             self.given_up += bool(found.missing)
             settle(record, found, runs.get(record.trace_id) if found.missing else None)
             self.settled.append(record)
-        self.settled.sort(key=key_of)
+        self.settled.sort(key=attrgetter("key"))
 
     def _lineage(self, record: SpanRecord) -> Lineage:
         return lineage(record, self._known)

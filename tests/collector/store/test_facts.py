@@ -138,7 +138,7 @@ def test_the_root_says_how_many_steps_its_run_took() -> None:
 
 def test_a_call_billed_elsewhere_brings_a_span_and_nothing_else() -> None:
     spoken = call(1)
-    billed = {facts.key_of(spoken)}
+    billed = {spoken.key}
 
     [[run], nodes] = runs.changes([spoken], billed)
     row = as_row("run", run)

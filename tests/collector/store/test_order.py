@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from collector.store.dump import Dump, dump, fresh, opened
 from graphmeter import names
 from graphmeter_collector.records import Outcome, SpanRecord
-from graphmeter_collector.store import facts
 from graphmeter_collector.store.migrate import migrate
 from support import postgres
 from support.records import call, note, record, report, topology, whole_run
@@ -63,7 +62,7 @@ def unruly() -> list[SpanRecord]:
 
 
 SPANS = unruly()
-assert len(SPANS) == len({facts.key_of(each) for each in SPANS})
+assert len(SPANS) == len({each.key for each in SPANS})
 batches = st.tuples(
     st.permutations(range(len(SPANS))),
     st.lists(st.integers(0, len(SPANS) - 1), max_size=12),

@@ -18,7 +18,7 @@ from collector.store.dump import Dump, dump, fresh, opened
 from collector.store.test_order import template
 from graphmeter import names
 from graphmeter_collector.records import NO_USAGE, SpanRecord
-from graphmeter_collector.store import Store, facts, unsettled
+from graphmeter_collector.store import Store, unsettled
 from support import postgres
 from support.foreign import foreign, foreign_run, sdk_calls
 from support.records import span_id, whole_run
@@ -118,7 +118,7 @@ def test_everything_at_once_waits_for_nothing_and_adds_up() -> None:
     stored = expected()
     recounted(stored)
 
-    assert len(SPANS) == len({facts.key_of(each) for each in SPANS})
+    assert len(SPANS) == len({each.key for each in SPANS})
     assert [] == stored["unsettled"]
     ours = "00000000-0000-0000-0000-000000000002"
     assert {span_id(2).hex(): 1_791, ours: 1_701 + 50 + 60 + 13, span_id(42).hex(): 11} == {

@@ -205,7 +205,7 @@ class SpanRecord:
     """Set by `store` on a foreign span: the ancestor (span id) without which it cannot be settled. Until then it is stored,
     and nothing of it is counted."""
 
-    # What follows from ids and times is asked for by every stage: it is made once.
+    # What follows from ids and times, which nobody changes, is asked for by every stage: it is made once.
     duration_ns: int = field(init=False, compare=False)
     day: int = field(init=False, compare=False)
     """Days since the epoch, from the span's own start: the same for every re-delivery."""

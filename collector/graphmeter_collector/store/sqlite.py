@@ -132,11 +132,17 @@ class SqliteStore:
 
     async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
         async def attempt(part: Sequence[SpanRecord]) -> WriteResult:
-            result, billed = await self._transaction(lambda db: _write(db, part, destinations))
+            result, billed = await self._call(lambda: self._store(part, destinations))
             facts.mark_duplicates(result.new, billed)
             return result
 
         return await write_what_can_be_written(records, attempt)
+
+    def _store(self, part: Sequence[SpanRecord], destinations: Sequence[str]) -> tuple[WriteResult, set[SpanKey]]:
+        try:
+            return self._run(lambda db: _write(db, part, destinations, all_new=True))
+        except _StoredBefore:
+            return self._run(lambda db: _write(db, part, destinations, all_new=False))
 
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:
         async def attempt(limit: int, *, count: bool) -> Settling:
@@ -289,14 +295,23 @@ class SqliteStore:
 
 
 def _write(
-    db: sqlite3.Connection, records: Sequence[SpanRecord], destinations: Sequence[str]
+    db: sqlite3.Connection, records: Sequence[SpanRecord], destinations: Sequence[str], *, all_new: bool
 ) -> tuple[WriteResult, set[SpanKey]]:
-    """What was stored, and which new calls the ledger had already."""
+    """What was stored, and which new calls the ledger had already.
+
+    Raises:
+        _StoredBefore: not all are new: take the transaction back, and come again without `all_new`.
+    """
     spans, said = facts.split(records)
     given = facts.once(spans)
     ancestry.settle_what_is_known(given)
-    new = _write_spans(db, given)
-    billed = _write_ledger(db, [record for record in new if facts.is_call(record)])
+    if all_new:
+        new, billed = given, set[SpanKey]()
+        _insert_all(db, _SPAN, [facts.span_row(record) for record in new])
+        _insert_all(db, _LEDGER, [facts.ledger_row(record) for record in new if facts.is_call(record)])
+    else:
+        new = _write_spans(db, given)
+        billed = _write_ledger(db, [record for record in new if facts.is_call(record)])
     db.executemany(_BODY, facts.body_rows(new))
     db.executemany(_ENVELOPE, facts.envelope_rows(new))
     db.executemany(_OUTBOX, facts.outbox_rows(new, destinations, time.time_ns()))
@@ -372,36 +387,31 @@ def _write_notes(db: sqlite3.Connection, said: Sequence[SpanRecord]) -> tuple[li
     return new, notes.changes(reports, before)
 
 
+class _StoredBefore(Exception):
+    """A row that was to be new is not."""
+
+
+def _insert_all(db: sqlite3.Connection, statement: str, rows: Sequence[facts.Row]) -> None:
+    # A savepoint would do instead of the whole transaction, but keeps a copy of every page that is written in it.
+    before = db.total_changes
+    db.executemany(statement, rows)
+    if db.total_changes - before != len(rows):
+        raise _StoredBefore
+
+
 def _write_spans(db: sqlite3.Connection, given: Sequence[SpanRecord]) -> list[SpanRecord]:
     """Store the spans that are not there yet; returns those."""
-    new = list(given)
-    if not _inserted_all(db, _SPAN, [facts.span_row(record) for record in given]):
-        # Nobody else writes in this transaction, so what is not there now is new.
-        new = [record for record in given if not db.execute(_STORED, record.key).fetchone()]
-        db.executemany(_SPAN, [facts.span_row(record) for record in new])
+    # Nobody else writes in this transaction, so what is not there now is new.
+    new = [record for record in given if not db.execute(_STORED, record.key).fetchone()]
+    db.executemany(_SPAN, [facts.span_row(record) for record in new])
     return new
 
 
 def _write_ledger(db: sqlite3.Connection, calls: Sequence[SpanRecord]) -> set[SpanKey]:
     """Bill the calls that are not billed yet; returns the others."""
-    rows = [facts.ledger_row(record) for record in calls]
-    if _inserted_all(db, _LEDGER, rows):
-        return set()
-    billed = {record.key for record, row in zip(calls, rows, strict=True) if db.execute(_LEDGER, row).rowcount == 0}
+    billed = {record.key for record in calls if db.execute(_LEDGER, facts.ledger_row(record)).rowcount == 0}
     db.executemany(_NOT_BILLED_HERE, sorted(billed))
     return billed
-
-
-def _inserted_all(db: sqlite3.Connection, statement: str, rows: Sequence[facts.Row]) -> bool:
-    """Insert all rows, or none when one of them was there already."""
-    db.execute("SAVEPOINT rows")
-    before = db.total_changes
-    db.executemany(statement, rows)
-    complete = db.total_changes - before == len(rows)
-    if not complete:
-        db.execute("ROLLBACK TO rows")
-    db.execute("RELEASE rows")
-    return complete
 
 
 def _write_rollups(db: sqlite3.Connection, table: Table, rollups: dict[facts.RollupKey, facts.Rollup]) -> None:

@@ -37,13 +37,14 @@ def run_id(of: int) -> str:
 async def fill_runs(store: Store) -> None:
     """Runs 1 to 6, a minute apart, each with something of its own."""
     records = [each for of in range(1, 7) for each in whole_run(of, at_s=of * 60)]
-    for each in records:
+    for at, each in enumerate(records):
         if each.trace_id == trace(2):
             each.graph = "research"
         if each.trace_id == trace(3):
             each.team = "ops"
         if each.trace_id == trace(4) and each.kind == names.RUN:
-            each.status, each.error_type, each.end_ns = names.ERROR, "ValueError", each.end_ns + 60 * SECOND
+            each.status, each.error_type = names.ERROR, "ValueError"
+            records[at] = replace(each, end_ns=each.end_ns + 60 * SECOND)
     endless = [each for each in records if each.trace_id != trace(6) or each.kind != names.RUN]
     dear = call(50, of=5, at_s=301, nano=5_000_000)
     await store.write([*endless, dear])

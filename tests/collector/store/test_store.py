@@ -7,6 +7,7 @@ import copy
 import random
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,8 +198,7 @@ async def test_nul_in_text_is_refused_by_postgres_alone(postgres_url: str) -> No
 async def test_one_call_seen_by_two_instrumentations_is_billed_once(database_url: str) -> None:
     records = whole_run()
     first = next(each for each in records if each.span_id == span_id(6))
-    second = copy.copy(first)
-    second.span_id, second.run_id, second.node = span_id(66), "", ""
+    second = replace(first, span_id=span_id(66), run_id="", node="")
     async with opened(database_url) as store:
         await store.write(fresh(records))
         before = await dump(database_url)
@@ -320,9 +320,10 @@ async def test_spans_of_others_are_stored_and_only_their_calls_counted(database_
 
 
 async def test_runs_of_one_trace_are_kept_apart(database_url: str) -> None:
-    other = [copy.copy(each) for each in whole_run(1)]
-    for number, each in enumerate(other):
-        each.span_id, each.run_id, each.response_id = span_id(100 + number), "another", ""
+    other = [
+        replace(each, span_id=span_id(100 + number), run_id="another", response_id="")
+        for number, each in enumerate(whole_run(1))
+    ]
     async with opened(database_url) as store:
         result = await store.write([*whole_run(1), *other])
 

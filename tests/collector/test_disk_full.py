@@ -1,16 +1,19 @@
-"""The disk below an embedded database is full: senders are sent away, and what was acknowledged stays whole."""
+"""The disk below an embedded database is full, or another holds its file: senders are sent away, nothing is half stored."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from collector.served import served
 from collector.store.dump import dump
 from graphmeter import names
+from graphmeter_collector.store import sqlite
 from support import otlp
 from support.full_disk import no_file_larger_than
 from support.records import SECOND, trace
@@ -35,3 +38,25 @@ async def test_a_full_disk_below_sqlite_is_a_503_and_the_database_stays_whole(sq
         for number in (1, 2, 3):
             await calm.send(*otlp.run(number, start_ns=start_ns))
     assert await dump(calm_url) == await dump(sqlite_url)
+
+
+async def test_a_file_that_another_program_holds_is_a_503_until_it_is_free(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = [*(each for each in sqlite._PRAGMAS if "busy_timeout" not in each), "busy_timeout = 20"]
+    monkeypatch.setattr(sqlite, "_PRAGMAS", impatient)
+    start_ns = time.time_ns() - 5 * SECOND
+    async with served(sqlite_url) as it:
+        other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with capture_logs():
+            refused = await it.send(*otlp.run(1, start_ns=start_ns))
+        assert (503, "1", True) == (
+            refused.status_code,
+            refused.headers["retry-after"],
+            b"database is locked" in refused.content,
+        )
+        other.execute("ROLLBACK")
+        other.close()
+        assert 200 == (await it.send(*otlp.run(1, start_ns=start_ns))).status_code
+        assert 1 == len(await it.get("/api/runs"))

@@ -4,10 +4,11 @@ Each contestant lives in a process of its own; the processes take turns in an or
 while the others sleep, so that a noisy machine is noisy for all. Two graphs, sync and async: ten nodes that do nothing, and
 five nodes that ask a model which answers at once. Both fire 22 callback events a run.
 
-    python benchmarks/bench_handler.py [--rounds 15] [--runs 20] [--only graphmeter,openinference]
+    python benchmarks/bench_handler.py [--rounds 15] [--runs 20] [--only graphmeter,openinference] [--table encoded]
 
 `wall` is the time a run takes as a ratio to no handler in the same round; `µs/event` is the processor time, all threads of
-the process, that the handler adds to each callback event. Medians over the rounds. Exporters throw everything away.
+the process, that the handler adds to each callback event. Medians over the rounds. There are two tables: in the first,
+exporters throw away what they are given; in the second every contestant also encodes what it would send (see `contestants`).
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Took(NamedTuple):
 
 Workload = tuple[str, bool]
 """Graph and whether it runs asynchronously."""
+Taken = dict[tuple[str, Workload], list[Took]]
+"""By contestant and workload: one for each round."""
 WORKLOADS: tuple[Workload, ...] = (("nodes", False), ("nodes", True), ("models", False), ("models", True))
 
 
@@ -105,10 +108,10 @@ def _graphs() -> dict[Workload, Any]:
 # --- one contestant's process -------------------------------------------------------------------------------------
 
 
-def _work(name: str, pipe: Connection) -> None:
+def _work(name: str, encode: bool, pipe: Connection) -> None:
     warnings.simplefilter("ignore")
     try:
-        contestant = contestants.ALL[name]()
+        contestant = contestants.ALL[name](encode)
     except ImportError as error:
         pipe.send(f"not installed ({error.name or error})")
         return
@@ -147,10 +150,10 @@ def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.
 class Runner:
     """A contestant's process, seen from here."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, encode: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(name, theirs), daemon=True)
+        self._process = context.Process(target=_work, args=(name, encode, theirs), daemon=True)
         self._process.start()
         theirs.close()
         self.name = name
@@ -169,14 +172,14 @@ class Runner:
         self._process.join(10)
 
 
-def race(names: list[str], rounds: int, runs: int) -> tuple[list[Runner], dict[tuple[str, Workload], list[Took]]]:
+def race(names: list[str], rounds: int, runs: int, *, encode: bool) -> tuple[list[Runner], Taken]:
     """Every contestant through every workload, `rounds` times."""
-    runners = [Runner(name) for name in names]
+    runners = [Runner(name, encode=encode) for name in names]
     present = [runner for runner in runners if not runner.missing]
     for runner in present:
         for workload in WORKLOADS:
             runner.run(workload, WARM_UP)
-    took: dict[tuple[str, Workload], list[Took]] = {}
+    took: Taken = {}
     order = random.Random(20_261_121)  # noqa: S311 - no secret
     for _ in range(rounds):
         for workload in WORKLOADS:
@@ -187,6 +190,8 @@ def race(names: list[str], rounds: int, runs: int) -> tuple[list[Runner], dict[t
     return runners, took
 
 
+TABLES = {"built": False, "encoded": True}
+"""How far spans get, and whether that is to bytes."""
 IMPORTS = {
     "import graphmeter": "import langchain_core.callbacks, langchain_core.runnables",
     "import graphmeter.handler, graphmeter.attach": "import langgraph.graph, langgraph.callbacks",
@@ -205,9 +210,8 @@ def import_times(repeats: int = 9) -> dict[str, float]:
     return {ours: statistics.median(times) for ours, times in taken.items()}
 
 
-def report(runners: list[Runner], took: dict[tuple[str, Workload], list[Took]], rounds: int, runs: int) -> None:
+def report(runners: list[Runner], took: Taken, runs: int) -> None:
     """Print the table."""
-    print(f"{rounds} rounds of {runs} runs; {EVENTS} callback events a run; medians\n")
     heads = [f"{graph}, {'async' if asynchronous else 'sync'}" for graph, asynchronous in WORKLOADS]
     print(f"{'':28}" + "".join(f"{head:>22}" for head in heads))
     print(f"{'':28}" + f"{'wall':>10}{'µs/event':>12}" * len(WORKLOADS))
@@ -247,6 +251,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--runs", type=int, default=20, help="runs a round")
     parser.add_argument("--only", default="", help="names, separated by commas; no handler is always among them")
+    parser.add_argument("--table", choices=[*TABLES, "both"], default="both")
     asked = parser.parse_args()
     names = list(contestants.ALL)
     if asked.only:
@@ -256,9 +261,12 @@ def main() -> None:
         names = [name for name in names if name in wanted]
     for ours, milliseconds in import_times().items():
         print(f"{milliseconds:6.1f} ms  {ours}, on top of {IMPORTS[ours].removeprefix('import ')}")
-    print()
-    runners, took = race(names, asked.rounds, asked.runs)
-    report(runners, took, asked.rounds, asked.runs)
+    print(f"\n{asked.rounds} rounds of {asked.runs} runs; {EVENTS} callback events a run; medians")
+    for table, encode in TABLES.items():
+        if asked.table in (table, "both"):
+            print(f"\n{table}: exporters {'encode what they would send' if encode else 'throw everything away'}\n")
+            runners, took = race(names, asked.rounds, asked.runs, encode=encode)
+            report(runners, took, asked.runs)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from graphmeter.delivery import Refused, Unreachable
 from graphmeter.spool import Lost, Spool
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+    from graphmeter.delivery import Ready
 
 _ADOPTION_S: Final = 30.0
 """Seconds between looks for what other processes left."""
@@ -22,7 +22,7 @@ class Carrier(Protocol):
 
     where: str
 
-    def encode(self, spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
+    def encode(self, spans: Sequence[Ready]) -> tuple[bytes, int]:
         """A request, empty if there is none to be made, and the number of spans that could not be encoded."""
 
     def post(self, body: bytes) -> int:
@@ -56,7 +56,7 @@ class Backlog:
         """Whether there is anything to send."""
         return self._spool.waiting
 
-    def keep(self, spans: Sequence[ReadableSpan], report: Sequence[ReadableSpan] = ()) -> int:
+    def keep(self, spans: Sequence[Ready], report: Sequence[Ready] = ()) -> int:
         """Write `spans`, and a `report` that does not count; the number that could not be encoded, and is not among them."""
         body, unencodable = self._carrier.encode([*spans, *report])
         unencodable = min(unencodable, len(spans))

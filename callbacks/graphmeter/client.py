@@ -88,7 +88,7 @@ def pipeline(*, endpoint: str = "", exporter: SpanExporter | None = None) -> Pip
 def _deliveries(chosen: Settings, endpoint: str, exporter: SpanExporter | None) -> Callable[[], Delivery]:
     # Loaded when a handler is made, not when the first graph runs: it takes some 70 ms, and an import in the exporter's
     # thread would hold up that graph, too.
-    from graphmeter import destination, send, spans  # noqa: F401 - spans for the thread
+    from graphmeter import destination, send
 
     if chosen.spool_dir:
         from graphmeter import backlog  # noqa: F401 - for the thread, too

@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Union
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
     from graphmeter.backlog import Backlog
+    from graphmeter.records import Note, Run
+
+Ready = Union["ReadableSpan", bytes]
+"""A span as a delivery sends it: bytes where it is ours and goes to a collector. The application's stay as they are."""
 
 _FIRST_BACKOFF_S: Final = 1.0
 _LONGEST_BACKOFF_S: Final = 30.0
@@ -33,13 +37,17 @@ class Delivery(Protocol):
     """Hands spans to somebody else."""
 
     resource: Resource
+    """Of our spans."""
     where: str
     reports: bool
     """Whether the other side is a collector, which wants to know what became of the spans."""
     backlog: Backlog | None
     """Keeps spans while the other side is away; None: they wait in memory."""
 
-    def send(self, spans: Sequence[ReadableSpan]) -> int:
+    def make(self, item: Run | Note, *, error_messages: bool = False) -> Ready:
+        """The span of a finished run, or of a note."""
+
+    def send(self, spans: Sequence[Ready]) -> int:
         """Deliver `spans`; the number refused for good among them. Raises Unreachable or Refused."""
 
     def close(self) -> None:

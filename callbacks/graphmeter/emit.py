@@ -11,14 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own processors import it, too
 
 from graphmeter import following, guard, mirror, names
-from graphmeter.delivery import Delivery
+from graphmeter.delivery import Delivery, Ready
 from graphmeter.heartbeat import Heartbeats
 from graphmeter.outbox import Outbox
 from graphmeter.records import Note, Run, start_of
@@ -257,9 +256,6 @@ class Pipeline:
             self._outbox.save(report=report)
 
     def _build(self) -> None:
-        # Here and not above: the SDK is loaded when a handler is made, not when the package is imported.
-        from graphmeter import spans
-
         delivery = self._outbox.connected()
         left = len(self._queue)
         while left > 0:
@@ -269,26 +265,24 @@ class Pipeline:
             if not items:
                 return
             left -= len(items)
-            built = [span for item in items if (span := self._span_of(item, delivery, spans)) is not None]
+            built = [span for item in items if (span := self._span_of(item, delivery)) is not None]
             self._outbox.put(built, failed=len(items) - len(built))
 
-    def _span_of(self, item: Run | Note | ReadableSpan, delivery: Delivery, spans: ModuleType) -> ReadableSpan | None:
+    def _span_of(self, item: Run | Note | ReadableSpan, delivery: Delivery) -> Ready | None:
         try:
             if isinstance(item, Note):
                 if item.kind is names.START:
                     self._heartbeats.started()
-                noted: ReadableSpan = spans.build_note(item, delivery.resource)
-                return noted
+                return delivery.make(item)
             if not isinstance(item, Run):
                 return item
             if item.captured is not None:
                 self._outbox.weigh(item.captured)
             self._finished(item)
-            processor = mirror.processor_for(item) if item.tree.mirror else None
-            span: ReadableSpan = spans.build(item, delivery.resource, error_messages=self._settings.error_messages)
-            if processor is not None:
-                mirror.hand_over(span, processor)
-            return span
+            said = self._settings.error_messages
+            if item.tree.mirror:
+                mirror.mirror(item, delivery.resource, error_messages=said)
+            return delivery.make(item, error_messages=said)
         except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs
             guard.swallowed("build span", error)
             return None

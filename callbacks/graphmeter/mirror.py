@@ -1,6 +1,6 @@
 """Our spans in the application's own backend, on request: `mirror=True` hands each one to its span processors, too.
 
-In: spans as built for the collector, in the exporter's thread. Out: the same spans, by `on_end`, to whatever the
+In: finished runs, in the exporter's thread. Out: the spans that the collector gets, by `on_end`, to whatever the
 application's provider exports through; none of a trace that the application does not sample. Both copies carry
 `graphmeter.mirrored`, so that the collector does not forward what that backend has already.
 """
@@ -12,25 +12,27 @@ from typing import TYPE_CHECKING, Any
 from graphmeter import guard, names
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.resources import Resource
 
     from graphmeter.records import Run
 
 
-def processor_for(run: Run) -> Any:
-    """The application's span processor if it is to have the finished `run`, which is then marked; else None."""
+def mirror(run: Run, resource: Resource, *, error_messages: bool) -> None:
+    """Give the finished `run` to the application, and mark it; its processors run in the calling thread."""
     if not run.tree.flags.sampled:
-        return None
+        return
     processor = _processor()
     if processor is not None:
         run.facts = {**(run.facts or {}), names.MIRRORED: True}
-    return processor
+        hand_over(run, resource, processor, error_messages)
 
 
 @guard.guarded
-def hand_over(span: ReadableSpan, processor: Any) -> None:
-    """Give the finished `span` to the application; its processors run in the calling thread."""
-    processor.on_end(span)
+def hand_over(run: Run, resource: Resource, processor: Any, error_messages: bool) -> None:
+    """Give the span of `run` to the application's `processor`."""
+    from graphmeter import spans
+
+    processor.on_end(spans.build(run, resource, error_messages=error_messages))
 
 
 @guard.guarded

@@ -13,13 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from graphmeter import guard
-from graphmeter.delivery import Backoff, Delivery, Refused, Unreachable
+from graphmeter.delivery import Backoff, Delivery, Ready, Refused, Unreachable
 from graphmeter.report import Counts, Reports
 from graphmeter.settings import Settings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-
     from graphmeter.backlog import Backlog
     from graphmeter.capture import Taken
 
@@ -56,7 +54,7 @@ class Outbox:
         self._batch_spans = BATCH_SPANS
         self._content_bytes = _MOST_ATTRIBUTES * settings.capture_bytes
         self._weighed = 0
-        self._built: deque[ReadableSpan] = deque()
+        self._built: deque[Ready] = deque()
         self._closed = False
         self._warned = False
         self.lock = threading.RLock()
@@ -143,7 +141,7 @@ class Outbox:
             self._connecting.release()
         return self._delivery is not None
 
-    def put(self, spans: Sequence[ReadableSpan], failed: int) -> None:
+    def put(self, spans: Sequence[Ready], failed: int) -> None:
         """What was in hand is now built, but for `failed` items that could not be."""
         with self.lock:
             self.in_hand -= len(spans) + failed
@@ -204,7 +202,7 @@ class Outbox:
         finally:
             self._count_lost(delivery.backlog)
 
-    def _batch(self) -> tuple[list[ReadableSpan], bool]:
+    def _batch(self) -> tuple[list[Ready], bool]:
         """The spans to go next, and whether they are all there are."""
         with self.lock:
             batch = [self._built[index] for index in range(min(len(self._built), self._batch_spans))]
@@ -224,7 +222,7 @@ class Outbox:
         finally:
             self._moving.release()
 
-    def _take(self, batch: Sequence[ReadableSpan]) -> bool:
+    def _take(self, batch: Sequence[Ready]) -> bool:
         """The fate of `batch` is known; False if it was decided elsewhere meanwhile: given up, delivered, moved to disk."""
         if batch and (not self._built or self._built[0] is not batch[0]):
             return False
@@ -296,13 +294,11 @@ class Outbox:
         self._reports.nothing_new()
         return False
 
-    def _report(self, delivery: Delivery, batch: Sequence[ReadableSpan]) -> list[ReadableSpan]:
+    def _report(self, delivery: Delivery, batch: Sequence[Ready]) -> list[Ready]:
         """A report to go along with `batch`, which counts as exported: who reads the one has the other."""
-        from graphmeter import spans
-
         counts = self.counts()
         after = counts._replace(exported=counts.exported + len(batch), queued=counts.queued - len(batch))
-        return [spans.build_note(self._reports.write(after), delivery.resource)]
+        return [delivery.make(self._reports.write(after))]
 
     def close(self) -> None:
         """Nothing more is sent: what is left has failed."""

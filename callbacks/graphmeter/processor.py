@@ -17,7 +17,7 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from graphmeter import client, following, forks, guard, names
+from graphmeter import client, following, forks, guard, names, send
 
 _MOST_WAITING: Final = 2048
 """Spans that wait for a run, of all traces together; the oldest trace is given up first."""
@@ -33,6 +33,7 @@ class GraphMeterSpanProcessor(SpanProcessor):
 
     def __init__(self, *, endpoint: str = "", forward: bool = True) -> None:
         self._pipeline = client.pipeline(endpoint=endpoint)
+        send.load_encoder()  # not in the exporter's thread, where it would hold up a graph
         self._forward = forward
         self._forget()
         following.active = True

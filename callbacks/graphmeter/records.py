@@ -76,6 +76,7 @@ class Tree:
         "capture",
         "debug",
         "described",
+        "encoded",
         "finished",
         "first_step",
         "flags",
@@ -137,6 +138,8 @@ class Tree:
         self.debug = debug
         self.described: tuple[Mapping[str, Value], dict[str, Any]] | None = None
         """For `graphmeter.spans`: a `shared`, and the attributes made of it."""
+        self.encoded: tuple[Mapping[str, Any], bytes, bytes] | None = None
+        """For `graphmeter.wire`: those attributes, the bytes of the trace state, and theirs."""
         self.finished: list[Run] = []
         """For `graphmeter.debug`, which prints them when the root has ended."""
         # One clock reading per tree: durations stay monotonic when the wall clock is set.
@@ -246,6 +249,12 @@ class Run:
             inside = tree.inside_call if self.kind is names.MODEL else tree.inside
             identity = self.identity = SpanContext(tree.trace_id, span_id_of(self.run_id), False, tree.flags, inside)
         return identity
+
+    @property
+    def span_id(self) -> int:
+        """That of `context`, which need not be made for it."""
+        identity = self.identity
+        return span_id_of(self.run_id) if identity is None else identity.span_id
 
     @property
     def parent_context(self) -> SpanContext | None:

@@ -1,8 +1,9 @@
 """Spans in, one OTLP/HTTP request out; the answer is sorted into accepted, refused for good, and worth another try.
 
-The encoding is OpenTelemetry's. The transport is our own, because `OTLPSpanExporter` logs every failed attempt by itself,
-does not tell a refusal from an outage, cannot be woken from its back-off, and adds OTEL_EXPORTER_OTLP_HEADERS (the
-credentials of the application's own backend) to whatever endpoint it is given.
+Our own spans are encoded one by one as they are finished (`graphmeter.wire`), the application's by OpenTelemetry when they
+go. The transport is ours, because `OTLPSpanExporter` logs every failed attempt by itself, does not tell a refusal from an
+outage, cannot be woken from its back-off, and adds OTEL_EXPORTER_OTLP_HEADERS (the credentials of the application's own
+backend) to whatever endpoint it is given.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from graphmeter import forks, guard
-from graphmeter.delivery import Refused, Unreachable
+from graphmeter import forks, guard, wire
+from graphmeter.delivery import Ready, Refused, Unreachable
 from graphmeter.destination import Destination
+from graphmeter.records import Note, Run
+from graphmeter.spans import build, build_note, service_of
 
 if TYPE_CHECKING:
     from graphmeter.backlog import Backlog
@@ -59,13 +60,23 @@ class HttpDelivery:
             "user-agent": "graphmeter-client",
         }
 
-    def send(self, spans: Sequence[ReadableSpan]) -> int:
+    def make(self, item: Run | Note, *, error_messages: bool = False) -> Ready:
+        if isinstance(item, Run):
+            return wire.encode(item, service_of(self.resource), error_messages=error_messages)
+        return wire.encode_note(item, service_of(self.resource))
+
+    def send(self, spans: Sequence[Ready]) -> int:
         body, unencodable = self.encode(spans)
         return unencodable + (self.post(body) if body else 0)
 
-    def encode(self, spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
+    def encode(self, spans: Sequence[Ready]) -> tuple[bytes, int]:
         """The request that holds `spans`, empty if it would hold none, and the number that could not be encoded."""
-        body, unencodable = _encode(spans)
+        ours = [span for span in spans if isinstance(span, bytes)]
+        body = wire.request(ours, self.resource) if ours else b""
+        unencodable = 0
+        if len(ours) < len(spans):
+            theirs, unencodable = _encode([span for span in spans if not isinstance(span, bytes)])
+            body += theirs
         return (gzip.compress(body, compresslevel=1) if body else b""), unencodable
 
     def post(self, body: bytes) -> int:
@@ -123,8 +134,14 @@ class ExporterDelivery:
         self.where = type(exporter).__name__
         self._exporter = exporter
 
-    def send(self, spans: Sequence[ReadableSpan]) -> int:
-        if self._exporter.export(spans) is not SpanExportResult.SUCCESS:
+    def make(self, item: Run | Note, *, error_messages: bool = False) -> Ready:
+        if isinstance(item, Run):
+            return build(item, self.resource, error_messages=error_messages)
+        return build_note(item, self.resource)
+
+    def send(self, spans: Sequence[Ready]) -> int:
+        built = [span for span in spans if not isinstance(span, bytes)]  # all of them, as `make` is ours
+        if self._exporter.export(built) is not SpanExportResult.SUCCESS:
             raise Refused("the exporter reported a failure")
         return 0
 
@@ -132,8 +149,17 @@ class ExporterDelivery:
         self._exporter.shutdown()
 
 
+def load_encoder() -> None:
+    """Load what encodes the application's spans: few processes have any for us, and it takes longer than all of ours."""
+    with forks.gate:
+        import opentelemetry.exporter.otlp.proto.common.trace_encoder  # noqa: F401
+
+
 def _encode(spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
     """OTLP bytes of `spans`; one that cannot be encoded is left out and counted, the others go."""
+    load_encoder()
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
     try:
         return encode_spans(spans).SerializeToString(), 0
     except Exception as error:  # noqa: BLE001 - the encoder's errors are not declared; guard counts them
@@ -150,9 +176,12 @@ def _encode(spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
 
 
 def _refused(body: bytes) -> int:
-    if not body:
+    if not body:  # all is well
         return 0
     try:
+        with forks.gate:
+            from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
         partial = ExportTraceServiceResponse.FromString(body).partial_success
     except Exception as error:  # noqa: BLE001 - DecodeError has moved between protobuf versions
         guard.swallowed("decode response", error)

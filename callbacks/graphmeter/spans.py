@@ -30,7 +30,9 @@ _OPERATIONS = {
     names.RETRIEVER: names.OP_RETRIEVAL,
 }
 _LONGEST = 8192
-_UNSET = Status(StatusCode.UNSET)
+UNSET = Status(StatusCode.UNSET)
+CLIENT, INTERNAL = SpanKind.CLIENT, SpanKind.INTERNAL
+_NOTHING: Mapping[str, AttributeValue] = {}
 _known: tuple[Resource, str] | None = None
 """A resource and its service name."""
 
@@ -40,9 +42,16 @@ class Description(NamedTuple):
 
     name: str
     kind: SpanKind
-    attributes: dict[str, AttributeValue]
-    status: Status = _UNSET
+    own: dict[str, AttributeValue]
+    shared: Mapping[str, AttributeValue] = _NOTHING
+    """Attributes of all spans of a tree. One object for all of them; where both say something, the span itself is right."""
+    status: Status = UNSET
     events: Sequence[Event] = ()
+
+    @property
+    def attributes(self) -> dict[str, AttributeValue]:
+        """All of them."""
+        return {**self.shared, **self.own}
 
 
 @cache
@@ -62,7 +71,7 @@ def note_id_of(note: Note) -> int:
     return ((digest >> 64) ^ (digest & 0xFFFF_FFFF_FFFF_FFFF)) or 1
 
 
-def _shared(run: Run, service: str) -> dict[str, AttributeValue]:
+def _shared(run: Run, service: str) -> Mapping[str, AttributeValue]:
     """What all spans of a tree say, ready to send: made once for all that ended with the same attribution."""
     tree, shared = run.tree, run.shared
     if tree.described is None or tree.described[0] is not shared:
@@ -74,7 +83,7 @@ def _shared(run: Run, service: str) -> dict[str, AttributeValue]:
         elif tree.graph:
             attributes[names.GRAPH] = _text(tree.graph)
         tree.described = shared, attributes
-    return tree.described[1].copy()
+    return tree.described[1]
 
 
 def describe_note(note: Note, service: str) -> Description:
@@ -92,21 +101,24 @@ def describe_note(note: Note, service: str) -> Description:
     attributes[names.OPERATION] = name
     if note.kind == names.START:
         attributes[names.STATUS] = names.RUNNING
-    return Description(name, SpanKind.INTERNAL, attributes)
+    return Description(name, INTERNAL, attributes)
 
 
 def describe(run: Run, service: str, *, error_messages: bool = False) -> Description:
     """Name, attributes, status and events of the finished `run`; `service` names graphs that have no name."""
     kind = run.kind
-    attributes = _shared(run, service)
-    attributes[names.KIND] = kind
-    attributes[names.NODE_PATH] = _text(run.node)
-    attributes[names.OPERATION] = operation = _OPERATIONS[kind]
-    attributes[names.STATUS] = run.status
+    shared = _shared(run, service)
+    operation = _OPERATIONS[kind]
+    attributes: dict[str, AttributeValue] = {
+        names.KIND: kind,
+        names.NODE_PATH: _text(run.node),
+        names.OPERATION: operation,
+        names.STATUS: run.status,
+    }
     if run.facts:
         _add(attributes, run.facts)
     label = _text(run.name)
-    span_kind = SpanKind.INTERNAL
+    span_kind = INTERNAL
     if kind == names.NODE:
         attributes[names.NODE_NAME] = label
         attributes[names.ATTEMPT] = run.attempt
@@ -114,7 +126,7 @@ def describe(run: Run, service: str, *, error_messages: bool = False) -> Descrip
         attributes[names.LANGGRAPH_STEP] = run.step
         attributes[names.LANGGRAPH_CHECKPOINT_NS] = _text(run.ns)
     elif kind == names.MODEL:
-        span_kind = SpanKind.CLIENT
+        span_kind = CLIENT
         operation = str(attributes[names.OPERATION])
         if run.first_ns:
             attributes[names.TIME_TO_FIRST_CHUNK] = (run.first_ns - run.started_ns) / 1e9
@@ -133,16 +145,18 @@ def describe(run: Run, service: str, *, error_messages: bool = False) -> Descrip
         if run.resumed_from:
             attributes[names.RESUMED_FROM] = _text(run.resumed_from)
     if run.task is not None and kind in (names.MODEL, names.TOOL, names.RETRIEVER):
-        attributes[names.ATTEMPT_SPAN] = f"{run.task.context.span_id:016x}"
+        attributes[names.ATTEMPT_SPAN] = f"{run.task.span_id:016x}"
     if run.captured is not None:  # clean and cut to size already, as JSON has to be
         attributes.update(run.captured.ready)
     name = f"{operation} {label}" if label else operation
     if run.status != names.ERROR:
-        return Description(name, span_kind, attributes)
+        return Description(name, span_kind, attributes, shared)
     failure = run.failure or Failure("_OTHER", "")
     attributes[names.ERROR_TYPE] = _text(failure.type)
     status = Status(StatusCode.ERROR, _text(failure.message) if error_messages else None)
-    return Description(name, span_kind, attributes, status, [_exception(run, failure, with_message=error_messages)])
+    return Description(
+        name, span_kind, attributes, shared, status, [_exception(run, failure, with_message=error_messages)]
+    )
 
 
 def _exception(run: Run, failure: Failure, *, with_message: bool) -> Event:
@@ -154,7 +168,8 @@ def _exception(run: Run, failure: Failure, *, with_message: bool) -> Event:
     return Event("exception", said, run.ended_ns)
 
 
-def _service_of(resource: Resource) -> str:
+def service_of(resource: Resource) -> str:
+    """What names graphs that have no name."""
     global _known  # asked for every span of a process, which has one resource
     known = _known
     if known is None or known[0] is not resource:
@@ -164,7 +179,7 @@ def _service_of(resource: Resource) -> str:
 
 def build(run: Run, resource: Resource, *, error_messages: bool = False) -> ReadableSpan:
     """The finished span of `run`, sampled whatever the application's sampler says."""
-    span = describe(run, _service_of(resource), error_messages=error_messages)
+    span = describe(run, service_of(resource), error_messages=error_messages)
     return ReadableSpan(
         span.name,
         SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, run.tree.state),
@@ -183,7 +198,7 @@ def build(run: Run, resource: Resource, *, error_messages: bool = False) -> Read
 
 def build_note(note: Note, resource: Resource) -> ReadableSpan:
     """The span of `note`: zero duration, below the root span if it is about a run."""
-    span = describe_note(note, _service_of(resource))
+    span = describe_note(note, service_of(resource))
     root = SpanContext(note.trace_id, span_id_of(note.run_id), False, _SAMPLED) if note.run_id is not None else None
     return ReadableSpan(
         span.name,

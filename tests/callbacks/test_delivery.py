@@ -20,9 +20,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from callbacks.fakes import FakeChat, asking, chain_of, nothing
 from callbacks.otlp import Receiver, attributes
-from graphmeter import GraphMeterCallbackHandler, client, guard, names
+from graphmeter import GraphMeterCallbackHandler, client, guard, names, wire
 from graphmeter.destination import Destination
 from graphmeter.emit import Pipeline
+from graphmeter.records import Run
 from graphmeter.report import Counts
 from graphmeter.send import HttpDelivery
 from graphmeter.settings import Settings
@@ -236,21 +237,47 @@ def test_a_broken_exporter_is_counted(fault: Exception | None) -> None:
 def test_one_span_that_cannot_be_encoded_does_not_cost_the_others(
     receiver: Receiver, sending: Callable[..., Sending], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as real
+    real = wire.encode
 
-    from graphmeter import send
-
-    def fussy(spans: Sequence[ReadableSpan]) -> Any:
-        if any(span.attributes and span.attributes[names.KIND] == "node" for span in spans):
+    def fussy(run: Run, service: str, *, error_messages: bool) -> bytes:
+        if run.kind == names.NODE:
             raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
-        return real(spans)
+        return real(run, service, error_messages=error_messages)
 
-    monkeypatch.setattr(send, "encode_spans", fussy)
+    monkeypatch.setattr(wire, "encode", fussy)
     one = sending(receiver.url)
     one.run()
     assert not one.pipeline.flush(5)
     assert ["model", "run", "start"] == receiver.kinds()
     assert Counts(3, 0, 1, 0) == one.pipeline.counts()
+    assert {"build span: UnicodeEncodeError": 1} == guard.faults()
+
+
+def test_spans_of_the_application_go_along_and_an_odd_one_costs_only_itself(
+    receiver: Receiver, sending: Callable[..., Sending]
+) -> None:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource({"service.name": "front"}))
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    for name in ("GET /", "\ud800", "GET /again"):
+        provider.get_tracer("app").start_span(name).end()
+    one = sending(receiver.url)
+    for span in kept.get_finished_spans():
+        one.pipeline.take(span)
+    one.run()
+    assert not one.pipeline.flush(5)
+    assert 1 == receiver.requests
+    assert [
+        "GET /",
+        "GET /again",
+        "chat gpt-4o-mini",
+        "graphmeter.run_start",
+        "invoke_node ask",
+        "invoke_workflow demo",
+    ] == sorted(span.name for span in receiver.spans)
+    assert ["shop", "front"] == [resource["service.name"] for resource in receiver.resources]
+    assert {"app", "graphmeter"} == receiver.scopes
+    assert Counts(6, 0, 1, 0) == one.pipeline.counts()
 
 
 def test_a_full_queue_drops_and_counts(sending: Callable[..., Sending], receiver: Receiver) -> None:

@@ -14,12 +14,14 @@ application's own span below, as if we were not there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.util import types
 
@@ -33,6 +35,22 @@ if TYPE_CHECKING:
 _RUN_KEY = otel_context.create_key("graphmeter-run")
 # The key under which the API keeps the current span is private; an otherwise empty context shows it.
 _SPAN_KEY = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))
+
+
+def ways(runtime: object) -> tuple[Callable[[], Context], Callable[[Context], object]]:
+    """How to get the current context of `runtime`, OpenTelemetry's, and how to set it.
+
+    Its own functions are two calls of Python code each, and a node needs four of them. Where all they do is to ask a context
+    variable, so do we.
+    """
+    variable = getattr(runtime, "_current_context", None)
+    if type(runtime) is ContextVarsRuntimeContext and isinstance(variable, ContextVar):
+        return variable.get, variable.set
+    return otel_context.get_current, otel_context.attach
+
+
+_get_current, _attach = ways(otel_context._RUNTIME_CONTEXT)
+
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 NO_STATE = trace.TraceState()
 
@@ -121,7 +139,7 @@ def _runs_below(module: str) -> bool:
 
 def current() -> tuple[Context, Span]:
     """The current context and span, with ended proxies of ours peeled off, so that chains stay short."""
-    here = otel_context.get_current()
+    here = _get_current()
     span = here.get(_SPAN_KEY)
     if type(span) is not CurrentSpan:
         return here, span if isinstance(span, Span) else INVALID_SPAN
@@ -136,7 +154,7 @@ def current() -> tuple[Context, Span]:
 
 def run_here() -> Run | None:
     """The run of ours that started last in the current context; it may have ended since."""
-    run: Run | None = otel_context.get_current().get(_RUN_KEY)  # type: ignore[assignment]
+    run: Run | None = _get_current().get(_RUN_KEY)  # type: ignore[assignment]
     return run
 
 
@@ -190,7 +208,7 @@ def enter(run: Run, here: Context, span: Span) -> None:
     proxy = run.proxy = CurrentSpan(run, span)
     inside = Context({**here, _SPAN_KEY: proxy, _RUN_KEY: run})
     proxy.contexts = here, inside
-    otel_context.attach(inside)
+    _attach(inside)
 
 
 def leave(run: Run) -> None:
@@ -202,8 +220,8 @@ def leave(run: Run) -> None:
     proxy.ended = True
     contexts, proxy.contexts = proxy.contexts, None
     # Setting, not resetting by token: a token is only good in the context that made it.
-    if contexts is not None and otel_context.get_current() is contexts[1]:
-        otel_context.attach(contexts[0])
+    if contexts is not None and _get_current() is contexts[1]:
+        _attach(contexts[0])
 
 
 def sampling_of_application(trace_id: int, here: Context) -> tuple[TraceFlags, trace.TraceState]:

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
 from callbacks.application import Application
 from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of, nothing
+from graphmeter import context
 from graphmeter.testing import InMemorySpans
 
 pytestmark = pytest.mark.usefixtures("no_faults")
@@ -35,6 +38,20 @@ def test_nothing_is_current_after_a_sync_run(spans: InMemorySpans) -> None:
     before = otel_context.get_current()
     chain_of(("n", nothing)).invoke({}, config=config(spans))
     assert before is otel_context.get_current()
+
+
+def test_the_current_context_is_reached_as_opentelemetry_reaches_it() -> None:
+    class Elsewhere(ContextVarsRuntimeContext):
+        """Keeps the context in a way of its own."""
+
+    get_current, attach = context.ways(otel_context._RUNTIME_CONTEXT)
+    before, inside = otel_context.get_current(), Context({"a": 1})
+    attach(inside)
+    assert (inside, inside) == (otel_context.get_current(), get_current())
+    attach(before)
+    assert before is otel_context.get_current()
+    assert otel_context.get_current is not get_current
+    assert (otel_context.get_current, otel_context.attach) == context.ways(Elsewhere())
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -150,6 +150,32 @@ def test_grpc_is_taken_on_a_port_that_the_ready_line_names(tmp_path: Path) -> No
         assert process.wait(WITHIN_S) == 0
 
 
+async def test_senders_that_never_finish_keep_neither_receiver_from_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHMETER_DRAIN_TIMEOUT_S", "1")
+    traces = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+    with serve(tmp_path, "--port", "0", "--grpc-port", "0") as process:
+        said = await asyncio.to_thread(ready, process)
+        host, port = said["url"].removeprefix("http://").split(":")
+        async with grpc.aio.insecure_channel(said["grpc"]) as channel:
+            hanging = channel.stream_unary(traces)()
+            _, writer = await asyncio.open_connection(host, int(port))
+            lines = (
+                "POST /v1/traces HTTP/1.1",
+                "host: localhost",
+                f"content-type: {otlp.PROTOBUF}",
+                "content-length: 9",
+            )
+            writer.write("\r\n".join([*lines, "", "x"]).encode())
+            await writer.drain()
+            assert b"" == await channel.unary_unary(traces)(b"")  # behind the other one on the same connection
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, WITHIN_S) == 0
+            hanging.cancel()
+            writer.close()
+
+
 def test_another_port_for_http_leaves_grpc_off_unless_it_is_asked_for(tmp_path: Path) -> None:
     with serve(tmp_path, "--port", "0") as process:
         assert "off" == ready(process)["grpc"]

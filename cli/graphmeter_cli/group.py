@@ -21,6 +21,7 @@ SUBCOMMANDS: Final = {
     "trace": "Show one run as a tree.",
     "nodes": "Show latency, errors and spend per node.",
     "cost": "Show spend by team, model, graph, node …",
+    "prices": "Explain, list and update prices.",
     "config": "Check and show graphmeter.yaml.",
     "rules": "Build Prometheus rules from graphmeter.yaml.",
     "dashboards": "Build Grafana dashboards.",

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -36,6 +36,7 @@ from graphmeter_collector.expose.api import api_router, sentence
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
+from graphmeter_collector.expose.prices import prices_router
 from graphmeter_collector.expose.state import budgets_of
 from graphmeter_collector.forward.sampling import Sampler
 from graphmeter_collector.jobs import Jobs
@@ -43,7 +44,11 @@ from graphmeter_collector.keys import INGEST, BadKeys
 from graphmeter_collector.notify.courier import Courier
 from graphmeter_collector.outbound import Destination, outbound
 from graphmeter_collector.pipeline import Pipeline
+from graphmeter_collector.price import published
 from graphmeter_collector.price.book import PriceBook
+from graphmeter_collector.price.catalogue import Catalogue
+from graphmeter_collector.price.listing import effective
+from graphmeter_collector.price.providers import Call
 from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
@@ -93,7 +98,8 @@ class Collector:
         self.metrics = telemetry.Metrics(label_caps={**telemetry.LABEL_CAPS, **config.labels.caps})
         self.keyring = Keyring(keys, settings.keys, self.metrics, allow_anonymous=settings.allow_anonymous)
         self.counts = Counts(self.metrics, lambda record: budgets_of(self.config, record))
-        self.book = PriceBook(prices=config.prices)
+        self._published = _stamp(settings)
+        self.book = PriceBook([_catalogue(settings)], config.prices)
         self.destinations = _destinations(settings, config)
         self.counts.traced = self._traced()
         names_of_destinations = [each.name for each in self.destinations]
@@ -180,7 +186,7 @@ class Collector:
         except ConfigError as error:
             _log.error("config_rejected", error=str(error))
             return
-        self.book.use(self.config.prices)
+        self.book.use(self.config.prices, self._newer_catalogue())
         self.pipeline.retention_days = self.config.retention.spans_days
         self.pipeline.destinations = tuple(self._queues())
         self.counts.traced = self._traced()
@@ -188,6 +194,17 @@ class Collector:
             _log.warning("restart_needed", why="forward and labels are read at the start")
         self._show_config()
         _log.info("config_reloaded", hash=self.config.hash)
+
+    def _newer_catalogue(self) -> list[Catalogue] | None:
+        """The catalogue, if `graphmeter prices update` was run since it was read."""
+        stamp = _stamp(self.settings)
+        if stamp == self._published:
+            return None
+        self._published = stamp
+        return [_catalogue(self.settings)]
+
+    def _prices_of(self, asked: Sequence[tuple[str, str]], now_ns: int) -> dict[str, Any]:
+        return effective(self.book, [*self.book.seen(), *(Call(*each) for each in asked)], now_ns)
 
     async def open(self) -> None:
         """Migrate, take a writer slot, show what is known.
@@ -257,6 +274,7 @@ class Collector:
         )
         app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
         app.include_router(api_router(self.store.reader, lambda: self.config))
+        app.include_router(prices_router(self.store.reader, self._prices_of))
         app.include_router(page_router(self.store.reader))
 
         @app.exception_handler(CollectorError)
@@ -309,6 +327,27 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         await keys.close()
         await notifications.close()
         await store.close()
+
+
+def _stamp(settings: Settings) -> tuple[int, int] | None:
+    """Changes when a catalogue is fetched; None: none was."""
+    try:
+        found = published.file_in(settings.data_dir).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    """The catalogue that was fetched, if it is newer than the installed one."""
+    try:
+        found = published.kept(settings.data_dir)
+    except published.BadPublication as problem:
+        _log.warning(
+            "prices_not_used", error=str(problem), what="the built-in catalogue is; run `graphmeter prices update`"
+        )
+        found = None
+    return Catalogue() if found is None else found.catalogue()
 
 
 async def _read_keys(keyring: Keyring) -> None:

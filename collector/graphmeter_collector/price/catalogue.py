@@ -7,6 +7,7 @@ model name, since a sender could fill memory with names; tokens without any rate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from importlib.metadata import version
@@ -41,14 +42,42 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Catalogue:
-    """Prices of the installed genai-prices release."""
+    """Prices of the installed genai-prices release, or of one that was fetched."""
 
-    def __init__(self) -> None:
-        self.name = f"genai-prices {version('genai-prices')}"
+    def __init__(self, providers: Sequence[Provider] | None = None, name: str = "") -> None:
+        self.name = name or f"genai-prices {version('genai-prices')}"
         """Catalogue and version, as it is written on every cost."""
-        self._providers = get_snapshot().providers
+        self._providers = get_snapshot().providers if providers is None else list(providers)
         self._by_id = {provider.id: provider for provider in self._providers}
         self._ids = by_plain_name(self._by_id)
+
+    @property
+    def models(self) -> int:
+        """How many it knows."""
+        return sum(len(provider.models) for provider in self._providers)
+
+    @property
+    def model_names(self) -> list[str]:
+        """`openai/gpt-4o`, all of them."""
+        return [f"{provider.id}/{info.id}" for provider in self._providers for info in provider.models]
+
+    def urls(self, provider: str) -> list[str]:
+        """Where a provider publishes its prices, as the catalogue's authors say."""
+        owner = self._by_id.get(provider)
+        return list(owner.pricing_urls or ()) if owner else []
+
+    def check(self) -> None:
+        """Look at every price.
+
+        Raises:
+            ValueError, ArithmeticError: one cannot be used.
+        """
+        for provider in self._providers:
+            for info in provider.models:
+                for price in [info.prices] if isinstance(info.prices, ModelPrice) else [c.prices for c in info.prices]:
+                    for rates in _tariff(price).tiers:
+                        if any(rate < 0 for rate in rates.per_token):
+                            raise ValueError(f"{provider.id}/{info.id} has a negative price")
 
     def find(self, provider: str, model: str, day: int, tier: str = "") -> DayPrice | None:
         """The price of a model on a day (UTC, days since the epoch), or None when it is not known.

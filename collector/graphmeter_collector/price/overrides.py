@@ -13,7 +13,6 @@ from typing import Final, Generic, Protocol, TypeVar
 from graphmeter import names
 from graphmeter_collector.price.rates import DayPrice, Rates, Tariff, make_rates
 from graphmeter_collector.records import SpanRecord
-from graphmeter_config.dated import NEVER_NS
 from graphmeter_config.matching import Names, Pattern, Rank
 from graphmeter_config.prices import ExchangeRate, Override, Prices
 
@@ -170,8 +169,3 @@ def _rates(override: Override, above: int | None) -> Rates:
 
 def _left(percent: Decimal | None) -> Decimal:
     return _ONE if percent is None else (100 - percent) / 100
-
-
-def shown_until(until_ns: int) -> int | None:
-    """The end of a validity; None: it has none."""
-    return None if until_ns >= NEVER_NS else until_ns

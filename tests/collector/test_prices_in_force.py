@@ -28,14 +28,18 @@ def written(folder: Path, usd: str) -> str:
     return str(path)
 
 
+def spent(rows: list[dict[str, Any]]) -> int:
+    return sum(int(row["cost_nano"]) for row in rows)
+
+
 async def spend(it: Served, number: int) -> int:
     """Cost of one more model call."""
     said: dict[str, Any] = {names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o", **TOKENS}
-    before = sum(row["cost_nano"] for row in await it.get("/api/cost"))
+    before = spent(await it.get("/api/cost"))
     assert (
         b"" == (await it.send(otlp.own(number, names.MODEL, said, start_ns=time.time_ns() - 60 * otlp.SECOND))).content
     )
-    return sum(row["cost_nano"] for row in await it.get("/api/cost")) - before
+    return spent(await it.get("/api/cost")) - before
 
 
 async def test_a_reload_prices_later_calls_and_a_faulty_file_keeps_the_prices(sqlite_url: str, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from graphmeter_collector.store.migrate import require_head
 from graphmeter_collector.store.outbox import Claim
 from graphmeter_collector.store.outbox_postgres import PostgresOutbox
 from graphmeter_collector.store.read import SqlReader
+from graphmeter_collector.store.rollups import Remembered
 from graphmeter_collector.store.settling import settle_some
 from graphmeter_collector.store.transaction import Stored, Transaction
 
@@ -93,6 +94,7 @@ class PostgresStore:
         self._writer = -1
         self._days: set[int] = set()
         self._envelopes: set[bytes] = set()
+        self._rollups = Remembered()
         self._outbox = PostgresOutbox(self._new_connection, self._translated)
         self.reader = SqlReader(url)
 
@@ -136,7 +138,7 @@ class PostgresStore:
                     return Settling(WriteResult(new=[], duplicates=0, finished=[]), 0, waiting=False), set()
                 known = (unsettled.NO_ENVELOPE.id,)
                 async with connection.transaction():
-                    transaction = Transaction(connection, self._writer, (), known)
+                    transaction = Transaction(connection, self._writer, (), known, self._rollups)
                     return await settle_some(transaction, now_ns - wait_ns, limit, count=count)
 
             async with self._writing:
@@ -332,11 +334,12 @@ class PostgresStore:
     ) -> Stored:
         for day in sorted({record.day for record in given} - self._days):
             await self._ensure_partition(connection, day)
-        transaction = Transaction(connection, self._writer, destinations, self._envelopes, said)
+        transaction = Transaction(connection, self._writer, destinations, self._envelopes, self._rollups, said)
         try:
             async with connection.transaction():
                 return await transaction.store_all(given)
         except asyncpg.UniqueViolationError:
+            self._rollups.undo()
             async with connection.transaction():
                 return await transaction.store_new(given)
 
@@ -347,7 +350,8 @@ class PostgresStore:
     async def _retried(self, work: Callable[[Connection], Awaitable[_Answer]]) -> _Answer:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await work(self._connection or await self._connect())
+                with self._rollups.committed():
+                    return await work(self._connection or await self._connect())
             except (*_TRY_AGAIN, asyncpg.CheckViolationError) as conflict:
                 # The second is a partition that retention took away under us.
                 self._days.clear()

@@ -23,7 +23,6 @@ from graphmeter_collector.store import (
     decisions,
     expiry,
     facts,
-    histogram,
     notes,
     parts,
     runs,
@@ -39,6 +38,7 @@ from graphmeter_collector.store.migrate import require_head
 from graphmeter_collector.store.outbox import Claim
 from graphmeter_collector.store.outbox_sqlite import SqliteOutbox
 from graphmeter_collector.store.read import SqlReader
+from graphmeter_collector.store.rollups import Remembered
 
 WRITER = 0
 """There is one writer, so one slot."""
@@ -92,6 +92,7 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._db: sqlite3.Connection | None = None
         self._closed = False
+        self._rollups = Remembered()
         self._job_locks: dict[str, asyncio.Lock] = {}
         self._outbox = SqliteOutbox(self._path, self._transaction)
         self.reader = SqlReader(url)
@@ -140,13 +141,19 @@ class SqliteStore:
 
     def _store(self, part: Sequence[SpanRecord], destinations: Sequence[str]) -> tuple[WriteResult, set[SpanKey]]:
         try:
-            return self._run(lambda db: _write(db, part, destinations, all_new=True))
+            with self._rollups.committed():
+                return self._run(lambda db: _write(db, part, destinations, self._rollups, all_new=True))
         except _StoredBefore:
-            return self._run(lambda db: _write(db, part, destinations, all_new=False))
+            with self._rollups.committed():
+                return self._run(lambda db: _write(db, part, destinations, self._rollups, all_new=False))
 
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:
         async def attempt(limit: int, *, count: bool) -> Settling:
-            settling, billed = await self._transaction(lambda db: _settle(db, now_ns - wait_ns, limit, count=count))
+            def work() -> tuple[Settling, set[SpanKey]]:
+                with self._rollups.committed():
+                    return self._run(lambda db: _settle(db, now_ns - wait_ns, limit, self._rollups, count=count))
+
+            settling, billed = await self._call(work)
             facts.mark_duplicates(settling.result.settled, billed)
             return settling
 
@@ -295,7 +302,12 @@ class SqliteStore:
 
 
 def _write(
-    db: sqlite3.Connection, records: Sequence[SpanRecord], destinations: Sequence[str], *, all_new: bool
+    db: sqlite3.Connection,
+    records: Sequence[SpanRecord],
+    destinations: Sequence[str],
+    rollups: Remembered,
+    *,
+    all_new: bool,
 ) -> tuple[WriteResult, set[SpanKey]]:
     """What was stored, and which new calls the ledger had already.
 
@@ -316,7 +328,7 @@ def _write(
     db.executemany(_ENVELOPE, facts.envelope_rows(new))
     db.executemany(_OUTBOX, facts.outbox_rows(new, destinations, time.time_ns()))
     db.executemany(_UNSETTLED, unsettled.rows(new, time.time_ns()))
-    _aggregate(db, facts.counted(new), billed, runs.heartbeats(said))
+    _aggregate(db, facts.counted(new), billed, rollups, runs.heartbeats(said))
     outcomes, clients = _write_notes(db, said) if said else ([], [])
     in_order = facts.in_order(records, [*new, *outcomes])
     finished = [_totals(db, record) for record in in_order if record.kind == names.RUN and record.run_id]
@@ -335,6 +347,7 @@ def _aggregate(
     db: sqlite3.Connection,
     counted: Sequence[SpanRecord],
     billed: set[SpanKey],
+    rollups: Remembered,
     heartbeats: Sequence[SpanRecord] = (),
 ) -> None:
     """What follows from spans, besides the ledger."""
@@ -344,12 +357,14 @@ def _aggregate(
     hourly = facts.rollups(counted, billed)
     # Before rows are read: those of an hour are then merged into what is added to it.
     daily = facts.daily(hourly)
-    _write_rollups(db, tables.rollup_hour, hourly)
-    _write_rollups(db, tables.rollup_day, daily)
+    _write_rollups(db, tables.rollup_hour, hourly, rollups)
+    _write_rollups(db, tables.rollup_day, daily, rollups)
     db.executemany(_WAIT, notes.wait_rows(counted))
 
 
-def _settle(db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool) -> tuple[Settling, set[SpanKey]]:
+def _settle(
+    db: sqlite3.Connection, due_ns: int, limit: int, rollups: Remembered, *, count: bool
+) -> tuple[Settling, set[SpanKey]]:
     """Settle some spans; with `count=False` nothing follows from it. Also returns which calls the ledger had already."""
     found = db.execute(unsettled.DUE_SQLITE, (due_ns, limit)).fetchall()
     if len(found) < limit:
@@ -367,7 +382,7 @@ def _settle(db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool) -> 
         db.executemany(unsettled.UPDATE_SPAN_SQLITE, [unsettled.settled_row(record) for record in batch.settled])
         if count:
             billed = _write_ledger(db, [record for record in batch.settled if facts.is_call(record)])
-            _aggregate(db, batch.settled, billed)
+            _aggregate(db, batch.settled, billed, rollups)
     finished = [_totals(db, record) for record in batch.settled if count and record.kind == names.RUN]
     [left] = db.execute(unsettled.LEFT).fetchone()
     return unsettled.outcome(batch, finished, left=bool(left), counted=count), billed
@@ -414,19 +429,17 @@ def _write_ledger(db: sqlite3.Connection, calls: Sequence[SpanRecord]) -> set[Sp
     return billed
 
 
-def _write_rollups(db: sqlite3.Connection, table: Table, rollups: dict[facts.RollupKey, facts.Rollup]) -> None:
-    period = table.columns[0].name
+def _write_rollups(
+    db: sqlite3.Connection, table: Table, added: dict[facts.RollupKey, facts.Rollup], rollups: Remembered
+) -> None:
     columns = ", ".join(map(sql.quoted, (*facts.ROLLUP_SUMS, "latency")))
-    where = " AND ".join(f"{column} = ?" for column in (period, *facts.ROLLUP_DIMENSIONS, "writer"))
+    where = " AND ".join(f"{column} = ?" for column in (table.columns[0].name, *facts.ROLLUP_DIMENSIONS, "writer"))
     read = f"SELECT {columns} FROM {table.name} WHERE {where}"  # noqa: S608 - names of our own tables
-    rows = []
-    for key, rollup in rollups.items():
+    for key in rollups.unknown(table.name, added):
         before = db.execute(read, (*key, WRITER)).fetchone()
         if before is not None:
-            rollup.sums = [old + added for old, added in zip(before, rollup.sums, strict=False)]
-            histogram.merge(rollup.latency, histogram.unpack(before[-1]))
-        rows.append((*key, WRITER, *rollup.sums, histogram.pack(rollup.latency)))
-    db.executemany(sql.put_rollup(table, _D), rows)
+            rollups.learn(table.name, key, before)
+    db.executemany(sql.put_rollup(table, _D), rollups.rows(table.name, added, WRITER))
 
 
 def _totals(db: sqlite3.Connection, record: SpanRecord) -> RunTotals:

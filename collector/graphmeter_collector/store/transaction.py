@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Table
 
 from graphmeter_collector.records import ClientChange, RunTotals, SpanKey, SpanRecord
-from graphmeter_collector.store import facts, histogram, notes, runs, sql, tables, unsettled
+from graphmeter_collector.store import facts, notes, runs, sql, tables, unsettled
+from graphmeter_collector.store.rollups import Remembered
 
 if TYPE_CHECKING:
     import asyncpg
@@ -89,6 +90,8 @@ class Transaction:
     """Slot whose rollup rows nobody else writes."""
     destinations: Sequence[str]
     known_envelopes: Collection[bytes]
+    rollups: Remembered
+    """Rows of the slot."""
     notes: Sequence[SpanRecord] = ()
     """What has no row in `span`."""
 
@@ -183,14 +186,11 @@ class Transaction:
     async def _roll_up(self, table: Table, rollups: dict[facts.RollupKey, facts.Rollup]) -> None:
         if not rollups:
             return
-        columns = map(list, zip(*rollups, strict=True))
-        for row in await self.connection.fetch(_rollup_query(table), self.writer, *columns):
-            key, before = tuple(row)[: 1 + len(facts.ROLLUP_DIMENSIONS)], tuple(row)[1 + len(facts.ROLLUP_DIMENSIONS) :]
-            rollup = rollups[key]
-            rollup.sums = [old + added for old, added in zip(before, rollup.sums, strict=False)]
-            histogram.merge(rollup.latency, histogram.unpack(before[-1]))
-        rows = [(*key, self.writer, *each.sums, histogram.pack(each.latency)) for key, each in rollups.items()]
-        await self._insert(_put_rollup(table), rows)
+        if unknown := self.rollups.unknown(table.name, rollups):
+            size, columns = 1 + len(facts.ROLLUP_DIMENSIONS), map(list, zip(*unknown, strict=True))
+            for row in await self.connection.fetch(_rollup_query(table), self.writer, *columns):
+                self.rollups.learn(table.name, tuple(row)[:size], tuple(row)[size:])
+        await self._insert(_put_rollup(table), self.rollups.rows(table.name, rollups, self.writer))
 
     async def _copy(self, table: Table, rows: Sequence[facts.Row], *, into: str = "") -> None:
         if rows:

@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test test-versions test-exporters prove-kills prove-outage lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-settling bench-two dashboards rules tools compose clean sync
+.PHONY: help demo test test-versions test-exporters prove-kills prove-outage lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-reads bench-settling bench-two dashboards rules tools compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,8 +74,11 @@ bench-ingest-growth: sync ## The cost of a span as tables grow to ten million sp
 bench-forward: sync ## Measure forwarding: spans per second, CPU of collector and database per span, memory
 	@$(UV) run --no-sync python benchmarks/bench_forward.py $(ARGS)
 
-bench: sync ## Run the benchmarks (prints figures, asserts nothing)
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(UV) run --frozen --all-extras python $$file $(ARGS) || exit 1; done
+bench-reads: sync ## How long reports and filters take with thirty days and ten million spans stored (half an hour per database)
+	@$(UV) run --no-sync python benchmarks/bench_reads.py $(ARGS)
+
+bench: sync ## Run the benchmarks but the long ones (prints figures, asserts nothing)
+	@for file in $(filter-out benchmarks/bench_reads.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$file"; $(UV) run --frozen --all-extras python $$file $(ARGS) || exit 1; done
 
 dashboards: sync ## Regenerate dashboards/generated
 	@$(UV) run --frozen --all-extras graphmeter dashboards build --defaults --out dashboards/generated $(ARGS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Select, Table, func, select
+from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select
 from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
@@ -118,65 +119,81 @@ def _sum_of(*columns: ColumnElement[int]) -> ColumnElement[int]:
 
 _ATTEMPTS = ("runs", "attempts", "errors", "p50_ns", "p95_ns", "p99_ns")
 _CALLS = ("model_calls", "input_tokens", "output_tokens", "cost_nano")
-_ADDED = ("count", "cache_hits", "cost_nano", *(f"{bucket}_tokens" for bucket in names.TOKEN_TYPES))
+_COUNTED = ("count", "cache_hits", *(f"{bucket}_tokens" for bucket in names.TOKEN_TYPES))
 
 
 async def _from_rollups(source: Rows, since_ns: int, until_ns: int, graph: str, team: str) -> list[NodeRow]:
+    parts = [
+        (
+            part.table,
+            [
+                part.table.c[0] >= part.first,
+                part.table.c[0] < part.end,
+                part.table.c.node != "",
+                *([part.table.c.graph == graph] if graph else []),
+                *([part.table.c.team == team] if team else []),
+            ],
+        )
+        for part in ranges.parts(since_ns, until_ns, time.time_ns())
+    ]
+    # Side by side: while the database adds up calls, histograms are merged here.
+    attempts, calls = await asyncio.gather(_attempts(source, parts), _calls(source, parts))
+    return _join(attempts, calls, histogram.RELATIVE_ERROR)
+
+
+_Parts = Sequence[tuple[Table, Sequence[ColumnElement[bool]]]]
+
+
+async def _attempts(source: Rows, parts: _Parts) -> dict[Key, dict[str, int]]:
     latencies: defaultdict[Key, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
-    ran: defaultdict[Key, list[int]] = defaultdict(lambda: [0, 0, 0])
-    called: defaultdict[Key, Counter[str]] = defaultdict(Counter)
-    by_piece: defaultdict[Key, int] = defaultdict(int)
-    for part in ranges.parts(since_ns, until_ns, time.time_ns()):
-        columns = part.table.c
-        period = columns[0]
-        where = [
-            period >= part.first,
-            period < part.end,
-            columns.node != "",
-            *([columns.graph == graph] if graph else []),
-            *([columns.team == team] if team else []),
-        ]
-        keys = [columns[name] for name in _KEY]
-        added = [func.sum(columns[name]).label(name) for name in _ADDED]
-        for row in await source.rows(select(*keys, *added).where(columns.kind == names.MODEL, *where).group_by(*keys)):
-            called[_key(row)].update({name: int(row[name]) for name in _ADDED})
-        paid = select(*keys, func.sum(columns.cost_nano).label("cost_nano"))
-        pieces = (columns.kind.in_((names.TOOL, names.RETRIEVER)), columns.cost_nano > 0)
-        for row in await source.rows(paid.where(*pieces, *where).group_by(*keys)):
-            by_piece[_key(row)] += int(row["cost_nano"])
+    sums: defaultdict[Key, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for table, where in parts:
+        wanted = [table.c[name] for name in (*_KEY, "count", "retries", "error", "latency")]
         # The database cannot merge histograms; this is one row per node, team and period.
-        each = select(*keys, columns["count"], columns.retries, columns.error, columns.latency)
-        for row in await source.rows(each.where(columns.kind == names.NODE, *where)):
+        for row in await source.rows(select(*wanted).where(table.c.kind == names.NODE, *where)):
             # By position: names would be looked up ten thousand times.
             values: tuple[Any, ...] = tuple(row.values())
             key: Key = values[:4]
             count, retries, errors, latency = values[4:]
-            sums = ran[key]
-            sums[0] += count
-            sums[1] += retries
-            sums[2] += errors
+            added = sums[key]
+            added[0] += count
+            added[1] += retries
+            added[2] += errors
             histogram.merge_packed(latencies[key], latency)
-    attempts = {
+    return {
         key: {
             "runs": count - retries,
             "attempts": count,
             "errors": errors,
             **{f"p{percent}_ns": histogram.quantile(latencies[key], percent / 100) for percent in (50, 95, 99)},
         }
-        for key, (count, retries, errors) in ran.items()
+        for key, (count, retries, errors) in sums.items()
     }
-    calls: dict[Key, dict[str, int]] = {
+
+
+async def _calls(source: Rows, parts: _Parts) -> dict[Key, dict[str, int]]:
+    sums: defaultdict[Key, Counter[str]] = defaultdict(Counter)
+    for table, where in parts:
+        columns = table.c
+        keys = [columns[name] for name in _KEY]
+        called = columns.kind == names.MODEL
+        # Tools and retrievers that have a price bring money alone.
+        billed = or_(called, and_(columns.kind.in_((names.TOOL, names.RETRIEVER)), columns.cost_nano > 0))
+        added = [
+            *(func.coalesce(func.sum(columns[name]).filter(called), 0).label(name) for name in _COUNTED),
+            func.sum(columns.cost_nano).label("cost_nano"),
+        ]
+        for row in await source.rows(select(*keys, *added).where(billed, *where).group_by(*keys)):
+            sums[_key(row)].update({name: int(row[name]) for name in (*_COUNTED, "cost_nano")})
+    return {
         key: {
             "model_calls": found["count"] - found["cache_hits"],
             "input_tokens": sum(found[f"{bucket}_tokens"] for bucket in names.INPUT_TOKEN_TYPES),
             "output_tokens": sum(found[f"{bucket}_tokens"] for bucket in names.OUTPUT_TOKEN_TYPES),
             "cost_nano": found["cost_nano"],
         }
-        for key, found in called.items()
+        for key, found in sums.items()
     }
-    for key, cost_nano in by_piece.items():
-        calls.setdefault(key, dict.fromkeys(_CALLS, 0))["cost_nano"] += cost_nano
-    return _join(attempts, calls, histogram.RELATIVE_ERROR)
 
 
 def _join(attempts: dict[Key, dict[str, int]], calls: dict[Key, dict[str, int]], error: float) -> list[NodeRow]:

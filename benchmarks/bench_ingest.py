@@ -112,9 +112,9 @@ class Collector(NamedTuple):
         costs = []
         with subprocess.Popen(command, stdout=subprocess.PIPE) as sender:
             assert sender.stdout is not None
-            before = self._cpu()
+            before = self.cpu()
             for line in sender.stdout:
-                after = self._cpu()
+                after = self.cpu()
                 said: dict[str, Any] = json.loads(line)
                 used = [(now - then) / said["spans"] * 1e6 for now, then in zip(after, before, strict=True)]
                 costs.append(Cost(said["spans"] / said["wall_s"], used[0], used[1], said["p50_ms"], said["p99_ms"]))
@@ -123,7 +123,8 @@ class Collector(NamedTuple):
             raise AssertionError("the sender failed")
         return costs
 
-    def _cpu(self) -> tuple[float, float]:
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds so far, of collector and database."""
         database = sum(map(cpu_s, family(self.database))) if self.database else 0.0
         return cpu_s(self.process.pid), database
 

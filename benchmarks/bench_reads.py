@@ -2,7 +2,8 @@
 
 The month is that of `month.py`, stored by the pipeline (`fill_month.py`). Questions are asked one after the other on one
 connection, of a collector as `graphmeter serve` starts it. `cold`: once, after database and collector were started anew and
-their files dropped from the system's cache. Then each so many times: the median, and the worst.
+their files dropped from the system's cache. Then each so many times: the median, the worst, and the CPU that an answer takes
+of collector and database together, which is what stays true where others work on the machine, too.
 """
 
 from __future__ import annotations
@@ -151,17 +152,19 @@ def measure(database_url: str, month: Month, rounds: int, begin_cold: Callable[[
         for question in asked:
             cold[question], _ = once.ask(question.path)
         once = Asking(running.url)
-        print(f"{'ms':<46} {'rows':>6} {'cold':>8} {'median':>8} {'worst':>8} {'floor':>7}")
+        print(f"{'ms':<46} {'rows':>6} {'cold':>8} {'median':>8} {'worst':>8} {'CPU':>8} {'floor':>7}")
         for question in asked:
             took, answer = [], None
+            before = sum(running.cpu())
             for _ in range(rounds):
                 ms, answer = once.ask(question.path)
                 took.append(ms)
+            cpu_ms = (sum(running.cpu()) - before) / rounds * 1e3
             floor = "" if question.floor_ms is None else f"{question.floor_ms:.0f}"
             missed = "  missed" if question.floor_ms is not None and statistics.median(took) > question.floor_ms else ""
             print(
                 f"{question.label:<46} {len(answer or ()) if isinstance(answer, list) else 1:>6} {cold[question]:>8.1f} "
-                f"{statistics.median(took):>8.1f} {max(took):>8.1f} {floor:>7}{missed}",
+                f"{statistics.median(took):>8.1f} {max(took):>8.1f} {cpu_ms:>8.1f} {floor:>7}{missed}",
                 flush=True,
             )
     print(f"\nready {ready_s:.1f} s after a cold start\n")

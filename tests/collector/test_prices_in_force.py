@@ -15,6 +15,7 @@ from graphmeter_collector.app import running
 from graphmeter_collector.settings import Settings
 from graphmeter_config import ConfigError
 from support import otlp
+from support.records import SECOND
 
 TOKENS = {names.USAGE_INPUT: 1_000, names.USAGE_OUTPUT: 100}
 
@@ -36,9 +37,7 @@ async def spend(it: Served, number: int) -> int:
     """Cost of one more model call."""
     said: dict[str, Any] = {names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o", **TOKENS}
     before = spent(await it.get("/api/cost"))
-    assert (
-        b"" == (await it.send(otlp.own(number, names.MODEL, said, start_ns=time.time_ns() - 60 * otlp.SECOND))).content
-    )
+    assert b"" == (await it.send(otlp.own(number, names.MODEL, said, start_ns=time.time_ns() - 60 * SECOND))).content
     return spent(await it.get("/api/cost")) - before
 
 

@@ -12,11 +12,13 @@ import aiohttp
 import click
 
 from graphmeter_collector.reports import (
+    EVERYTHING,
     BudgetRow,
     ClientRow,
     ContentRow,
     CostRow,
     NodeRow,
+    OutcomeCostRow,
     OutcomeRow,
     RunCount,
     RunFilter,
@@ -25,7 +27,9 @@ from graphmeter_collector.reports import (
     SloRow,
     SpanRow,
     TopologyRow,
+    UnitCostRow,
     WaitRow,
+    Where,
 )
 
 TIMEOUT_S = 60.0
@@ -70,9 +74,37 @@ class HttpReader:
         asked = {**_range(since_ns, until_ns), "graph": graph, "team": team}
         return self._rows(NodeRow, await self._get("/api/nodes", asked))
 
-    async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
+    async def cost(
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        timezone: str = "UTC",
+        limit: int = 0,
+        detail: bool = False,
+    ) -> list[CostRow]:
+        asked = {
+            **_range(since_ns, until_ns),
+            "by": ",".join(by),
+            "timezone": timezone,
+            "limit": limit,
+            "detail": detail,
+        }
+        return self._rows(CostRow, await self._get("/api/cost", asked, where))
+
+    async def unit_cost(
+        self, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    ) -> list[UnitCostRow]:
+        asked = {**_range(since_ns, until_ns), "unit": unit, "by": ",".join(by)}
+        return self._rows(UnitCostRow, await self._get("/api/cost/units", asked, where))
+
+    async def outcome_cost(
+        self, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    ) -> list[OutcomeCostRow]:
         asked = {**_range(since_ns, until_ns), "by": ",".join(by)}
-        return self._rows(CostRow, await self._get("/api/cost", asked))
+        return self._rows(OutcomeCostRow, await self._get("/api/cost/outcomes", asked, where))
 
     async def topologies(self, graph: str) -> list[TopologyRow]:
         return self._rows(TopologyRow, await self._get(f"/api/graphs/{quote(graph, safe='')}/topology", missing=[]))
@@ -94,10 +126,13 @@ class HttpReader:
         """State of every SLO now."""
         return self._rows(SloRow, await self._get("/api/slos"))
 
-    async def _get(self, path: str, asked: Mapping[str, object] | None = None, **missing: Any) -> Any:
+    async def _get(
+        self, path: str, asked: Mapping[str, object] | None = None, where: Where = EVERYTHING, **missing: Any
+    ) -> Any:
         """The JSON at a path; the value of `missing=` where there is nothing."""
         assert self._session is not None  # used as a context manager
-        given = {name: str(value) for name, value in (asked or {}).items()}
+        given = [(name, str(value)) for name, value in (asked or {}).items()]
+        given += [("where", f"{name}={value}") for name, values in where.items() for value in values]
         try:
             async with self._session.get(self.url + path, params=given) as answer:
                 if answer.status == 404 and missing:

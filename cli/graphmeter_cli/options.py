@@ -9,7 +9,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,6 @@ from click.core import ParameterSource
 
 from graphmeter import names
 from graphmeter_cli.units import NS_PER_S
-from graphmeter_collector.reports import COST_DIMENSIONS
 from graphmeter_config.values import duration_ms
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -44,8 +43,8 @@ def duration(text: str) -> int:
         raise click.BadParameter(f"{text!r} is not a duration: write 500ms, 2s, 15m, 24h or 30d") from None
 
 
-def since(text: str) -> int:
-    """`24h` (ago), `2026-11-01` or `2026-11-01T12:00` (UTC unless it names an offset) → ns since the epoch."""
+def since(text: str, zone: tzinfo = UTC) -> int:
+    """`24h` (ago), `2026-11-01` or `2026-11-01T12:00` (of the time zone unless it names an offset) → ns since the epoch."""
     try:
         return max(time.time_ns() - duration(text), 0)
     except click.BadParameter:
@@ -54,26 +53,7 @@ def since(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither a duration nor a date: write 24h, 7d or 2026-11-01") from None
-    return max(_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC)), 0)
-
-
-def month(text: str) -> tuple[int, int]:
-    """`2026-11` → that month in UTC as [since, until) in ns."""
-    try:
-        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
-        following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a month: write 2026-11") from None
-    return max(_ns(first), 0), max(_ns(following), 0)
-
-
-def dimensions(text: str) -> tuple[str, ...]:
-    """`graph,node` → ("graph", "node"), each one of `COST_DIMENSIONS`."""
-    wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for dimension in wanted:
-        if dimension not in COST_DIMENSIONS:
-            raise click.BadParameter(f"cannot group by {dimension!r}: choose of {', '.join(COST_DIMENSIONS)}")
-    return wanted
+    return max(_ns(moment if moment.tzinfo else moment.replace(tzinfo=zone)), 0)
 
 
 def _ns(moment: datetime) -> int:

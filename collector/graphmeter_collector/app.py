@@ -33,6 +33,7 @@ from graphmeter_collector.errors import (
     Transient,
 )
 from graphmeter_collector.expose.api import api_router, sentence
+from graphmeter_collector.expose.costs import costs_router
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
@@ -275,6 +276,7 @@ class Collector:
         app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
         app.include_router(api_router(self.store.reader, lambda: self.config))
         app.include_router(prices_router(self.store.reader, self._prices_of))
+        app.include_router(costs_router(self.store.reader))
         app.include_router(page_router(self.store.reader))
 
         @app.exception_handler(CollectorError)

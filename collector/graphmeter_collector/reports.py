@@ -6,11 +6,17 @@ same shapes. Ids are lower-case hex; times are ns since the epoch; money is nano
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.records import Envelope
+
+Where = Mapping[str, Sequence[str]]
+"""Dimension → the values that count; the empty value is spend that names none."""
+EVERYTHING: Where = MappingProxyType({})
 
 COST_DIMENSIONS = (
     "service",
@@ -26,8 +32,46 @@ COST_DIMENSIONS = (
     "session_id",
     "thread_id",
     "run_id",
+    "operation",
+    "status",
+    "price_status",
 )
-"""What spend can be grouped by."""
+"""What spend can be grouped by, besides free tags (`tag:plan`) and `COST_PERIODS`; and what can be asked for."""
+COST_PERIODS = ("day", "week", "month")
+"""Calendar periods that spend can be grouped by."""
+COST_ALIASES = {
+    "user": "user_id",
+    "session": "session_id",
+    "thread": "thread_id",
+    "conversation": "thread_id",
+    "run": "run_id",
+}
+"""Short names of dimensions."""
+COST_UNITS = ("run_id", "thread_id", "user_id", "session_id", "tenant")
+"""What the cost of one can be asked for."""
+OUTCOME_DIMENSIONS = ("service", "environment", "graph", "team")
+"""What outcomes, and so the cost of one, can be grouped by."""
+TAG = "tag:"
+_LONGEST_TAG = 200
+
+
+def dimension(text: str) -> str:
+    """The name of a dimension as rows have it: `user` → `user_id`.
+
+    Raises:
+        BadRequest: spend has no such dimension.
+    """
+    name = COST_ALIASES.get(text, text)
+    tag = name.removeprefix(TAG)
+    if name in COST_DIMENSIONS or name in COST_PERIODS:
+        return name
+    # Quotes would end the path of a JSON function; no client makes such names.
+    if name != tag and 0 < len(tag) <= _LONGEST_TAG and tag.isprintable() and not {'"', "\\"} & set(tag):
+        return name
+    known = ", ".join((*COST_DIMENSIONS, *COST_PERIODS))
+    raise BadRequest(
+        f"cannot group spend by {text[:80]!r}: choose of {known}, or a tag such as tag:plan", reason="unknown_dimension"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +273,47 @@ class CostRow:
     """Per bucket of `graphmeter.names.TOKEN_TYPES`."""
     cost_nano: int
     saved_nano: int
+    failed_calls: int | None = None
+    """Calls that failed or were cancelled. As with what follows, None where nobody asked for details."""
+    failed_nano: int | None = None
+    """Their part of `cost_nano`."""
+    nano: dict[str, int] | None = None
+    """Parts of `cost_nano`, per bucket of `graphmeter.names.TOKEN_TYPES`. What has no tokens (a tool that has a price) is in
+    none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCostRow:
+    """What one run (conversation, user, …) of a group costs. Only those that called a model count."""
+
+    group: dict[str, str]
+    unit: str
+    """Of `COST_UNITS`."""
+    units: int
+    cost_nano: int
+    """Of all of them together."""
+    mean_nano: int
+    median_nano: int
+    p95_nano: int
+    """Exact, by nearest rank: the smallest cost that so many per cent do not exceed."""
+    max_nano: int
+    rest_nano: int
+    """Spend of the group that names no such unit; not in the figures above."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCostRow:
+    """What a good outcome of a group costs: all of the group's spend, by the number of good outcomes of one kind."""
+
+    group: dict[str, str]
+    kind: str
+    good: int
+    bad: int
+    unjudged: int
+    cost_nano: int
+    """All spend of the group in the time range, whatever became of it."""
+    per_good_nano: int | None
+    """Rounded down; None where nothing turned out well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +461,40 @@ class Reader(Protocol):
 
     async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]: ...
 
-    async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
-        """Spend grouped by dimensions of `COST_DIMENSIONS`, dearest first; `by=()` gives the one total."""
+    async def cost(
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        timezone: str = "UTC",
+        limit: int = 0,
+        detail: bool = False,
+    ) -> list[CostRow]:
+        """Spend grouped by dimensions, dearest first; `by=()` gives the one total.
+
+        Args:
+            by: Of `COST_DIMENSIONS`, free tags and `COST_PERIODS`, which are those of the time zone.
+            where: Spend of which values counts.
+            limit: Rows at most, the dearest; 0: all.
+            detail: What went to failed calls, and parts by token bucket, too; these are not in rollups.
+
+        Raises:
+            BadRequest: there is no such dimension or time zone.
+        """
+        ...
+
+    async def unit_cost(
+        self, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    ) -> list[UnitCostRow]:
+        """What one `unit` of `COST_UNITS` costs, per group, the group with most spend first."""
+        ...
+
+    async def outcome_cost(
+        self, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    ) -> list[OutcomeCostRow]:
+        """What a good outcome costs, per group (of `OUTCOME_DIMENSIONS`) and kind."""
         ...
 
     async def topologies(self, graph: str) -> list[TopologyRow]:

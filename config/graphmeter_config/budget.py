@@ -6,18 +6,17 @@ Comparisons are made in integer nano-USD and exact shares; spend itself comes fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator
 
 from graphmeter import names
+from graphmeter_config.periods import Period, dates, midnight
 from graphmeter_config.section import Section, Selector
 from graphmeter_config.values import Name, Share, Usd, percent_text, wrong
 from graphmeter_config.zones import Timezone, zone
-
-Period = Literal["month", "week", "day"]
 
 
 def _thresholds(value: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
@@ -64,8 +63,8 @@ class Budget(Section):
         if now.utcoffset() is None:
             raise ValueError(f"{now!r} has no time zone: pass an aware datetime")
         midnights = zone(self.timezone)
-        first, after = _dates(self.period, now.astimezone(midnights).date())
-        return _midnight(first, midnights), _midnight(after, midnights)
+        first, after = dates(self.period, now.astimezone(midnights).date())
+        return midnight(first, midnights), midnight(after, midnights)
 
     def matches(self, dimensions: Mapping[str, str]) -> bool:
         """Whether spend with these dimensions counts against the budget."""
@@ -86,20 +85,3 @@ class Budget(Section):
 
     def _at_nano(self, share: Decimal) -> Decimal:
         return share * self.limit_usd * names.NANO_PER_USD
-
-
-def _dates(period: Period, today: date) -> tuple[date, date]:
-    match period:
-        case "day":
-            return today, today + timedelta(days=1)
-        case "week":
-            monday = today - timedelta(days=today.weekday())
-            return monday, monday + timedelta(weeks=1)
-        case "month":
-            first = today.replace(day=1)
-            return first, (first + timedelta(days=31)).replace(day=1)
-
-
-def _midnight(day: date, where: tzinfo) -> datetime:
-    # fold=0: of two midnights the first; a midnight that is jumped over becomes the instant of the jump.
-    return datetime(day.year, day.month, day.day, tzinfo=where).astimezone(UTC)

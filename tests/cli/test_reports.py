@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -188,8 +190,65 @@ def test_cost_says_what_is_unattributed_unpriced_and_unknown(filled: str) -> Non
     assert any(line.startswith("1 call reported no token usage") for line in lines)
 
 
+def test_cost_in_csv_has_all_digits_and_sums_to_the_ledger(filled: str) -> None:
+    arguments = ("--database-url", filled, "--month", "2026-11", "--by", "team,model,tag:plan")
+    rows = list(csv.DictReader(run("cost", *arguments, "--format", "csv").stdout.splitlines()))
+    [total] = read(filled, lambda reader: reader.cost([], *NOVEMBER))
+
+    assert ["team", "model", "tag:plan", "calls"] == list(rows[0])[:4]
+    assert total.cost_nano == sum(int(Decimal(row["cost_usd"]) * 10**9) for row in rows)
+    assert total.tokens["input"] == sum(int(row["input_tokens"]) for row in rows)
+
+
+def test_cost_in_markdown_is_a_table_for_a_ticket(filled: str) -> None:
+    lines = run("cost", "--database-url", filled, "--month", "2026-11", "--format", "markdown").stdout.splitlines()
+
+    assert lines[0].startswith("| team | calls | cache")
+    assert lines[1].startswith("| --- | ---: |")
+
+
+def test_filters_choose_the_spend_that_counts(filled: str) -> None:
+    def spent(*filters: str) -> int:
+        return sum(
+            row["cost_nano"] for row in json_of("cost", "--database-url", filled, "--month", "2026-11", *filters)
+        )
+
+    assert spent() == spent("--team", "cx") + spent("--team", "")
+    assert spent("--team", "cx") == spent("--where", "team=cx")
+    assert 0 == spent("--team", "cx", "--graph", "nowhere")
+
+
+def test_movers_say_what_is_new_against_the_month_before(filled: str) -> None:
+    shown = run("cost", "movers", "--database-url", filled, "--month", "2026-11", "--by", "team").stdout
+    rows = json_of("cost", "movers", "--database-url", filled, "--month", "2026-11", "--by", "team")
+
+    assert {"new"} == {row["state"] for row in rows}
+    assert "new" in shown
+    assert "total" in shown
+
+
+def test_the_dearest_runs_come_first_with_what_is_known_of_them(filled: str) -> None:
+    rows = json_of("cost", "runs", "--database-url", filled, "--month", "2026-11", "--top", "2")
+    shown = run("cost", "runs", "--database-url", filled, "--month", "2026-11").stdout
+
+    assert sorted((row["cost"]["cost_nano"] for row in rows), reverse=True) == [
+        row["cost"]["cost_nano"] for row in rows
+    ]
+    assert rows[0]["run"]["run_id"] == rows[0]["cost"]["group"]["run_id"]
+    assert rows[0]["run"]["run_id"] in shown
+    assert "support" in run("cost", "runs", "--database-url", filled, "--month", "2026-11", "--format", "csv").stdout
+
+
+@pytest.mark.parametrize("unit", ["run", "thread", "user", "outcome"])
+def test_what_one_of_something_costs_is_shown(filled: str, unit: str) -> None:
+    arguments = ("cost", "per", unit, "--database-url", filled, "--month", "2026-11", "--by", "graph")
+
+    assert 0 == run(*arguments).exit_code
+    assert isinstance(json_of(*arguments), list)
+
+
 def test_another_month_has_no_spend(filled: str) -> None:
-    assert [] == json_of("cost", "--database-url", filled, "--month", "2026-12")
+    assert [] == json_of("cost", "--database-url", filled, "--month", "2026-10")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +263,18 @@ def test_another_month_has_no_spend(filled: str) -> None:
         (["runs", "--status", "fine"], "'fine' is not one of"),
         (["cost", "--month", "2026-13"], "'2026-13' is not a month: write 2026-11"),
         (["cost", "--month", "9999-12"], "'9999-12' is not a month: write 2026-11"),
-        (["cost", "--by", "colour"], "cannot group by 'colour': choose of service"),
+        (["cost", "--by", "colour"], "cannot group spend by 'colour': choose of service"),
+        (["cost", "--month", "2261-01"], "the month 2261-01 has not begun in UTC: write 20"),
+        (["cost", "--week", "2026-47"], "'2026-47' is not a week: write 2026-W47"),
+        (["cost", "--day", "today"], "'today' is not a day: write 2026-11-20, `this` or `last`"),
+        (["cost", "--timezone", "Mars/X"], "'Mars/X' is an unknown time zone: write a name such as UTC"),
+        (
+            ["cost", "--since", "2026-11-20", "--until", "2026-11-01"],
+            "--until 2026-11-01 is not after --since 2026-11-20",
+        ),
+        (["cost", "--where", "plan"], "'plan' is no condition: write --where tag:plan=pro"),
+        (["cost", "--team", "cx", "runs"], "options go behind the command: graphmeter cost runs"),
+        (["cost", "runs", "--by", "team"], "runs are not grouped"),
         (["cost", "--since", "1d", "--month", "2026-11"], "contradict each other"),
         (["runs", "--url", "http://localhost:1", "--database-url", "sqlite:///x"], "give one of them"),
         (["runs", "--database-url", "secret"], "--database-url is not a URL"),

@@ -16,19 +16,24 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailable
 from graphmeter_collector.reports import (
+    COST_DIMENSIONS,
+    EVERYTHING,
     ClientRow,
     ContentRow,
     CostRow,
     NodeRow,
+    OutcomeCostRow,
     RunCount,
     RunFilter,
     RunRow,
     Series,
     SpanRow,
     TopologyRow,
+    UnitCostRow,
+    Where,
 )
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import content, details, expiry, nodes, parts, sizes, sums, waits
+from graphmeter_collector.store import content, details, expiry, nodes, parts, sizes, spend, sums, waits
 from graphmeter_collector.store.calm import Calm
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.tables import (
@@ -137,8 +142,30 @@ class SqlReader:
     async def nodes(self, since_ns: int, until_ns: int, *, graph: str = "", team: str = "") -> list[NodeRow]:
         return await nodes.report(self, since_ns, until_ns, graph=graph, team=team)
 
-    async def cost(self, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
-        return await sums.cost(self, by, since_ns, until_ns)
+    async def cost(
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        timezone: str = "UTC",
+        limit: int = 0,
+        detail: bool = False,
+    ) -> list[CostRow]:
+        if not (where or limit or detail) and set(by) <= set(COST_DIMENSIONS):
+            return await sums.cost(self, by, since_ns, until_ns)
+        return await spend.cost(self, by, since_ns, until_ns, where=where, timezone=timezone, limit=limit)
+
+    async def unit_cost(
+        self, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    ) -> list[UnitCostRow]:
+        return await spend.per_unit(self, unit, by, since_ns, until_ns, where=where)
+
+    async def outcome_cost(
+        self, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    ) -> list[OutcomeCostRow]:
+        return await spend.per_outcome(self, by, since_ns, until_ns, where=where)
 
     async def topologies(self, graph: str) -> list[TopologyRow]:
         columns = graph_topology.c

@@ -1,0 +1,46 @@
+"""Two answers on spend in, what moved between them out: the same for API, command line and scheduled reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphmeter_collector.reports import CostRow
+
+
+@dataclass(frozen=True, slots=True)
+class MoverRow:
+    """The spend of one group beside that of the time before."""
+
+    group: dict[str, str]
+    cost_nano: int
+    before_nano: int
+    change_nano: int
+    change_ratio: float | None
+    """0.5 is half as much again; None where there was no spend before: it is new."""
+    calls: int
+    before_calls: int
+    state: str
+    """`new`, `vanished`, or `moved`."""
+
+
+def movers(now: Sequence[CostRow], before: Sequence[CostRow]) -> list[MoverRow]:
+    """Every group of either time, what moved most first; the changes sum to that of the total."""
+    earlier = {tuple(row.group.items()): row for row in before}
+    later = {tuple(row.group.items()): row for row in now}
+    rows = [_mover(dict(key), later.get(key), earlier.get(key)) for key in later | earlier]
+    return sorted(rows, key=lambda row: (-abs(row.change_nano), -row.cost_nano, tuple(row.group.values())))
+
+
+def _mover(group: dict[str, str], now: CostRow | None, before: CostRow | None) -> MoverRow:
+    cost, was = now.cost_nano if now else 0, before.cost_nano if before else 0
+    return MoverRow(
+        group=group,
+        cost_nano=cost,
+        before_nano=was,
+        change_nano=cost - was,
+        change_ratio=(cost - was) / was if was else None,
+        calls=now.calls if now else 0,
+        before_calls=before.calls if before else 0,
+        state="new" if before is None else "vanished" if now is None else "moved",
+    )

@@ -1,0 +1,313 @@
+"""Questions on spend that rollups cannot answer (`sums` has the others): one statement over the ledger for each.
+
+Every answer is made from one set of rows of the ledger: `_spent` says which, with what each of them cost and to which group
+it belongs. So the totals of any two groupings agree to the nano-USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+from sqlalchemy import ColumnElement, FromClause, Select, Subquery, Text, and_, case, func, literal, select
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from graphmeter import names
+from graphmeter_collector.errors import BadRequest
+from graphmeter_collector.reports import (
+    COST_PERIODS,
+    COST_UNITS,
+    EVERYTHING,
+    OUTCOME_DIMENSIONS,
+    TAG,
+    CostRow,
+    OutcomeCostRow,
+    UnitCostRow,
+    Where,
+    dimension,
+)
+from graphmeter_collector.store.tables import ledger, outcome, run_tag
+from graphmeter_config import periods
+from graphmeter_config.periods import NoZone, Period
+
+MOST_PERIODS: Final = 400
+"""Days, weeks or months that one answer tells apart."""
+_FAILED: Final = (names.ERROR, names.CANCELLED)
+_COUNTED: Final = (
+    "cache_hit",
+    "operation",
+    "status",
+    "price_status",
+    "cost_nano",
+    "saved_nano",
+    *(f"{bucket}_{what}" for bucket in names.TOKEN_TYPES for what in ("tokens", "nano")),
+)
+
+
+class _TagValue(FunctionElement[str]):
+    """The value of a key in a JSON object of texts; NULL where there is none."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(_TagValue, "postgresql")
+def _on_postgres(element: _TagValue, compiler: SQLCompiler, **how: Any) -> str:
+    tags, name = (compiler.process(clause, **how) for clause in element.clauses)
+    return f"({tags} ->> CAST({name} AS TEXT))"
+
+
+@compiles(_TagValue, "sqlite")
+def _on_sqlite(element: _TagValue, compiler: SQLCompiler, **how: Any) -> str:
+    # Not json_extract: before 3.45 it compares a key with the text as it is stored, where é is \\u00e9.
+    tags, name = (compiler.process(clause, **how) for clause in element.clauses)
+    return f"(SELECT value FROM json_each({tags}) WHERE key = {name})"  # noqa: S608 - columns and parameters only
+
+
+class Rows(Protocol):
+    """Who runs statements."""
+
+    async def rows(self, statement: Select[Any]) -> Sequence[RowMapping]: ...
+
+
+class _Spent(NamedTuple):
+    """Rows of the ledger that count, as a table."""
+
+    table: Subquery
+    groups: list[ColumnElement[Any]]
+
+
+async def cost(
+    reader: Rows,
+    by: Sequence[str],
+    since_ns: int,
+    until_ns: int,
+    *,
+    where: Where = EVERYTHING,
+    timezone: str = "UTC",
+    limit: int = 0,
+) -> list[CostRow]:
+    """See `graphmeter_collector.reports.Reader.cost`."""
+    by = _canonical(by)
+    spent = _spent(by, since_ns, until_ns, where, timezone)
+    row = spent.table.c
+    called = row.cache_hit.is_(False)
+    # Of models: tools and retrievers that have a price bring money alone.
+    asked = and_(called, row.operation.not_in(names.PIECE_OPERATIONS))
+    failed = and_(called, row.status.in_(_FAILED))
+    total = _sum(row.cost_nano)
+    query = (
+        select(
+            *spent.groups,
+            func.count().filter(asked).label("calls"),
+            func.count().filter(row.cache_hit.is_(True)).label("cache_hits"),
+            func.count().filter(row.price_status == "unpriced").label("unpriced_calls"),
+            func.count().filter(row.price_status == "usage_missing").label("usage_missing_calls"),
+            # A cached answer's tokens were consumed by the call that filled the cache.
+            *(_sum(row[f"{bucket}_tokens"], called).label(f"{bucket}_tokens") for bucket in names.TOKEN_TYPES),
+            *(_sum(row[f"{bucket}_nano"]).label(f"{bucket}_nano") for bucket in names.TOKEN_TYPES),
+            total.label("cost_nano"),
+            _sum(row.saved_nano).label("saved_nano"),
+            func.count().filter(failed).label("failed_calls"),
+            _sum(row.cost_nano, failed).label("failed_nano"),
+        )
+        .select_from(spent.table)
+        .group_by(*spent.groups)
+        .having(func.count() > 0)
+    )
+    if limit:
+        query = query.order_by(total.desc(), *spent.groups).limit(limit)
+    found = [_cost_row(each, by) for each in await reader.rows(query)]
+    spent_on = [each for each in found if each.calls or each.cache_hits or each.cost_nano]
+    return sorted(spent_on, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+
+
+async def per_unit(
+    reader: Rows, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+) -> list[UnitCostRow]:
+    """See `graphmeter_collector.reports.Reader.unit_cost`."""
+    by = _canonical(by)
+    [unit] = _canonical([unit])
+    if unit not in COST_UNITS:
+        raise BadRequest(f"there is no cost per {unit!r}: choose of {', '.join(COST_UNITS)}", reason="unknown_unit")
+    if unit in by:
+        raise BadRequest(f"cannot group the cost per {unit} by {unit}", reason="unknown_dimension")
+    spent = _spent((*by, unit), since_ns, until_ns, where, "UTC")
+    *groups, which = spent.groups
+    # What each unit cost, then each one's place among those of its group.
+    each = (
+        select(*groups, which.label("unit"), _sum(spent.table.c.cost_nano).label("cost"))
+        .where(which != "")
+        .group_by(*groups, which)
+        .subquery()
+    )
+    labels = [f"g{place}" for place in range(len(by))]
+    keys = [each.c[label] for label in labels]
+    place = func.row_number().over(partition_by=keys or None, order_by=each.c.cost)
+    among = func.count().over(partition_by=keys or None)
+    ranked = select(*keys, each.c.cost, place.label("place"), among.label("among")).subquery()
+    cells = ranked.c
+    query = select(
+        *(cells[label] for label in labels),
+        func.count().label("units"),
+        _sum(cells.cost).label("cost_nano"),
+        func.max(cells.cost).label("max_nano"),
+        func.max(case((cells.place == (cells.among + 1) // 2, cells.cost))).label("median_nano"),
+        func.max(case((cells.place == (cells.among * 95 + 99) // 100, cells.cost))).label("p95_nano"),
+    ).group_by(*(cells[label] for label in labels))
+    if not groups:
+        query = query.having(func.count() > 0)
+    found = {_key(row, by): row for row in await reader.rows(query)}
+    rest = {
+        tuple(row.group[name] for name in by): row.cost_nano
+        for row in await cost(reader, by, since_ns, until_ns, where=_nameless(unit, where))
+    }
+    rows = [_unit_row(key, found.get(key), rest.get(key, 0), unit, by) for key in found | rest]
+    return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+
+
+async def per_outcome(
+    reader: Rows, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+) -> list[OutcomeCostRow]:
+    """See `graphmeter_collector.reports.Reader.outcome_cost`."""
+    by = _canonical(by)
+    for name in (*by, *where):
+        if name not in OUTCOME_DIMENSIONS:
+            known = ", ".join(OUTCOME_DIMENSIONS)
+            raise BadRequest(f"outcomes do not say their {name}: choose of {known}", reason="unknown_dimension")
+    groups = [outcome.c[name] for name in by]
+    query = (
+        select(
+            *groups,
+            outcome.c.kind,
+            func.count().filter(outcome.c.good.is_(True)).label("good"),
+            func.count().filter(outcome.c.good.is_(False)).label("bad"),
+            func.count().filter(outcome.c.good.is_(None)).label("unjudged"),
+        )
+        .where(outcome.c.at_ns >= since_ns, outcome.c.at_ns < until_ns)
+        .where(*(outcome.c[name].in_(values) for name, values in where.items()))
+        .group_by(*groups, outcome.c.kind)
+    )
+    spent = {
+        tuple(row.group.values()): row.cost_nano for row in await cost(reader, by, since_ns, until_ns, where=where)
+    }
+    rows = []
+    for row in await reader.rows(query):
+        group = {name: row[name] for name in by}
+        nano = spent.get(tuple(group.values()), 0)
+        per_good = nano // row["good"] if row["good"] else None
+        rows.append(OutcomeCostRow(group, row["kind"], row["good"], row["bad"], row["unjudged"], nano, per_good))
+    return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values()), row.kind))
+
+
+def _canonical(by: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(dimension(name) for name in by))
+
+
+def _nameless(unit: str, where: Where) -> Where:
+    """The same question on what names no unit."""
+    wanted = where.get(unit)
+    return {**where, unit: [""] if wanted is None or "" in wanted else []}
+
+
+def _spent(by: Sequence[str], since_ns: int, until_ns: int, where: Where, timezone: str) -> _Spent:
+    """Rows of the ledger in a time range, each with its groups (`g0`, `g1`, …) and what is summed.
+
+    A table of its own, because Postgres takes an expression with parameters for another one when it is said again.
+    """
+    rows: FromClause = ledger
+    expressions: dict[str, ColumnElement[Any]] = {}
+    for name in dict.fromkeys((*by, *map(dimension, where))):
+        if name in COST_PERIODS:
+            expressions[name] = _calendar(cast(Period, name), since_ns, until_ns, timezone)
+        elif name.startswith(TAG):
+            rows, expressions[name] = _tag(rows, name.removeprefix(TAG))
+        else:
+            expressions[name] = ledger.c[name]
+    conditions = [expressions[dimension(name)].in_(values) for name, values in where.items()]
+    table = (
+        select(
+            *(expressions[name].label(f"g{place}") for place, name in enumerate(by)),
+            *(ledger.c[name] for name in _COUNTED),
+        )
+        .select_from(rows)
+        .where(ledger.c.start_ns >= since_ns, ledger.c.start_ns < until_ns, *conditions)
+        .subquery("spent")
+    )
+    return _Spent(table, [table.c[f"g{place}"] for place in range(len(by))])
+
+
+def _tag(rows: FromClause, name: str) -> tuple[FromClause, ColumnElement[str]]:
+    """A tag's value: what the run was tagged with by its id, else what the call itself says."""
+    late = run_tag.alias()
+    joined = rows.outerjoin(late, and_(late.c.run_id == ledger.c.run_id, late.c.name == name))
+    return joined, func.coalesce(late.c.value, _TagValue(ledger.c.tags, literal(name)), "")
+
+
+def _calendar(period: Period, since_ns: int, until_ns: int, timezone: str) -> ColumnElement[str]:
+    """The label of the calendar period that a call began in."""
+    labels: list[tuple[int, str]] = []
+    try:
+        for stretch in periods.between(period, since_ns, until_ns, timezone):
+            labels.append((stretch.until_ns, stretch.label))
+            if len(labels) > MOST_PERIODS:
+                raise BadRequest(
+                    f"more than {MOST_PERIODS} {period}s: ask for less time, or for longer periods",
+                    reason="too_many_periods",
+                )
+    except NoZone as problem:
+        raise BadRequest(str(problem), reason="unknown_timezone") from problem
+    if not labels:
+        return literal("")
+    *others, (_, last) = labels
+    if not others:
+        return literal(last)
+    return case(*((ledger.c.start_ns < until, label) for until, label in others), else_=last)
+
+
+def _sum(column: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> ColumnElement[int]:
+    total = func.sum(column)
+    return func.coalesce(total.filter(where) if where is not None else total, 0)
+
+
+def _key(row: Mapping[Any, Any], by: Sequence[str]) -> tuple[str, ...]:
+    return tuple(row[f"g{place}"] for place in range(len(by)))
+
+
+def _cost_row(row: Mapping[Any, Any], by: Sequence[str]) -> CostRow:
+    return CostRow(
+        group=dict(zip(by, _key(row, by), strict=True)),
+        calls=row["calls"],
+        cache_hits=row["cache_hits"],
+        unpriced_calls=row["unpriced_calls"],
+        usage_missing_calls=row["usage_missing_calls"],
+        tokens={bucket: int(row[f"{bucket}_tokens"]) for bucket in names.TOKEN_TYPES},
+        cost_nano=int(row["cost_nano"]),
+        saved_nano=int(row["saved_nano"]),
+        failed_calls=row["failed_calls"],
+        failed_nano=int(row["failed_nano"]),
+        nano={bucket: int(row[f"{bucket}_nano"]) for bucket in names.TOKEN_TYPES},
+    )
+
+
+def _unit_row(
+    key: tuple[str, ...], row: Mapping[Any, Any] | None, rest: int, unit: str, by: Sequence[str]
+) -> UnitCostRow:
+    group = dict(zip(by, key, strict=True))
+    if row is None:
+        return UnitCostRow(group, unit, 0, 0, 0, 0, 0, 0, rest)
+    total, units = int(row["cost_nano"]), row["units"]
+    return UnitCostRow(
+        group,
+        unit,
+        units,
+        total,
+        total // units,
+        int(row["median_nano"]),
+        int(row["p95_nano"]),
+        int(row["max_nano"]),
+        rest,
+    )

@@ -105,7 +105,7 @@ def _options(by: str, formats: Sequence[str]) -> list[Callable[[Any], Any]]:
             type=click.Choice(formats),
             default=formats[0],
             show_default=True,
-            help="How to print it; csv and markdown have all digits.",
+            help="How to print it; all but table have all digits.",
         ),
     ]
 

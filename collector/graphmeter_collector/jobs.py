@@ -18,6 +18,7 @@ from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.expose import state
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.retention import cutoffs
+from graphmeter_collector.scheduled import Scheduled
 from graphmeter_collector.store import Store, sizes
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
@@ -46,6 +47,7 @@ SAMPLING_ASK_EVERY_S: Final = 5.0
 """How often a collector that does not judge traces asks whether it should: when the one that does dies, it takes so long."""
 SAMPLING_TURN_S: Final = 60.0
 """How long a collector judges before it asks for the lock again: a lock whose session died is noticed by then."""
+REPORTS_EVERY_S: Final = 60.0
 NOTIFY_EVERY_S: Final = 5.0
 """How often a collector looks for what is due again, or was owed by another one."""
 _NS = 1_000_000_000
@@ -89,6 +91,7 @@ class Jobs:
             group.create_task(self._watching_the_backlog())
             if self._courier is not None:
                 group.create_task(self._every(lambda: 0.0, "notify", self._notifying(self._courier)))
+                group.create_task(self._every(lambda: REPORTS_EVERY_S, "reports", self._reporting(self._courier)))
             group.create_task(self._every(lambda: self._sizes_rest_s, "sizes", self.refresh_sizes))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", forwarder.run))
@@ -135,6 +138,19 @@ class Jobs:
             _log.warning("forward_expired", destination=destination, spans=spans)
         if any(gone.values()):
             _log.info("retention_applied", **gone)
+
+    def _reporting(self, courier: Courier) -> Callable[[], Awaitable[None]]:
+        scheduled = Scheduled(self._store.reader, courier, self._config)
+
+        async def report() -> None:
+            # What still waits elsewhere would be missing for good: a report is sent once.
+            if not (self._config().reports and self._settled()):
+                return
+            async with self._store.job_lock("reports") as ours:
+                if ours:
+                    await scheduled.run(time.time_ns())
+
+        return report
 
     def _notifying(self, courier: Courier) -> Callable[[], Awaitable[None]]:
         async def notify() -> None:

@@ -10,6 +10,7 @@ from graphmeter_config.load import load
 from graphmeter_config.model import Config, Labels, Retention, Runs
 from graphmeter_config.prices import Prices
 from graphmeter_config.receivers import Receiver
+from graphmeter_config.reporting import Report
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Selector
 from graphmeter_config.slo import BAD_STATUSES, GOOD_STATUSES, Slo, SloStatus, slo_status
@@ -28,6 +29,7 @@ __all__ = [
     "Prices",
     "Problem",
     "Receiver",
+    "Report",
     "Retention",
     "Runs",
     "Sampling",

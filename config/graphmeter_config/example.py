@@ -126,6 +126,17 @@ receivers: []
   #     Authorization: Bearer ${BILLING_TOKEN}
   #   timeout: 10s
 
+# Reports on spend, sent once when a day, week or month is over.
+reports: []
+  # - name: daily
+  #   every: day                # or week, month
+  #   timezone: Europe/Berlin
+  #   by: [team, graph]         # or tag:plan, model, node, …
+  #   top: 20                   # the dearest groups; the total is that of all
+  #   receivers: [finops]
+  #   format: slack             # or json, markdown; left out: what suits the receiver
+  #   after: 15m                # how long after the end of the period; what comes later is missing
+
 alerting:
   grafana_url: http://localhost:3000
   # runbooks_url: https://wiki.example.com/graphmeter    # left out: alerts name the page's path, alerts/runbooks/NAME.md

@@ -25,6 +25,7 @@ _NAMED: Final = (
     ("forward", "destinations"),
     ("sampling", "rules"),
     ("receivers",),
+    ("reports",),
     ("prices", "overrides"),
     ("prices", "discounts"),
     ("prices", "service_tiers"),

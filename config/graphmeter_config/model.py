@@ -16,6 +16,7 @@ from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
 from graphmeter_config.prices import Prices
 from graphmeter_config.receivers import Receiver
+from graphmeter_config.reporting import Report
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Section
 from graphmeter_config.slo import Slo
@@ -148,6 +149,7 @@ class Config(Section):
     retention: Retention = Retention()
     labels: Labels = Labels()
     receivers: tuple[Receiver, ...] = ()
+    reports: tuple[Report, ...] = ()
     alerting: Alerting = Alerting()
 
     @classmethod

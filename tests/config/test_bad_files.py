@@ -28,6 +28,7 @@ RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
 
 RECEIVER = "receivers:\n  - name: chat\n    kind: slack\n    url: https://x/hush\n"
+REPORT = RECEIVER + "reports:\n  - receivers: [chat]\n    name: daily\n"
 
 TABLE = [
     Bad("version", "version: 2\n", 1, "version", "2", "not a known value", "write 1"),
@@ -298,6 +299,20 @@ TABLE = [
         "Bearer",
     ),
     Bad("no receiver", "receivers: [https://x/hush]\n", 1, "receivers[0]", "", "valid dictionary", "mapping"),
+    Bad(
+        "report to nobody", REPORT.replace("chat]", "char]"), 6, "reports[0].receivers[0]", "'char'", "no such", "chat"
+    ),
+    Bad(
+        "every",
+        REPORT + "    every: year\n",
+        8,
+        "reports[0].every",
+        "'year'",
+        "known value",
+        "'month', 'week' or 'day'",
+    ),
+    Bad("report by", REPORT + "    by: team,moon\n", 8, "reports[0].by", "'team,moon'", "dimension 'moon'", "service"),
+    Bad("report zone", REPORT + "    timezone: Mars\n", 8, "reports[0].timezone", "'Mars'", "unknown", "Europe/Berlin"),
     Bad("twice", "version: 1\nruns: {}\nruns: {}\n", 3, "runs", "", "written twice", "the first is in line 2"),
     Bad("not text", "5: x\n", 1, "5", "", "a key that is not text", "quoted"),
     Bad("list", "- a\n", 1, "", "", "is not a mapping", "`slos:`"),

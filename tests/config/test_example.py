@@ -31,7 +31,7 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     text = annotated_example().replace("destinations: []", "destinations:")
     for key in ("rules", "overrides", "discounts", "service_tiers", "currencies"):
         text = text.replace(f"{key}: []  ", f"{key}:  ")
-    text = text.replace("\nreceivers: []", "\nreceivers:")
+    text = text.replace("\nreceivers: []", "\nreceivers:").replace("\nreports: []", "\nreports:")
     text = text.replace("    page: {}\n", "").replace("  caps: {}\n", "")
     text = re.sub(r"^( +)# (?!Whom)", r"\1", text, flags=re.MULTILINE)
     path = tmp_path / "graphmeter.yaml"
@@ -39,6 +39,7 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     config = load(path)
     assert "Bearer t" == config.forward.destinations[0].headers["Authorization"]
     assert ["https://chat/x", "slack"] == [config.receivers[0].url, config.receivers[0].kind]
+    assert (("team", "graph"), ("finops",)) == (config.reports[0].by, config.reports[0].receivers)
     assert {"Authorization": "Bearer b"} == config.receivers[1].headers
     assert "/etc/graphmeter/ca.pem" == config.forward.destinations[0].tls.ca_file
     names = [override.name for override in config.prices.overrides]

@@ -13,6 +13,7 @@ from graphmeter_cli import reading, render, spend
 from graphmeter_cli.options import Source
 from graphmeter_cli.spend import Asked
 from graphmeter_cli.units import count, duration, percent, usd, usd_places
+from graphmeter_collector import focus
 from graphmeter_collector.notify.message import Table
 from graphmeter_collector.reports import CostRow, OutcomeCostRow, Reader, RunRow, UnitCostRow
 from graphmeter_collector.spending import MoverRow, movers
@@ -24,7 +25,7 @@ from graphmeter_collector.spending import MoverRow, movers
     invoke_without_command=True,
     subcommand_metavar="[COMMAND] [OPTIONS]",
 )
-@spend.asks("team", formats=(*spend.FORMATS,))
+@spend.asks("team", formats=(*spend.FORMATS, "focus"))
 @click.pass_context
 def command(ctx: click.Context, *, asked: Asked, source: Source) -> None:
     """Show spend as billed, dearest first, with a total.
@@ -38,6 +39,7 @@ def command(ctx: click.Context, *, asked: Asked, source: Source) -> None:
       graphmeter cost --month 2026-11 --by team,graph,node
       graphmeter cost --week last --timezone Europe/Berlin --team cx --by model --format csv
       graphmeter cost --by tag:plan,day --since 7d
+      graphmeter cost --month last --format focus
       graphmeter cost movers --week this --by team,model
       graphmeter cost runs --top 20 --graph support
       graphmeter cost per run --by graph
@@ -49,6 +51,9 @@ def command(ctx: click.Context, *, asked: Asked, source: Source) -> None:
         ]
         if typed:
             raise click.UsageError(f"options go behind the command: graphmeter cost {ctx.invoked_subcommand} --…")
+        return
+    if asked.form == "focus":
+        _print_focus(asked, source)
         return
     rows = reading.ask(source, lambda reader: _cost(reader, asked))
     spend.show(asked.form, rows, lambda: _cost_sheet(rows, asked.by), lambda: render.cost_table(rows, asked.by))
@@ -138,6 +143,19 @@ def per_command(*, unit: str, asked: Asked, source: Source) -> None:
         source, lambda reader: reader.unit_cost(unit, asked.by, asked.since_ns, asked.until_ns, where=asked.where)
     )
     spend.show(asked.form, rows, lambda: spend.sheet_of(rows, asked.by), lambda: _unit_table(rows, asked.by))
+
+
+def _print_focus(asked: Asked, source: Source) -> None:
+    if asked.timezone != "UTC":
+        raise click.UsageError("FOCUS has days of UTC: leave --timezone out")
+    if periods := {"week", "month"} & set(asked.by):
+        raise click.UsageError(f"FOCUS rows are by day: leave {', '.join(sorted(periods))} out of --by")
+    by = tuple(dict.fromkeys((*focus.DIMENSIONS, *asked.by)))
+    spent = reading.ask(
+        source, lambda reader: reader.cost(by, asked.since_ns, asked.until_ns, where=asked.where, detail=True)
+    )
+    lines = ([row[column] for column in focus.COLUMNS] for row in focus.rows(spent))
+    click.echo(spend.csv_text([focus.COLUMNS, *lines]), nl=False)
 
 
 async def _cost(reader: Reader, asked: Asked) -> list[CostRow]:

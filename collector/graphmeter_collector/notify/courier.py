@@ -43,6 +43,8 @@ class Owed(Protocol):
 
     async def add(self, notifications: Sequence[Notification]) -> list[str]: ...
 
+    async def known(self, keys: Sequence[str]) -> set[str]: ...
+
     async def due(self, now_ns: int, limit: int) -> list[Notification]: ...
 
     async def waiting(self) -> dict[str, int]: ...
@@ -95,6 +97,11 @@ class Courier:
         if new:
             self.bell.set()
         return [each.receiver for each in owed if each.key in new]
+
+    async def news(self, key: str, receivers: Sequence[str]) -> list[str]:
+        """To which receivers a message would be news: it saves making one that was told before."""
+        known = await self._owed.known([f"{key}/{name}" for name in receivers])
+        return [name for name in receivers if f"{key}/{name}" not in known]
 
     async def due(self) -> bool:
         """Whether a round has something to do."""

@@ -18,6 +18,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.reports import (
+    COST_ALIASES,
     COST_PERIODS,
     COST_UNITS,
     EVERYTHING,
@@ -130,7 +131,7 @@ async def per_unit(
 ) -> list[UnitCostRow]:
     """See `graphmeter_collector.reports.Reader.unit_cost`."""
     by = _canonical(by)
-    [unit] = _canonical([unit])
+    unit = COST_ALIASES.get(unit, unit)
     if unit not in COST_UNITS:
         raise BadRequest(f"there is no cost per {unit!r}: choose of {', '.join(COST_UNITS)}", reason="unknown_unit")
     if unit in by:

@@ -302,6 +302,7 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/cost/movers",
         "/api/cost/outcomes",
         "/api/cost/units",
+        "/api/prices",
         "/api/run_counts",
         "/api/series",
         "/api/budgets",

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
+from graphmeter_collector.expose.asking import PROBLEMS
 from graphmeter_collector.reports import Reader
 
 SEEN_NS: Final = 30 * 86_400_000_000_000
@@ -26,7 +27,7 @@ PricesOf = Callable[[Sequence[Asked], int], dict[str, Any]]
 
 def prices_router(reader: Reader, prices_of: PricesOf) -> APIRouter:
     """The route below `/api`."""
-    router = APIRouter(prefix="/api", tags=["prices"])
+    router = APIRouter(prefix="/api", tags=["prices"], responses=PROBLEMS)
 
     @router.get("/prices", summary="The effective price book: models seen, models asked for, and all overrides")
     async def prices(

@@ -22,6 +22,7 @@ SUBCOMMANDS: Final = {
     "nodes": "Show latency, errors and spend per node.",
     "cost": "Show spend by team, model, graph, node …",
     "prices": "Explain, list and update prices.",
+    "reconcile": "Compare the ledger with a provider's export.",
     "config": "Check and show graphmeter.yaml.",
     "rules": "Build Prometheus rules from graphmeter.yaml.",
     "dashboards": "Build Grafana dashboards.",

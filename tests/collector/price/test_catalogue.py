@@ -140,6 +140,21 @@ def test_audio_by_the_hour_is_no_price_for_tokens() -> None:
         ("amazon_bedrock", "us.anthropic.claude-3-haiku-20240307-v1:0", BEDROCK_HAIKU),
         ("bedrock_converse", f"arn:aws:bedrock:us-east-1::foundation-model/{HAIKU}", BEDROCK_HAIKU),
         ("amazon_bedrock", "amazon.nova-pro-v1:0", "aws/amazon.nova-pro-v1:0"),
+        *(
+            ("aws.bedrock", name, "aws/regional.anthropic.claude-sonnet-4-5-20250929-v1:0")
+            for name in (f"{area}.anthropic.claude-sonnet-4-5-20250929-v1:0" for area in ("us", "eu", "jp", "au"))
+        ),
+        (
+            "aws.bedrock",
+            "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "aws/global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        ),
+        ("azure.ai.openai", "gpt-4o-2024-08-06", "azure/gpt-4o"),
+        ("azure", "gpt-4.1-mini-2025-04-14", "azure/gpt-4.1-mini"),
+        ("azure", "o4-mini-2025-04-16", "azure/o4-mini"),
+        ("azure", "text-embedding-3-small", "azure/text-embedding-3-small"),
+        ("openai", "ft:gpt-4o-2024-08-06:acme:support:9xYz", "openai/ft:gpt-4o"),
+        ("openai", "ft:gpt-3.5-turbo-0125:acme::9xYz", "openai/ft:gpt-3.5-turbo-"),
         ("gcp.gemini", "gemini-2.5-pro", "google/gemini-2.5-pro"),
         ("google_genai", "models/gemini-2.5-pro", "google/gemini-2.5-pro"),
         ("google_vertexai", "publishers/google/models/gemini-2.5-pro", "google/gemini-2.5-pro"),

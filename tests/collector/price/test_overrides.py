@@ -101,6 +101,47 @@ def test_a_region_is_that_of_the_server_or_of_the_models_name(region: str, field
     assert "" == price_name(own, model="m", server="elsewhere.example.com")
 
 
+INFERENCE = "arn:aws:bedrock:eu-west-1:123456789012:"
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "request_model", "price"),
+    [
+        # Bedrock: ARNs of models and of inference profiles name the model; an account's own profiles do not.
+        ("aws.bedrock", f"{INFERENCE}inference-profile/eu.anthropic.claude-sonnet-4-5-20250929-v1:0", "",
+         "aws/regional.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("aws.bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-pro-v1:0", "", "aws/amazon.nova-pro-v1:0"),
+        ("aws.bedrock", f"{INFERENCE}application-inference-profile/abc123", "amazon.nova-lite-v1:0",
+         "aws/amazon.nova-lite-v1:0"),
+        ("aws.bedrock", f"{INFERENCE}application-inference-profile/abc123", "", ""),
+        ("aws.bedrock", "", f"{INFERENCE}application-inference-profile/ours-1", "profile"),
+        # Azure answers with the model's name, whatever the deployment is called.
+        ("azure.ai.openai", "gpt-4o-mini-2024-07-18", "chat-prod", "azure/gpt-4o-mini"),
+        ("azure.ai.openai", "chat-prod", "gpt-4o", "azure/gpt-4o"),
+        ("azure.ai.openai", "gpt-4o-mini-2024-07-18", "ours-eu", "deployment"),
+        ("azure.ai.openai", "chat-prod", "chat-prod", ""),
+        # Fine-tuned models: their own price, or one's own.
+        ("openai", "ft:gpt-4o-mini-2024-07-18:acme::id", "", "openai/ft:gpt-4o-mini"),
+        ("openai", "ft:gpt-4o-2024-08-06:acme:legal:id", "", "tuned"),
+        ("litellm", "azure/gpt-4o", "", "azure/gpt-4o"),
+    ],
+)  # fmt: skip
+def test_names_of_deployments_profiles_and_tuned_models_resolve(
+    provider: str, model: str, request_model: str, price: str
+) -> None:
+    own = book(
+        {"name": "deployment", "provider": "azure", "deployment": "ours-*", "rates": RATES},
+        {
+            "name": "profile",
+            "provider": "bedrock",
+            "deployment": "application-inference-profile/ours-1",
+            "rates": RATES,
+        },
+        {"name": "tuned", "provider": "openai", "model": "ft:*:legal:*", "rates": RATES},
+    )
+    assert price == price_name(own, provider=provider, model=model, request_model=request_model)
+
+
 def test_a_price_holds_from_its_first_instant_until_before_its_last() -> None:
     own = book(
         {"name": "spring", "model": "gpt-4o", "valid_from": "2026-03-01T12:00", "valid_to": "2026-03-02",

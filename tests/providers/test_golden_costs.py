@@ -284,7 +284,8 @@ def asked(case: Case, url: str, runtime: Any) -> BaseChatModel:
             made: dict[str, Any] = {"project": "p", "location": "us-central1", "credentials": CREDENTIALS}
             return ChatGoogleGenerativeAI(model=case.model, base_url=url, max_retries=1, google_api_key=None, **made)
         case "bedrock":
-            return ChatBedrockConverse(model=case.model, client=runtime, bedrock_client=runtime)
+            converse: dict[str, Any] = {"model": case.model, "client": runtime, "bedrock_client": runtime}
+            return ChatBedrockConverse(**converse)
         case "mistral":
             return ChatMistralAI(model_name=case.model, api_key=KEY, endpoint=url, max_retries=0)
         case "groq":

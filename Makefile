@@ -77,6 +77,12 @@ bench-forward: sync ## Measure forwarding: spans per second, CPU of collector an
 bench-reads: sync ## How long reports and filters take with thirty days and ten million spans stored (half an hour per database)
 	@$(UV) run --no-sync python benchmarks/bench_reads.py $(ARGS)
 
+bench-settling: sync ## Measure spans of other instrumentations beside our own (ARGS="--stored 1000000": in large tables, with plans)
+	@$(UV) run --no-sync python benchmarks/bench_settling.py $(ARGS)
+
+bench-two: sync ## Measure one collector and two on one Postgres, with halves of every trace to each
+	@$(UV) run --no-sync python benchmarks/bench_two.py $(ARGS)
+
 bench: sync ## Run the benchmarks but the long ones (prints figures, asserts nothing)
 	@for file in $(filter-out benchmarks/bench_reads.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$file"; $(UV) run --frozen --all-extras python $$file $(ARGS) || exit 1; done
 

@@ -25,6 +25,8 @@ GATHER_S: Final = 0.1
 """From a commit to the look that it causes: the spans of a trace come in several requests."""
 LOOK_EVERY_S: Final = 0.5
 """While some wait: an ancestor may have gone to another collector, and time runs out."""
+BREATHER: Final = 3
+"""A look that takes longer than that is followed by a rest so many times as long: much waits, and little of it is ready."""
 IDLE_LOOK_EVERY_S: Final = 15.0
 AFTER_FAILURE_S: Final = 5.0
 GIVE_UP_EVERY_S: Final = 5.0
@@ -55,6 +57,7 @@ class Settler:
         self._replayed = replayed
         self._gave_up_at = -GIVE_UP_EVERY_S
         self._rung = asyncio.Event()
+        self._took_s = 0.0
         self._waiting = True  # until the first look has told
         for by in ("ancestors", "timeout"):
             metrics.declare(names.COLLECTOR_SETTLED, by)
@@ -67,11 +70,13 @@ class Settler:
     async def run(self) -> None:
         """Look again and again until cancelled. No failure ends it."""
         while True:
-            pause_s = LOOK_EVERY_S
+            pause_s, rest_s = LOOK_EVERY_S, GATHER_S
             try:
                 while await self.settle():
                     pass
-                pause_s = LOOK_EVERY_S if self._waiting else IDLE_LOOK_EVERY_S
+                if self._took_s > LOOK_EVERY_S:
+                    rest_s = BREATHER * self._took_s
+                pause_s = max(LOOK_EVERY_S, rest_s) if self._waiting else IDLE_LOOK_EVERY_S
             except CollectorError as error:
                 self._metrics.inc(names.COLLECTOR_JOB_FAILURES, "settle")
                 _log.warning("job_failed", job="settle", error=str(error))
@@ -83,7 +88,7 @@ class Settler:
             try:
                 async with asyncio.timeout(pause_s):
                     await self._rung.wait()
-                await asyncio.sleep(GATHER_S)
+                await asyncio.sleep(rest_s)
             except TimeoutError:
                 pass
             self._rung.clear()
@@ -102,7 +107,9 @@ class Settler:
         return settled
 
     async def _look(self, wait_ns: int) -> int:
+        began = time.monotonic()
         settling = await self._store.settle(time.time_ns(), wait_ns)
+        self._took_s = time.monotonic() - began
         self._waiting = settling.waiting
         result = settling.result
         settled = len(result.settled)

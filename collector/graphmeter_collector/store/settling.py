@@ -29,7 +29,9 @@ async def settle_some(
     batch = unsettled.Batch(found, due_ns)
     if batch:
         while wanted := batch.wanted():
-            batch.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *batch.days))
+            batch.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *batch.near_days))
+        while wanted := batch.wanted_at_last():
+            batch.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *batch.all_days))
         orphaned = batch.orphaned()
         batch.decide(await connection.fetch(unsettled.ONLY_RUNS_POSTGRES, orphaned) if orphaned else ())
         if batch.moved:

@@ -38,6 +38,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 _DAYS: Final = "s.day BETWEEN o.low - 7 AND o.high + 1"
 """Where ancestors are looked for: they start before what they contain, clocks aside; a week is the longest run."""
+_NEAR_DAYS: Final = "s.day BETWEEN o.low - 1 AND o.high"
+"""On Postgres each day is a partition to be asked, twice a second for all that waits. Ancestors of other days are found,
+too, but when time is up."""
 
 
 def freeze(record: SpanRecord) -> str:
@@ -115,14 +118,14 @@ _READY: Final = (
     "SELECT o.trace_id, o.wanted FROM ("
     "SELECT trace_id, wanted, min(day) AS low, max(day) AS high FROM unsettled GROUP BY trace_id, wanted"
     ") AS o WHERE EXISTS (SELECT 1 FROM span s WHERE s.trace_id = o.trace_id AND s.span_id = o.wanted "
-    f"AND {_DAYS} {{apart}})"
+    "AND {days} {apart})"
     ") AS k JOIN unsettled u ON u.trace_id = k.trace_id AND u.wanted = k.wanted "
     "ORDER BY u.trace_id, u.span_id LIMIT {limit}"
 )
 _DUE: Final = f"{_FOUND} FROM unsettled u WHERE u.since_ns <= {{since}} ORDER BY u.since_ns LIMIT {{limit}}"
 _LOCKED: Final = " FOR UPDATE OF u SKIP LOCKED"
-READY_SQLITE: Final = _READY.format(apart="LIMIT -1 OFFSET 0", limit="?")
-READY_POSTGRES: Final = _READY.format(apart="OFFSET 0", limit="$1") + _LOCKED
+READY_SQLITE: Final = _READY.format(apart="LIMIT -1 OFFSET 0", limit="?", days=_DAYS)
+READY_POSTGRES: Final = _READY.format(apart="OFFSET 0", limit="$1", days=_NEAR_DAYS) + _LOCKED
 DUE_SQLITE: Final = _DUE.format(since="?", limit="?")
 DUE_POSTGRES: Final = _DUE.format(since="$1", limit="$2") + _LOCKED
 
@@ -143,7 +146,7 @@ ANCESTORS_POSTGRES: Final = (
     f"SELECT w.trace_id, {_ANCESTOR.replace('{empty}', _EMPTY_POSTGRES)} "  # noqa: S608
     "FROM unnest($1::bytea[], $2::bytea[]) AS w(trace_id, span_id) JOIN LATERAL ("
     "SELECT * FROM span WHERE span.trace_id = w.trace_id AND span.span_id = w.span_id "
-    "AND span.day BETWEEN $3::int - 7 AND $4::int + 1 ORDER BY span.day LIMIT 1"
+    "AND span.day BETWEEN $3 AND $4 ORDER BY span.day LIMIT 1"
     f") s ON true {_RUN_OF}"
 )
 _ONLY_RUN: Final = (
@@ -195,6 +198,7 @@ class Batch:
         ]
         self._known: dict[tuple[bytes, bytes], Ancestor] = {}
         self._asked: set[tuple[bytes, bytes]] = set()
+        self._asked_at_last: set[tuple[bytes, bytes]] = set()
         self.settled: list[SpanRecord] = []
         """Sorted by key."""
         self.moved: list[Row] = []
@@ -210,13 +214,31 @@ class Batch:
         days = [record.day for record, _ in self._records]
         return min(days), max(days)
 
+    @property
+    def near_days(self) -> tuple[int, int]:
+        """Where nearly all ancestors are."""
+        first, last = self.days
+        return first - 1, last
+
+    @property
+    def all_days(self) -> tuple[int, int]:
+        """Where ancestors may be at all."""
+        first, last = self.days
+        return first - 7, last + 1
+
     def wanted(self) -> list[tuple[bytes, bytes]]:
         """Trace and span ids of ancestors to look for; empty when nothing more can be learned."""
-        missing = {
-            (record.trace_id, found.missing) for record, _ in self._records if (found := self._lineage(record)).missing
-        }
-        asked, self._asked = self._asked, self._asked | missing
-        return sorted(missing - asked)
+        return self._not_asked(self._asked, (record for record, _ in self._records))
+
+    def wanted_at_last(self) -> list[tuple[bytes, bytes]]:
+        """The same for spans that have waited for too long: what is not found now will not be asked for again."""
+        return self._not_asked(self._asked_at_last, (record for record, due in self._records if due))
+
+    def _not_asked(self, asked: set[tuple[bytes, bytes]], records: Iterable[SpanRecord]) -> list[tuple[bytes, bytes]]:
+        missing = {(record.trace_id, found.missing) for record in records if (found := self._lineage(record)).missing}
+        new = sorted(missing - asked)
+        asked |= missing
+        return new
 
     def learn(self, rows: Iterable[Iterable[Any]]) -> None:
         """Take ancestors from rows of trace id and `Ancestor`."""

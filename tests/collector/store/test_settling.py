@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -271,3 +272,46 @@ async def test_spans_of_our_own_alone_leave_nothing_to_settle(database_url: str)
         settling = await store.settle(FOR_EVER, 0)
 
     assert ([], 0, False) == (settling.result.settled, settling.given_up, settling.waiting)
+
+
+async def test_an_ancestor_of_days_ago_is_found_when_time_is_up_if_not_before(database_url: str) -> None:
+    parts = foreign_run()
+    graph = foreign(2, names.RUN, graph="support", at_s=-3 * 86_400.0, s=3 * 86_400.0)
+    async with opened(database_url) as store:
+        await store.write(fresh([each for each in parts if each.span_id not in (span_id(1), span_id(2))]))
+        await store.write(fresh([graph]))
+        await settle(store)
+        await settle(store, FOR_EVER)
+        stored = await dump(database_url)
+
+        assert [] == stored["unsettled"]
+        assert {"support"} == {row["graph"] for row in stored["ledger"]}
+        assert names.UNATTRIBUTED not in {row["node"] for row in stored["ledger"]}
+
+
+async def test_no_question_of_settling_reads_a_whole_partition(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        waiting = [foreign(2, names.MODEL, parent=1, of=of) for of in range(1, 201)]
+        await store.write(fresh([*waiting, *(each for of in range(1_001, 1_201) for each in whole_run(of))]))
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute("ANALYZE")
+        for query, arguments in (
+            (unsettled.READY_POSTGRES, "1000"),
+            (unsettled.DUE_POSTGRES, "0, 1000"),
+            (unsettled.ANCESTORS_POSTGRES, f"'{{}}'::bytea[], '{{}}'::bytea[], 0, {1 << 30}"),
+        ):
+            await connection.execute(f"PREPARE asked AS {query}")
+            plan = await connection.fetch(f"EXPLAIN EXECUTE asked({arguments})")
+            await connection.execute("DEALLOCATE asked")
+            found = "\n".join(row[0] for row in plan)
+            empty = [f"Seq Scan on {row[0]}" for row in await connection.fetch(_EMPTY)]
+            assert "Seq Scan on span" not in re.sub("|".join(empty) or "$^", "", found), found
+    finally:
+        await connection.close()
+
+
+_EMPTY = (
+    "SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid "
+    "WHERE inhparent = 'span'::regclass AND c.reltuples <= 0"
+)

@@ -80,7 +80,7 @@ class PriceBook:
         if record.kind == names.MODEL:
             record.cost = _cost_of_call(record, self._inside.find(record))
         elif self._inside.pieces and record.kind in _PIECES:
-            record.cost = _cost_of_piece(record, self._inside.overrides.piece(record))
+            record.cost = _cost_of_piece(record, self._inside.find_piece(record))
 
     def find(self, record: SpanRecord) -> DayPrice | None:
         """The price of a model call; None when nobody knows one."""
@@ -104,6 +104,7 @@ class _Inside:
         self.pieces = self.overrides.pieces
         self._own = prices != Prices()
         self._edges = prices.edges_ns
+        self._pieces: dict[tuple[str, str, str, str, int], DayPrice | None] = {}
         self._remembered: dict[tuple[str, str, str, str, str, int, int], DayPrice | None] = {}
 
     def find(self, record: SpanRecord) -> DayPrice | None:
@@ -122,6 +123,17 @@ class _Inside:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             found = self._remembered[key] = self.ask(Call(*key[:5]), at_ns)
+        return found
+
+    def find_piece(self, record: SpanRecord) -> DayPrice | None:
+        edges = self._edges
+        segment = bisect_right(edges, record.start_ns) if edges else 0
+        key = (record.kind, record.operation, record.tool, record.model, segment)
+        found = self._pieces.get(key, _NEVER_ASKED)
+        if found is _NEVER_ASKED:
+            if len(self._pieces) >= MAX_REMEMBERED:
+                self._pieces.clear()
+            found = self._pieces[key] = self.overrides.piece(record)
         return found
 
     def ask(self, call: Call, at_ns: int) -> DayPrice | None:
@@ -161,14 +173,13 @@ def _cost_of_call(record: SpanRecord, price: DayPrice | None) -> Cost:
     rates = price.rates_for(record.start_ns % DAY_NS, usage)
     if record.usage_missing and not record.cache_hit and rates.needs_usage:
         return Cost(0, _NOTHING, "usage_missing", 0, price.source, price.name)
-    # A call that failed before any token was used was not served: no fee per request either.
-    served = record.status != names.ERROR or usage != NO_USAGE or price.bill_failed
-    cost = rates.cost_of(
-        usage,
-        requests=1 if served else 0,
-        images=(record.images or 1) if served else 0,
-        duration_ns=record.duration_ns if rates.per_ns else 0,
-    )
+    if rates.per_request or rates.per_image or rates.per_ns:
+        # A call that failed before any token was used was not served: no fee per request either.
+        served = record.status != names.ERROR or usage != NO_USAGE or price.bill_failed
+        images = (record.images or 1) if served else 0
+        cost = rates.cost_of(usage, requests=1 if served else 0, images=images, duration_ns=record.duration_ns)
+    else:
+        cost = rates.cost_of(usage)
     if record.cache_hit:
         return Cost(0, _NOTHING, "cached", cost[0] if cost else 0, price.source, price.name)
     if cost is None:

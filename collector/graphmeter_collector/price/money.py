@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
-from operator import itemgetter
 
 from graphmeter.names import NANO_PER_USD
 
@@ -37,11 +36,14 @@ def split(exact_parts: Sequence[int], scale: int) -> tuple[int, tuple[int, ...]]
     if scale == 1:
         return sum(exact_parts), tuple(exact_parts)
     total = round_half_even(sum(exact_parts), scale)
-    floors, remainders = zip(*(divmod(part, scale) for part in exact_parts), strict=True)
-    missing = total - sum(floors)
+    shares = [part // scale for part in exact_parts]
+    missing = total - sum(shares)
     if not missing:
-        return total, floors
-    shares = list(floors)
-    for index, _ in sorted(enumerate(remainders), key=itemgetter(1), reverse=True)[:missing]:
+        return total, tuple(shares)
+    left = [part % scale for part in exact_parts]
+    # One or two, as a rule: looking for the largest each time costs less than sorting all.
+    for _ in range(missing):
+        index = left.index(max(left))
         shares[index] += 1
+        left[index] = -1
     return total, tuple(shares)

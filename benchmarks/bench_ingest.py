@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -178,7 +179,8 @@ def raw_rows(bodies: Sequence[bytes]) -> list[Rows]:
 
 
 async def raw_sqlite(database_url: str, transactions: Sequence[Rows]) -> float:
-    """Seconds for executemany, with the store's own settings of durability."""
+    """Seconds for executemany, with the store's own settings of durability, and its way of binding values."""
+    import_module("graphmeter_collector.store.sqlite")
     database = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     try:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 4000", "cache_size = -65536"):

@@ -72,7 +72,7 @@ class Counts:
         for record in chain(result.new, result.settled):
             if (
                 record.kind in _BY_KIND
-                and record.settled
+                and not record.waits_for
                 and (record.run_id or record.kind == names.MODEL or record.cost is not None)
             ):
                 alike[_labels(record)].append(record)

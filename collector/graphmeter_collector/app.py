@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from graphmeter import names
-from graphmeter_collector import garbage, logs, telemetry
+from graphmeter_collector import telemetry
 from graphmeter_collector.door.keyring import Keyring
 from graphmeter_collector.door.middleware import Door
 from graphmeter_collector.errors import (
@@ -41,7 +37,7 @@ from graphmeter_collector.expose.prices import prices_router
 from graphmeter_collector.expose.state import budgets_of
 from graphmeter_collector.forward.sampling import Sampler
 from graphmeter_collector.jobs import Jobs
-from graphmeter_collector.keys import INGEST, BadKeys
+from graphmeter_collector.keys import BadKeys
 from graphmeter_collector.notify.courier import Courier
 from graphmeter_collector.outbound import Destination, outbound
 from graphmeter_collector.pipeline import Pipeline
@@ -68,8 +64,6 @@ from graphmeter_config import Config, ConfigError, load
 from graphmeter_config.sampling import Part
 
 if TYPE_CHECKING:
-    import grpc
-
     from graphmeter_collector.forward.forwarder import Forwarder
 from graphmeter_collector.hosts import KnownHosts
 
@@ -140,6 +134,12 @@ class Collector:
             courier=self.courier,
         )
         self.room = Room(settings.max_bodies_bytes)
+        self.limits = Limits(
+            settings.max_body_bytes,
+            settings.max_decompressed_bytes,
+            settings.max_spans_per_request,
+            settings.body_timeout_s,
+        )
         self.app = self._application()
 
     def _forwarder(self, destination: Destination) -> Forwarder:
@@ -270,9 +270,7 @@ class Collector:
         app.add_middleware(Door, self.keyring, open_metrics=self.settings.open_metrics)
         if not self.settings.allow_anonymous:
             app.add_middleware(KnownHosts, lambda: not self.keyring.required)
-        app.include_router(
-            ingest_router(self.pipeline.accept, _limits(self.settings), self.metrics, self.passing, self.room)
-        )
+        app.include_router(ingest_router(self.pipeline.accept, self.limits, self.metrics, self.passing, self.room))
         app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
         app.include_router(api_router(self.store.reader, lambda: self.config))
         app.include_router(prices_router(self.store.reader, self._prices_of))
@@ -404,211 +402,6 @@ async def _end(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-def serve(settings: Settings) -> None:
-    """Run a collector until SIGTERM or Ctrl-C; what was accepted by then is stored.
-
-    Raises:
-        StartupError, ConfigError: it cannot start.
-    """
-    logs.configure(settings.log_format, settings.log_level)
-    asyncio.run(_serve(settings))
-
-
-async def _serve(settings: Settings) -> None:
-    began = time.monotonic()
-    await _check_exposure(settings)
-    listener = _listen(settings.host, settings.port)
-    with listener:
-        async with running(settings) as collector:
-            garbage.settle()
-            own_host, port = listener.getsockname()[:2]
-            _refuse_itself(collector.destinations, own_host, (port, settings.rpc_port()))
-            rpc, rpc_port = await _start_rpc(collector)
-
-            def say_ready() -> None:
-                _log.info(
-                    "ready",
-                    url=f"http://{_shown_host(settings.host)}:{port}",
-                    grpc=f"{_shown_host(settings.host)}:{rpc_port}" if rpc is not None else "off",
-                    database=settings.shown_database(),
-                    forward=[each.name for each in collector.destinations],
-                    config=collector.config.hash,
-                    keys="required" if collector.keyring.required else "not required",
-                    seconds=round(time.monotonic() - began, 3),
-                )
-
-            server = _Server(
-                uvicorn.Config(
-                    collector.app,
-                    log_config=None,
-                    access_log=False,
-                    lifespan="off",
-                    timeout_graceful_shutdown=max(round(settings.drain_timeout_s), 1),
-                ),
-                say_ready,
-                rpc,
-            )
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                if rpc is not None:
-                    await rpc.stop(None)  # but for a failure it has ended with HTTP
-        _log.info("stopped")
-
-
-async def _start_rpc(collector: Collector) -> tuple[grpc.aio.Server | None, int]:
-    """The OTLP/gRPC server and its port, if there is to be one.
-
-    Raises:
-        StartupError: its port is taken, and somebody has asked for that one.
-    """
-    settings, wanted = collector.settings, collector.settings.rpc_port()
-    if wanted is None:
-        return None, 0
-    # Imported here: it takes a fifth of the time to get ready, and who sends HTTP only can do without.
-    from graphmeter_collector.receive.rpc import make_server
-
-    server = make_server(
-        collector.pipeline.accept,
-        lambda authorization: collector.keyring.admit(authorization, INGEST),
-        _limits(settings),
-        collector.metrics,
-        collector.passing,
-        collector.room,
-    )
-    try:
-        port = server.add_insecure_port(f"{_shown_host(settings.host)}:{wanted}")
-    except RuntimeError:
-        port = 0
-    if not port:
-        sentence = f"cannot listen on {settings.host}:{wanted} for OTLP/gRPC: stop what listens there, choose another"
-        if settings.grpc_port is not None:
-            raise StartupError(f"{sentence} --grpc-port, or say --no-grpc")
-        _log.warning("no_grpc", why=f"{sentence} with --grpc-port, or say --no-grpc")
-        return None, 0
-    await server.start()
-    return server, port
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        settings.max_body_bytes,
-        settings.max_decompressed_bytes,
-        settings.max_spans_per_request,
-        settings.body_timeout_s,
-    )
-
-
-class _Server(uvicorn.Server):
-    """Says when it listens, and ends by returning.
-
-    uvicorn's own handling raises the signal again when HTTP has ended, which would end us before the drain.
-    """
-
-    def __init__(
-        self, config: uvicorn.Config, say_ready: Callable[[], None], rpc: grpc.aio.Server | None = None
-    ) -> None:
-        super().__init__(config)
-        self._say_ready = say_ready
-        self._rpc = rpc
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        # Not sooner: whoever waits for this line connects at once, or sends the first signal.
-        self._say_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Both receivers at once: each may take as long as a stopping collector has, and no longer in all."""
-        ends = [super().shutdown(sockets)]
-        if self._rpc is not None:
-            ends.append(self._rpc.stop(self.config.timeout_graceful_shutdown))
-        await asyncio.gather(*ends)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                # A second signal while draining changes nothing: draining has its own limit of time.
-                loop.add_signal_handler(number, lambda: None)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. Without, the body of an answer waits for the sender's receipt of its head: 40 ms on Linux.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what listens there, or choose another --port"
-        ) from error
-    return listener
-
-
-async def _check_exposure(settings: Settings) -> None:
-    """Raises StartupError if the collector would listen beyond this machine, and nobody had to show a key."""
-    if settings.allow_anonymous or _is_loopback(settings.host):
-        return
-    keys = KeyTable(settings.database())
-    try:
-        if settings.keys() or await keys.exist():
-            return
-    except (BadKeys, StoreUnavailable) as problem:
-        raise StartupError(str(problem)) from problem
-    finally:
-        await keys.close()
-    raise StartupError(
-        f"--host {settings.host} would let everybody who reaches this machine read and write without a key: "
-        "make keys with `graphmeter keys create` or set GRAPHMETER_API_KEYS, listen on 127.0.0.1, or say "
-        "--allow-anonymous where something else guards the door"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _refuse_itself(destinations: Sequence[Destination], own_host: str, own_ports: Sequence[int | None]) -> None:
-    """Raises StartupError if a destination is this very collector: what comes in would go round for ever."""
-    for destination in destinations:
-        parts = urlsplit(destination.endpoint)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        if port in own_ports and _same_machine(parts.hostname or "", own_host):
-            raise StartupError(
-                f"forward destination {destination.name!r} is this collector itself: "
-                "name the backend that is to get the traces, or leave it out"
-            )
-
-
-def _same_machine(host: str, own_host: str) -> bool:
-    """Whether connecting to `host` arrives at a socket bound to `own_host` (numeric). Other names are not looked up."""
-    own = ipaddress.ip_address(own_host)
-    if host == "localhost":
-        return own.is_loopback or own.is_unspecified
-    try:
-        other = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    # To connect to 0.0.0.0 or :: is to connect to this machine.
-    return other == own or other.is_unspecified or (own.is_unspecified and other.is_loopback)
-
-
-def _shown_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _destinations(settings: Settings, config: Config) -> Sequence[Destination]:

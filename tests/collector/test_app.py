@@ -22,8 +22,9 @@ from acceptance import processes
 from cli.running import failure
 from collector.served import configured, samples, served
 from graphmeter import names
-from graphmeter_collector.app import _listen, running
+from graphmeter_collector.app import running
 from graphmeter_collector.errors import StartupError
+from graphmeter_collector.exposure import listen
 from graphmeter_collector.settings import Settings
 from support import otlp
 from support.records import SECOND
@@ -313,7 +314,7 @@ def test_ready_is_said_once_with_what_is_in_force_and_no_option_of_the_database(
 
 
 def test_an_answer_is_sent_at_once_and_not_when_its_head_was_received() -> None:
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         listener.listen()
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -50,7 +50,7 @@ def command(**flags: Any) -> None:
     """
     settings = settings_from(flags)
     # Heavy, and of no use to `--help` or to a flag that is wrong.
-    from graphmeter_collector.app import serve
+    from graphmeter_collector.serving import serve
 
     try:
         serve(settings)

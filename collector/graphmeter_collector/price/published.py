@@ -119,7 +119,7 @@ def kept(data_dir: Path) -> Publication | None:
     try:
         about: Any = json.loads(path.read_text(encoding="utf-8"))
         fetched, library, body = str(about["fetched"]), str(about["library"]), str(about["catalogue"]).encode()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise BadPublication(f"{path} cannot be read: {fault}") from fault

@@ -70,6 +70,7 @@ def _summary(config: Config) -> str:
     parts = [
         plural(len(config.slos), "SLO"),
         plural(len(config.budgets), "budget"),
+        *([plural(len(config.prices.overrides), "price")] if config.prices.overrides else []),
         plural(len(config.forward.destinations), "forward destination"),
     ]
     return f"{', '.join(parts)}; hash {config.hash}"

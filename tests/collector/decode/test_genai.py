@@ -246,3 +246,13 @@ def test_what_most_calls_report_is_split_as_anything_else_is(said: dict[str, int
     found = {prefix + keys[name]: count for name, count in said.items()}
     assert exclusive(Reported(**said), expected) == genai.usage(found, actual, prefix)
     assert expected == actual
+
+
+def test_a_call_says_where_it_went_and_how_many_images_it_made() -> None:
+    found = record({**CHAT, names.SERVER_ADDRESS: "bedrock-runtime.eu-central-1.amazonaws.com", names.USAGE_IMAGES: 3})
+    assert ("bedrock-runtime.eu-central-1.amazonaws.com", 3) == (found.server, found.images)
+
+
+def test_a_rerank_is_a_retriever_of_its_own_operation() -> None:
+    found = record({names.OPERATION: names.OP_RERANK, names.TOOL_NAME: "rerank-v3.5"})
+    assert (names.RETRIEVER, names.OP_RERANK, "rerank-v3.5") == (found.kind, found.operation, found.tool)

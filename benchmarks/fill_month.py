@@ -106,6 +106,8 @@ class Filling:
         await self.collector.store.retain(cutoffs(self.collector.config.retention, ended_ns))
         for _ in range(SENDERS):
             self.room.release()
+        # Not in the table: who stops it knows how to go on.
+        print(f"day {day + 1} of {month.days}: next is --first-day {day + 1}", file=sys.stderr)
         return time.perf_counter() - began
 
     def _database_s(self) -> float:

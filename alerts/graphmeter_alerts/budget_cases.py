@@ -9,12 +9,13 @@ from typing import Final
 
 from graphmeter import names
 from graphmeter_alerts import budget_rules
-from graphmeter_alerts.budget_rules import ALERTS
+from graphmeter_alerts.budget_rules import ALERTS, FORECAST, FORECAST_FOR_S, gauges_of, limit_of
 from graphmeter_alerts.cases import MINUTE, Case, Check, Firing, Sample, no_alert, series, staying
 from graphmeter_alerts.rules import alert_labels
 from graphmeter_config import Budget, Config
 
 _TEAM: Final = "cx"
+_SCOPE: Final = "graph=support"
 _COLLECTORS: Final = ("a", "b")
 
 
@@ -23,25 +24,26 @@ def cases(config: Config) -> Iterator[Case]:
     for budget in config.budgets:
         for share, following in zip(budget.thresholds, [*budget.thresholds[1:], None], strict=True):
             yield _crossed(config, budget, share, following)
+        yield _leading(config, budget)
+
+
+def _labels(budget: Budget) -> dict[str, str]:
+    team = {"team": _TEAM} if "team" in budget.per else {}
+    return {"budget": budget.name, **team, **({"scope": _SCOPE} if set(budget.per_labels) - {"team"} else {})}
 
 
 def _crossed(config: Config, budget: Budget, share: Decimal, following: Decimal | None) -> Case:
     """Spend rises from below the first threshold to the threshold itself and into its band; then a period begins."""
-    limit = Fraction(budget.limit_usd)
+    limit = limit_of(budget)
     reached = Fraction(share) * limit
     if float(reached) / float(limit) < float(share):
         # Floats of this limit miss the threshold by their last digit; a real spend would be a nano-USD further.
         reached *= 1 + Fraction(1, 10**12)
     within = (reached + (Fraction(following) * limit if following else 2 * reached)) / 2
     below = Fraction(budget.thresholds[0]) * limit * Fraction(9, 10)
-    labels = {"budget": budget.name, **({"team": _TEAM} if budget.per_team else {})}
+    labels = _labels(budget)
     spend = staying((float(below), 10), (float(reached), 10), (float(within), 10), (0, 10))
-    gauges = {
-        # Each collector reports the same spend: it must not be added.
-        series(metric.name, **labels, instance=collector): values
-        for collector in _COLLECTORS
-        for metric, values in ((names.BUDGET_SPENT, spend), (names.BUDGET_LIMIT, staying((float(limit), 40))))
-    }
+    gauges = _gauges(budget, labels, spend, staying((float(limit), 40)))
     used = series(budget_rules.USED, **labels)
     checks: list[Check] = list(no_alert(5 * MINUTE, ALERTS))
     for at_s, spent in ((15 * MINUTE, reached), (25 * MINUTE, within)):
@@ -56,7 +58,38 @@ def _crossed(config: Config, budget: Budget, share: Decimal, following: Decimal 
     )
 
 
+def _leading(config: Config, budget: Budget) -> Case:
+    """Spend leads beyond the limit; after an hour that is told, until it has come that far or leads less far."""
+    labels, limit = _labels(budget), limit_of(budget)
+    minutes = FORECAST_FOR_S // MINUTE
+    below = float(min(Fraction(budget.thresholds[0]), Fraction(1)) * limit * Fraction(9, 10))
+    forecast = staying((0.9, 10), (1.25, minutes + 20), (0.75, 20))
+    gauges = _gauges(budget, labels, staying((below, minutes + 50)), staying((float(limit), minutes + 50)))
+    gauges |= {series(names.BUDGET_FORECAST.name, **labels, instance=each): forecast for each in _COLLECTORS}
+    words = budget_rules.forecast_words(config, budget, whose=(_TEAM, _SCOPE), ratio="125%")
+    firing = Firing({**alert_labels("ticket"), **labels}, words)
+    return Case(
+        f"{budget.name} is being spent too fast",
+        gauges,
+        (
+            *no_alert(FORECAST_FOR_S, ALERTS),
+            Check(FORECAST_FOR_S + 20 * MINUTE, FORECAST, (firing,)),
+            *no_alert(FORECAST_FOR_S + 40 * MINUTE, ALERTS),
+        ),
+    )
+
+
+def _gauges(budget: Budget, labels: dict[str, str], spent: str, limit: str) -> dict[str, str]:
+    # Each collector reports the same spend: it must not be added.
+    return {
+        series(metric.name, **labels, instance=collector): values
+        for collector in _COLLECTORS
+        for metric, values in zip(gauges_of(budget), (spent, limit), strict=True)
+    }
+
+
 def _firing(config: Config, budget: Budget, share: Decimal, labels: dict[str, str], spent: Fraction) -> Firing:
-    annotations = budget_rules.words(config, budget, share, team=_TEAM, spent=f"{float(spent):.2f}")
+    shown = f"{float(spent):.2f}" if budget.unit == "usd" else f"{float(spent):.0f}"
+    annotations = budget_rules.words(config, budget, share, whose=(_TEAM, _SCOPE), spent=shown)
     threshold = budget_rules.alert_threshold(share)
     return Firing({**alert_labels(budget_rules.severity(share), threshold=threshold), **labels}, annotations)

@@ -15,7 +15,10 @@ from graphmeter_config import Budget, Config
 
 THRESHOLD: Final = "GraphmeterBudgetThreshold"
 EXHAUSTED: Final = "GraphmeterBudgetExhausted"
-ALERTS: Final = (THRESHOLD, EXHAUSTED)
+FORECAST: Final = "GraphmeterBudgetForecast"
+ALERTS: Final = (THRESHOLD, EXHAUSTED, FORECAST)
+FORECAST_FOR_S: Final = 3600
+"""How long spend has to lead beyond the limit before somebody is told: an hour's burst is none."""
 
 USED: Final = "graphmeter:budget_used:ratio"
 
@@ -25,9 +28,9 @@ def groups(config: Config) -> list[Group]:
     if not config.budgets:
         return []
     # Every collector reads these gauges from the one database: one of them is taken, not their sum.
-    used = f"{_gauge(names.BUDGET_SPENT)}\n/\n({_gauge(names.BUDGET_LIMIT)} > 0)"
-    alerts = [alert for budget in config.budgets for alert in _alerts(config, budget)]
-    return [Group("graphmeter-budgets", 60, (Record(USED, used), *alerts))]
+    used = [f"{_gauge(spent)}\n/\n({_gauge(limit)} > 0)" for spent, limit in _GAUGES.values()]
+    alerts = [alert for budget in config.budgets for alert in (*_alerts(config, budget), _forecast(config, budget))]
+    return [Group("graphmeter-budgets", 60, (Record(USED, "\nor\n".join(used)), *alerts))]
 
 
 def alert_name(share: Decimal) -> str:
@@ -45,13 +48,46 @@ def alert_threshold(share: Decimal) -> str:
     return wording.number(100 * Fraction(share))
 
 
-def words(config: Config, budget: Budget, share: Decimal, *, team: str, spent: str) -> dict[str, str]:
-    """What an alert says about one threshold."""
-    limit, threshold = f"{budget.limit_usd:.2f}", f"{alert_threshold(share)}%"
-    name, shown_team = alert_name(share), team if budget.per_team else ""
-    return wording.budget_crossed(
-        config, name, budget.name, threshold, limit, budget.period, team=shown_team, spent=spent
+def limit_of(budget: Budget) -> Fraction:
+    """The limit as its gauge has it: in USD or tokens."""
+    return Fraction(budget.limit, names.NANO_PER_USD if budget.unit == "usd" else 1)
+
+
+def gauges_of(budget: Budget) -> tuple[names.Metric, names.Metric]:
+    """The gauges of spend and limit."""
+    return _GAUGES[budget.unit]
+
+
+def words(config: Config, budget: Budget, share: Decimal, *, whose: tuple[str, str], spent: str) -> dict[str, str]:
+    """What an alert says about one threshold; `whose` is team and scope."""
+    said = wording.BudgetWords(
+        budget.name, _team(budget, whose), _scope(budget, whose), _in_period(budget), budget.unit, _amount(budget)
     )
+    return wording.budget_crossed(config, alert_name(share), said, f"{alert_threshold(share)}%", spent=spent)
+
+
+def forecast_words(config: Config, budget: Budget, *, whose: tuple[str, str], ratio: str) -> dict[str, str]:
+    """What the alert on the forecast says."""
+    said = wording.BudgetWords(
+        budget.name, _team(budget, whose), _scope(budget, whose), _in_period(budget), budget.unit, _amount(budget)
+    )
+    return wording.budget_forecast(config, FORECAST, said, ratio=ratio)
+
+
+def _team(budget: Budget, whose: tuple[str, str]) -> str:
+    return whose[0] if "team" in budget.per else ""
+
+
+def _scope(budget: Budget, whose: tuple[str, str]) -> str:
+    return whose[1] if set(budget.per_labels) - {"team"} else ""
+
+
+def _in_period(budget: Budget) -> str:
+    return f"in the last {budget.period_text}" if budget.rolling_ns else f"in this {budget.period_text}"
+
+
+def _amount(budget: Budget) -> str:
+    return f"{budget.limit_usd:.2f}" if budget.limit_usd is not None else str(budget.limit)
 
 
 def _gauge(metric: names.Metric, selector: str = "") -> str:
@@ -60,12 +96,32 @@ def _gauge(metric: names.Metric, selector: str = "") -> str:
 
 def _alerts(config: Config, budget: Budget) -> Iterator[Alert]:
     selector = matchers(budget=budget.name)
+    value = wording.USD_VALUE if budget.unit == "usd" else wording.COUNT_VALUE
     for share, following in zip(budget.thresholds, [*budget.thresholds[1:], None], strict=True):
         # Each threshold hands over to the next one, so that one budget is one alert.
         band = f">= {number(Fraction(share))}" + (f" < {number(Fraction(following))}" if following else "")
         yield Alert(
             alert_name(share),
-            f"{_gauge(names.BUDGET_SPENT, selector)}\nand\n{USED}{selector} {band}",
+            f"{_gauge(gauges_of(budget)[0], selector)}\nand\n{USED}{selector} {band}",
             alert_labels(severity(share), budget=budget.name, threshold=alert_threshold(share)),
-            words(config, budget, share, team=label("team"), spent=wording.USD_VALUE),
+            words(config, budget, share, whose=_LABELS, spent=value),
         )
+
+
+def _forecast(config: Config, budget: Budget) -> Alert:
+    selector = matchers(budget=budget.name)
+    # Who has spent it all hears so from another alert.
+    return Alert(
+        FORECAST,
+        f"{_gauge(names.BUDGET_FORECAST, selector)} >= 1\nand\n{USED}{selector} < 1",
+        alert_labels("ticket", budget=budget.name),
+        forecast_words(config, budget, whose=_LABELS, ratio=wording.PERCENT_VALUE),
+        for_s=FORECAST_FOR_S,
+    )
+
+
+_GAUGES: Final = {
+    "usd": (names.BUDGET_SPENT, names.BUDGET_LIMIT),
+    "tokens": (names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS),
+}
+_LABELS: Final = (label("team"), label("scope"))

@@ -7,7 +7,7 @@ fails when Prometheus fills in something else than the rule meant to say.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote_plus
 
 from graphmeter_config import Config, Slo
@@ -93,19 +93,57 @@ def slo_metric_absent(config: Config, name: str, slo: Slo, *, graph: str, events
     }
 
 
-def budget_crossed(
-    config: Config, name: str, budget: str, threshold: str, limit: str, period: str, *, team: str, spent: str
-) -> dict[str, str]:
-    """Annotations for a budget threshold; `team` is empty for a budget that all share, `spent` is in USD."""
-    who = f"{budget} of team {team}" if team else budget
+class BudgetWords(NamedTuple):
+    """What is said of a budget."""
+
+    budget: str
+    team: str
+    """Empty for a budget that teams share."""
+    scope: str
+    """What else it is divided by; empty for nothing."""
+    period: str
+    """`in this month`."""
+    unit: str
+    """`usd` or `tokens`."""
+    limit: str
+
+    @property
+    def who(self) -> str:
+        of = ", ".join([*([f"team {self.team}"] if self.team else []), *([self.scope] if self.scope else [])])
+        return f"{self.budget} of {of}" if of else self.budget
+
+    @property
+    def units(self) -> str:
+        return "USD" if self.unit == "usd" else "tokens"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Of the dashboard."""
+        return {"team": self.team} if self.team else {}
+
+
+def budget_crossed(config: Config, name: str, of: BudgetWords, threshold: str, *, spent: str) -> dict[str, str]:
+    """Annotations for a budget threshold; `spent` is in the budget's unit."""
     if name.endswith("Exhausted"):
         advice = "Nothing is stopped by this alert. Find the model calls that cost most and whether they are wanted."
     else:
         advice = "Compare with how much of the period is left; find the graph, node and model that spend most."
     return {
-        "summary": f"Budget {who} has reached {threshold}",
-        "description": f"{spent} USD of {limit} USD are spent in this {period}. {advice}",
-        **links(config, name, **({"team": team} if team else {})),
+        "summary": f"Budget {of.who} has reached {threshold}",
+        "description": f"{spent} {of.units} of {of.limit} {of.units} are spent {of.period}. {advice}",
+        **links(config, name, **of.variables),
+    }
+
+
+def budget_forecast(config: Config, name: str, of: BudgetWords, *, ratio: str) -> dict[str, str]:
+    """Annotations for spend that leads beyond the limit; `ratio` is the share of the limit that it leads to."""
+    return {
+        "summary": f"Budget {of.who} is being spent too fast",
+        "description": (
+            f"For an hour now spend leads to {ratio} of {of.limit} {of.units} {of.period}. Find the graph, node and "
+            "model whose spend has risen, or raise the limit while there is time."
+        ),
+        **links(config, name, **of.variables),
     }
 
 

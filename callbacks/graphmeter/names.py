@@ -445,9 +445,16 @@ CLIENT_SPANS = Metric(
     ("service", "environment", "state"),
 )
 
-_BUDGET: Final = ("budget", "team")
+# `scope` is the rest of what the budget is divided by, `graph=support,tenant=acme`. Users, sessions and threads are not
+# told: of them the one that used most stands for all.
+_BUDGET: Final = ("budget", "team", "scope")
 BUDGET_SPENT = _gauge("budget_spent_usd", "Spend in the budget's current period, from the ledger.", *_BUDGET)
 BUDGET_LIMIT = _gauge("budget_limit_usd", "Limit of the budget.", *_BUDGET)
+BUDGET_SPENT_TOKENS = _gauge("budget_spent_tokens", "The same of a budget in tokens.", *_BUDGET)
+BUDGET_LIMIT_TOKENS = _gauge("budget_limit_tokens", "Limit of a budget in tokens.", *_BUDGET)
+BUDGET_FORECAST = _gauge(
+    "budget_forecast_ratio", "Spend at the end of the period, if it goes on as now, as a share of the limit.", *_BUDGET
+)
 BUDGET_START = _gauge("budget_period_start_timestamp_seconds", "Start of the budget's current period.", *_BUDGET)
 BUDGET_END = _gauge("budget_period_end_timestamp_seconds", "End of the budget's current period.", *_BUDGET)
 BUDGET_COST = Metric(PREFIX + "budget_cost_usd_total", "counter", "Cost counted against the budget, in USD.", _BUDGET)
@@ -591,6 +598,12 @@ COLLECTOR_LABEL_OVERFLOW = Metric(
     "counter",
     "Events counted under `other`: the label was full.",
     ("label",),
+)
+COLLECTOR_BUDGET_EVENTS = Metric(
+    PREFIX + "collector_budget_events_total",
+    "counter",
+    "Thresholds of budgets that were crossed, each once per scope and period.",
+    ("budget", "threshold"),
 )
 COLLECTOR_JOB_FAILURES = Metric(PREFIX + "collector_job_failures_total", "counter", "Failed runs of a job.", ("job",))
 COLLECTOR_CONFIG = Metric(PREFIX + "collector_config_info", "gauge", "Hash of the configuration in force.", ("hash",))

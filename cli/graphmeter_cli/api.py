@@ -126,6 +126,10 @@ class HttpReader:
         """State of every SLO now."""
         return self._rows(SloRow, await self._get("/api/slos"))
 
+    async def get(self, path: str) -> Any:
+        """The JSON at a path."""
+        return await self._get(path)
+
     async def _get(
         self, path: str, asked: Mapping[str, object] | None = None, where: Where = EVERYTHING, **missing: Any
     ) -> Any:
@@ -138,7 +142,7 @@ class HttpReader:
                 if answer.status == 404 and missing:
                     return missing["missing"]
                 if answer.status >= 400:
-                    raise click.ClickException(f"{self.url} answers {answer.status}: {await _detail(answer)}")
+                    raise click.ClickException(f"{self.url} answers {answer.status}: {await detail(answer)}")
                 return await answer.json()
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as problem:
             raise click.ClickException(
@@ -189,7 +193,7 @@ def _names(kind: type) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
-async def _detail(answer: aiohttp.ClientResponse) -> str:
+async def detail(answer: aiohttp.ClientResponse) -> str:
     """The sentence a collector puts into its errors, else the beginning of what came."""
     try:
         said = await answer.json()

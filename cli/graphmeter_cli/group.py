@@ -23,6 +23,7 @@ SUBCOMMANDS: Final = {
     "cost": "Show spend by team, model, graph, node …",
     "prices": "Explain, list and update prices.",
     "reconcile": "Compare the ledger with a provider's export.",
+    "budget": "Show and set budgets.",
     "config": "Check and show graphmeter.yaml.",
     "rules": "Build Prometheus rules from graphmeter.yaml.",
     "dashboards": "Build Grafana dashboards.",

@@ -252,17 +252,25 @@ def slo_table(rows: Sequence[SloRow], title: str = "") -> Table:
 
 
 def budget_table(rows: Sequence[BudgetRow], title: str = "") -> Table:
-    """Budgets, what was spent of them in their current period, and the thresholds crossed."""
-    places = usd_places([amount for row in rows for amount in (row.limit_nano, row.spent_nano)])
-    result = table("budget", "team", "limit>", "spent>", "used>", "crossed", "until (UTC)!", title=title)
+    """Budgets, what was spent of them in their current period, the thresholds crossed, and where spend leads."""
+    places = usd_places([amount for row in rows for amount in (row.limit_nano, row.spent_nano) if row.unit == "usd"])
+    result = table("budget", "of", "limit>", "spent>", "used>", "crossed", "leads to>", "until (UTC)!", title=title)
     for row in rows:
+        money = row.unit == "usd"
         result.add_row(
             plain(row.budget),
-            plain(row.team, empty=names.UNATTRIBUTED if row.per_team else "all"),
-            usd(row.limit_nano, places),
-            usd(row.spent_nano, places),
+            plain(_whose(row)),
+            usd(row.limit_nano, places) if money else count(row.limit_tokens),
+            usd(row.spent_nano, places) if money else count(row.spent_tokens),
             Text(percent(row.used_ratio), "red" if row.crossed else "green"),
             plain(", ".join(row.crossed), "red"),
+            percent(row.forecast_ratio),
             moment(row.period_end_ns),
         )
     return result
+
+
+def _whose(row: BudgetRow) -> str:
+    if list(row.scope) in ([], ["team"]):
+        return row.team or (names.UNATTRIBUTED if row.per_team else "all")
+    return ", ".join(f"{name} {value or names.UNATTRIBUTED}" for name, value in row.scope.items())

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 
 from graphmeter import names
 from graphmeter_collector import telemetry
+from graphmeter_collector.budgets import Budgets
 from graphmeter_collector.door.keyring import Keyring
 from graphmeter_collector.door.middleware import Door
 from graphmeter_collector.errors import (
@@ -29,12 +30,12 @@ from graphmeter_collector.errors import (
     Transient,
 )
 from graphmeter_collector.expose.api import api_router, sentence
+from graphmeter_collector.expose.budgets import budgets_router
 from graphmeter_collector.expose.costs import costs_router
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
 from graphmeter_collector.expose.prices import prices_router
-from graphmeter_collector.expose.state import budgets_of
 from graphmeter_collector.forward.sampling import Sampler
 from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.keys import BadKeys
@@ -55,6 +56,7 @@ from graphmeter_collector.settings import Settings
 from graphmeter_collector.settle import Settler
 from graphmeter_collector.spool.spool import Spool
 from graphmeter_collector.store import Store, make_store
+from graphmeter_collector.store.budgets import BudgetTable
 from graphmeter_collector.store.decisions import UNDECIDED
 from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import migrate
@@ -85,6 +87,7 @@ class Collector:
         store: Store,
         keys: KeyTable,
         notifications: NotificationTable,
+        budgets: BudgetTable,
         spool: Spool | None = None,
     ) -> None:
         self.settings = settings
@@ -92,7 +95,9 @@ class Collector:
         self.store = store
         self.metrics = telemetry.Metrics(label_caps={**telemetry.LABEL_CAPS, **config.labels.caps})
         self.keyring = Keyring(keys, settings.keys, self.metrics, allow_anonymous=settings.allow_anonymous)
-        self.counts = Counts(self.metrics, lambda record: budgets_of(self.config, record))
+        self.courier = Courier(notifications, lambda: self.config, self.metrics)
+        self.budgets = Budgets(budgets, lambda: self.config, self.metrics, self.courier.tell)
+        self.counts = Counts(self.metrics, self.budgets.labels_of)
         self._published = _stamp(settings)
         self.book = PriceBook([_catalogue(settings)], config.prices)
         self.destinations = _destinations(settings, config)
@@ -111,7 +116,7 @@ class Collector:
             store,
             self.book,
             self.metrics,
-            observers=(self.counts.count, self._ring, self.settler.notice),
+            observers=(self.counts.count, self._ring, self.settler.notice, self.budgets.notice),
             destinations=self._queues(),
             retention_days=config.retention.spans_days,
             max_queue_spans=settings.max_queue_spans,
@@ -123,7 +128,6 @@ class Collector:
         """Set when the database has been migrated and can be asked."""
         self.replay = Replay(self.pipeline, spool, store, self.metrics, self._open_once) if spool else None
         self.passing = Passing([Target(each.endpoint, each.headers, each.ssl) for each in self.destinations])
-        self.courier = Courier(notifications, lambda: self.config, self.metrics)
         self.jobs = Jobs(
             store,
             self.metrics,
@@ -132,6 +136,7 @@ class Collector:
             names_of_destinations,
             settled=lambda: self.replay is None or self.replay.settled,
             courier=self.courier,
+            budgets=self.budgets,
         )
         self.room = Room(settings.max_bodies_bytes)
         self.limits = Limits(
@@ -272,9 +277,10 @@ class Collector:
             app.add_middleware(KnownHosts, lambda: not self.keyring.required)
         app.include_router(ingest_router(self.pipeline.accept, self.limits, self.metrics, self.passing, self.room))
         app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
-        app.include_router(api_router(self.store.reader, lambda: self.config))
         app.include_router(prices_router(self.store.reader, self._prices_of))
         app.include_router(costs_router(self.store.reader))
+        app.include_router(api_router(self.store.reader, lambda: self.config, self.budgets))
+        app.include_router(budgets_router(self.budgets))
         app.include_router(page_router(self.store.reader))
 
         @app.exception_handler(CollectorError)
@@ -302,9 +308,10 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
     store = make_store(settings.database())
     keys = KeyTable(settings.database())
     notifications = NotificationTable(settings.database())
+    budgets = BudgetTable(settings.database())
     spool = await _open_spool(settings)
     try:
-        collector = Collector(settings, config, store, keys, notifications, spool)
+        collector = Collector(settings, config, store, keys, notifications, budgets, spool)
         with trace_requests(collector.app, collector.destinations):
             await _open(collector)
             stopping = asyncio.Event()
@@ -326,6 +333,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
             await spool.close()
         await keys.close()
         await notifications.close()
+        await budgets.close()
         await store.close()
 
 

@@ -5,6 +5,7 @@ CollectorError
 │   ├── BadRequest       the body is not what it claims to be            HTTP 400
 │   ├── Unauthenticated  no API key, or none that opens anything         HTTP 401
 │   ├── Forbidden        a good API key, for something else              HTTP 403
+│   ├── Owned            what graphmeter.yaml says, changed elsewhere    HTTP 409
 │   ├── TooSlow          the body takes longer than any sender waits     HTTP 408
 │   ├── Unsupported      content type or encoding unknown                HTTP 415
 │   ├── TooLarge         over a limit, before or after decompression     HTTP 413
@@ -58,6 +59,13 @@ class Unauthenticated(Permanent):
     def __init__(self, message: str, *, reason: str = "unknown_key") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Owned(Permanent):
+    """It is graphmeter.yaml's, and changed there."""
+
+    reason = "owned_by_yaml"
+    http_status = 409
 
 
 class Forbidden(Permanent):

@@ -24,6 +24,7 @@ from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
 
 if TYPE_CHECKING:
+    from graphmeter_collector.budgets import Budgets
     from graphmeter_collector.forward.forwarder import Forwarder
     from graphmeter_collector.forward.sampling import Sampler
     from graphmeter_collector.notify.courier import Courier
@@ -52,7 +53,6 @@ NOTIFY_EVERY_S: Final = 5.0
 """How often a collector looks for what is due again, or was owed by another one."""
 _NS = 1_000_000_000
 DAY_NS = 86_400 * _NS
-_NANO = float(names.NANO_PER_USD)
 
 
 class Jobs:
@@ -67,6 +67,7 @@ class Jobs:
         destinations: Sequence[str] = (),
         settled: Callable[[], bool] = lambda: True,
         courier: Courier | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         """`settled` is whether the database knows what happened: nobody is judged by what still waits elsewhere."""
         self._store = store
@@ -76,6 +77,7 @@ class Jobs:
         self._destinations = tuple(destinations)
         self._settled = settled
         self._courier = courier
+        self._budgets = budgets
         self._in_progress: dict[tuple[str, ...], float] = {}
         self._waiting: dict[tuple[str, ...], float] = {}
         self._backlog_rest_s = BACKLOG_EVERY_S
@@ -92,6 +94,8 @@ class Jobs:
             if self._courier is not None:
                 group.create_task(self._every(lambda: 0.0, "notify", self._notifying(self._courier)))
                 group.create_task(self._every(lambda: REPORTS_EVERY_S, "reports", self._reporting(self._courier)))
+            if self._budgets is not None:
+                group.create_task(self._every(lambda: 0.0, "budgets", self._budgets.look))
             group.create_task(self._every(lambda: self._sizes_rest_s, "sizes", self.refresh_sizes))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", forwarder.run))
@@ -133,6 +137,8 @@ class Jobs:
             gone = await self._store.retain(limits)
             if self._courier is not None:
                 await self._courier.forget()
+            if self._budgets is not None:
+                await self._budgets.expire(time.time_ns())
         for destination, spans in expired.items():
             self._metrics.inc(names.COLLECTOR_FORWARD_DROPPED, destination, names.FORWARD_EXPIRED, by=spans)
             _log.warning("forward_expired", destination=destination, spans=spans)
@@ -182,14 +188,8 @@ class Jobs:
         metrics.set(names.COLLECTOR_UNSETTLED, value=unsettled)
         age_s = (time.time_ns() - oldest_ns) / _NS if unsettled else 0.0
         metrics.set(names.COLLECTOR_UNSETTLED_AGE, value=max(age_s, 0.0))
-        budgets = await state.budgets(self._store.reader, config)
-        by_key = {(row.budget, row.team): row for row in budgets}
-        metrics.replace(names.BUDGET_SPENT, {key: row.spent_nano / _NANO for key, row in by_key.items()})
-        metrics.replace(names.BUDGET_LIMIT, {key: row.limit_nano / _NANO for key, row in by_key.items()})
-        metrics.replace(names.BUDGET_START, {key: row.period_start_ns / _NS for key, row in by_key.items()})
-        metrics.replace(names.BUDGET_END, {key: row.period_end_ns / _NS for key, row in by_key.items()})
-        for budget, team in by_key:
-            metrics.declare(names.BUDGET_COST, budget, team)
+        if self._budgets is not None:
+            await self._budgets.show()
         slos = await state.slos(self._store.reader, config)
         metrics.replace(
             names.SLO_BUDGET_REMAINING,

@@ -19,7 +19,9 @@ INGEST: Final = "ingest"
 """May send: `/v1/*`."""
 READ: Final = "read"
 """May read: API, page, metrics."""
-SCOPES: Final = (INGEST, READ)
+ADMIN: Final = "admin"
+"""May change what collectors go by, such as budgets: whatever else than reading `/api/*` takes."""
+SCOPES: Final = (INGEST, READ, ADMIN)
 
 PREFIX: Final = "gm"
 LEAST_SECRET: Final = 16
@@ -98,7 +100,7 @@ def id_in(token: str) -> str:
 def configured(text: str, source: str) -> list[Key]:
     """Keys written by people: `SCOPES:SECRET` or `SCOPES:TEAM:SECRET`, one a line or with commas, `#` begins a comment.
 
-    `source` names where they stand. Scopes are `ingest`, `read` or `ingest+read`.
+    `source` names where they stand. Scopes are `ingest`, `read`, `admin`, or several with `+` between.
 
     Raises:
         BadKeys: one of them cannot be read.
@@ -134,7 +136,7 @@ def scopes_of(text: str) -> frozenset[str]:
     scopes = frozenset(part.strip() for part in text.split("+"))
     if not scopes <= set(SCOPES):
         # Not repeated: what stands in the wrong place may be the secret.
-        raise BadKeys("has an unknown scope: use ingest, read or ingest+read")
+        raise BadKeys("has an unknown scope: use ingest, read, admin, or several with + between: ingest+read")
     return scopes
 
 
@@ -144,6 +146,8 @@ def scopes_text(scopes: frozenset[str]) -> str:
 
 
 def _check(scopes: frozenset[str], team: str) -> None:
+    if team and ADMIN in scopes:
+        raise BadKeys("is bound to a team and may change things, which are everybody's: bind ingest keys only")
     if team and READ in scopes:
         raise BadKeys("is bound to a team and may read, but answers are not limited to a team: bind ingest keys only")
 

@@ -30,20 +30,28 @@ slos:
       team: "*"
     min_bad_events: 5         # fewer bad runs in an alert's long window raise no alert
 
-# Money budgets, from the ledger. Giving this list replaces the default list; [] means none.
+# Budgets, from the ledger. Giving this list replaces the default list; [] means none.
 budgets:
   - name: team-monthly
     description: What a team may spend on model calls in a calendar month.
-    limit_usd: 100
-    period: month             # month, week (from Monday) or day, calendar periods
+    limit_usd: 100            # or limit_tokens: 5000000
+    period: month             # month, week (from Monday) or day, calendar periods; or instead rolling: 24h, 7d, 30d
     timezone: UTC             # where the period begins at midnight: Europe/Berlin
-    match:                    # which spend counts
-      service: "*"
-      environment: "*"
-      graph: "*"
-      team: "*"
-    per_team: true            # every team has the limit for itself; false: all share it
+    match: {}                 # which spend counts, all of it here: {team: cx, graph: "support-*", "tag:plan": [free, trial]}
+    per: [team]               # every team has the limit for itself; []: all share it
     thresholds: [80%, 100%]
+    hard: false               # true: guards in applications stop what would exceed the limit
+    receivers: []             # who is told of each threshold, by name
+  # - name: free-plan
+  #   limit_tokens: 50000000
+  #   rolling: 24h
+  #   match: {environment: prod, "tag:plan": [free, trial]}
+  #   per: [tenant]
+  #   hard: true
+  # - name: company
+  #   limit_usd: 5000
+  #   opening_spend: 1212.50  # spent before Graphmeter counted,
+  #   opening_in: 2026-11     # in this one period
 
 # What calls cost where the built-in catalogue does not know it, or you pay otherwise. Of several entries that match a call
 # the narrowest wins, wherever it stands; two that nothing tells apart are a fault. All about it: docs/prices.md.

@@ -246,7 +246,16 @@ _TYPES: Final = {
 }
 
 
-def _explain(detail: ErrorDetails) -> tuple[str, str]:
+def explained(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """What is wrong with a section that came from elsewhere than a file: `limit_usd: not above zero (write …)`."""
+    said = []
+    for detail in error.errors(include_url=False):
+        message, remedy = _explain(detail, root)
+        said.append(f"{shown_path(detail['loc']) or root.__name__.lower()}: {message} ({remedy})")
+    return said
+
+
+def _explain(detail: ErrorDetails, root: type[BaseModel] = Config) -> tuple[str, str]:
     """What is wrong, and what to do about it."""
     kind, path = detail["type"], detail["loc"]
     context = detail.get("ctx", {})
@@ -255,7 +264,7 @@ def _explain(detail: ErrorDetails) -> tuple[str, str]:
     if kind == "missing":
         return "is missing", f"add `{path[-1]}:`"
     if kind == "extra_forbidden":
-        known = _known_keys(path[:-1])
+        known = _known_keys(path[:-1], root)
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
         return "unknown key", f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
     if kind == "literal_error":
@@ -270,9 +279,9 @@ def _explain(detail: ErrorDetails) -> tuple[str, str]:
 _BOUNDS: Final = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
 
 
-def _known_keys(path: document.Path) -> list[str]:
-    """Keys of the section at a path, as files write them."""
-    section: Any = Config
+def _known_keys(path: document.Path, root: type[BaseModel]) -> list[str]:
+    """Keys of the section at a path below `root`, as files write them."""
+    section: Any = root
     for part in path:
         if isinstance(part, str):
             fields = {field.alias or name: field for name, field in section.model_fields.items()}

@@ -131,7 +131,7 @@ _BUDGETS = (
         name="team-monthly",
         description="What a team may spend on model calls in a calendar month.",
         limit_usd=Decimal(100),
-        per_team=True,
+        per=("team",),
     ),
 )
 

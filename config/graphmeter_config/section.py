@@ -32,6 +32,11 @@ def _compiled(globs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(glob_regex, globs)), re.DOTALL)
 
 
+def globs_match(globs: tuple[str, ...], value: str) -> bool:
+    """Whether one of the patterns is the whole value."""
+    return _compiled(globs).fullmatch(value) is not None
+
+
 class Selector(Section):
     """Which runs or which spend: every field has to match. `*` also matches what has no value."""
 
@@ -46,10 +51,7 @@ class Selector(Section):
 
     def matches(self, dimensions: Mapping[str, str]) -> bool:
         """Whether the dimensions (service, environment, graph, team; absent means empty) match."""
-        return all(
-            _compiled(globs).fullmatch(dimensions.get(field, "")) is not None
-            for field, globs in self.restricting().items()
-        )
+        return all(globs_match(globs, dimensions.get(field, "")) for field, globs in self.restricting().items())
 
 
 FIELDS: Final = tuple(Selector.model_fields)

@@ -154,7 +154,7 @@ def _promises(config: Config) -> list[Builder[dashboard.Panel]]:
         panels.bars(
             "Budget used",
             "Spend of the current period as a share of the budget's limit, from the ledger.",
-            at_end(queries.budget_used(), "{{budget}} {{team}}"),
+            at_end(queries.budget_used(), "{{budget}} {{team}} {{scope}}"),
             unit=units.PercentUnit,
             size=size,
             colors=_budget_colors(config),

@@ -75,9 +75,15 @@ def runs_in_progress() -> str:
 
 def budget_used() -> str:
     """Share of each budget spent in its current period."""
-    key = ("budget", "team")
-    spent, limit = same_everywhere(names.BUDGET_SPENT, key), same_everywhere(names.BUDGET_LIMIT, key)
-    return f"{spent} / ({limit} > 0)"
+    key = ("budget", "team", "scope")
+    shares = [
+        f"{same_everywhere(spent, key)} / ({same_everywhere(limit, key)} > 0)"
+        for spent, limit in (
+            (names.BUDGET_SPENT, names.BUDGET_LIMIT),
+            (names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS),
+        )
+    ]
+    return " or ".join(shares)
 
 
 def error_budget_left() -> str:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from graphmeter_alerts import write
-from graphmeter_config import Budget, Config, Selector, Slo
+from graphmeter_config import Budget, Config, Slo
+from graphmeter_config.spend import SpendSelector
 from support import promtool
 
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
@@ -68,7 +69,9 @@ def test_rules_of_other_budgets_are_accepted_and_pass_their_tests(tmp_path: Path
                 "thresholds": ["33.3%", "50%", "80%", "100%", "120%"],
             }
         ),
-        Budget(name="selected", limit_usd=Decimal(5), match=Selector(team=("a",))),
+        Budget(name="selected", limit_usd=Decimal(5), match=SpendSelector(team=("a",))),
+        Budget.model_validate({"name": "tenants", "limit_tokens": 5000, "rolling": 86400, "per": ["tenant", "user"]}),
+        Budget.model_validate({"name": "both", "limit_usd": 1, "per": ["team", "graph"], "hard": True}),
     )
     write(Config(slos=(), budgets=budgets), tmp_path)
     check(tmp_path)
@@ -130,8 +133,8 @@ MUTANTS = [
     Mutant(
         "collectors added up",
         BUDGETS,
-        "max by (budget, team) (graphmeter_budget_spent",
-        "sum by (budget, team) (graphmeter_budget_spent",
+        "max by (budget, team, scope) (graphmeter_budget_spent",
+        "sum by (budget, team, scope) (graphmeter_budget_spent",
         "80%",
     ),
     Mutant("a warning too late", BUDGETS, ">= 0.8", ">= 0.81", "80%"),

@@ -54,7 +54,7 @@ async def test_a_new_process_shows_what_the_database_knows_at_zero_on_its_first_
             series("node_runs_total", NODE, status=names.OK),
             series("llm_calls_total", CALL, status=names.OK),
             series("cost_usd_total", CALL),
-            series("budget_cost_usd_total", {"budget": "team-monthly", "team": "cx"}),
+            series("budget_cost_usd_total", {"budget": "team-monthly", "scope": "", "team": "cx"}),
         ]
         assert dict.fromkeys(expected, 0.0) == {each: first.get(each) for each in expected}
 

@@ -152,10 +152,10 @@ async def test_gauges_show_what_the_database_knows(sqlite_url: str, tmp_path: Pa
     assert 0 < age < 60
     assert {
         f"graphmeter_runs_in_progress{{{LABELS}}}": 1.0,
-        'graphmeter_budget_spent_usd{budget="everything",team=""}': 0.007,
-        'graphmeter_budget_spent_usd{budget="teams",team="cx"}': 0.007,
-        'graphmeter_budget_limit_usd{budget="everything",team=""}': 2.0,
-        'graphmeter_budget_limit_usd{budget="teams",team="cx"}': 1.0,
+        'graphmeter_budget_spent_usd{budget="everything",scope="",team=""}': 0.007,
+        'graphmeter_budget_spent_usd{budget="teams",scope="",team="cx"}': 0.007,
+        'graphmeter_budget_limit_usd{budget="everything",scope="",team=""}': 2.0,
+        'graphmeter_budget_limit_usd{budget="teams",scope="",team="cx"}': 1.0,
         'graphmeter_slo_error_budget_remaining_ratio{graph="support",slo="availability"}': 0.0,
         'graphmeter_collector_outbox_spans{destination="127.0.0.1:9"}': 6.0,
     } == {
@@ -171,7 +171,7 @@ async def test_gauges_show_what_the_database_knows(sqlite_url: str, tmp_path: Pa
             )
         )
     }
-    for budget in ('{budget="everything",team=""}', '{budget="teams",team="cx"}'):
+    for budget in ('{budget="everything",scope="",team=""}', '{budget="teams",scope="",team="cx"}'):
         start = shown[f"graphmeter_budget_period_start_timestamp_seconds{budget}"]
         finish = shown[f"graphmeter_budget_period_end_timestamp_seconds{budget}"]
         assert start <= time.time() < finish + 60

@@ -319,8 +319,8 @@ def test_spend_without_graph_team_or_node_is_unattributed() -> None:
 
 def test_an_empty_team_of_a_budget_stays_empty_for_the_budget_is_for_all() -> None:
     metrics = Metrics()
-    metrics.set(names.BUDGET_LIMIT, "models", "", value=10)
-    assert {'{budget="models",team=""}': 10.0} == of(names.BUDGET_LIMIT, metrics)
+    metrics.set(names.BUDGET_LIMIT, "models", "", "", value=10)
+    assert {'{budget="models",scope="",team=""}': 10.0} == of(names.BUDGET_LIMIT, metrics)
 
 
 @pytest.mark.parametrize("labels", [(), ("front", "back")])

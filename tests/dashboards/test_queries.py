@@ -59,8 +59,10 @@ def test_a_selector_filters_by_every_variable_that_the_metric_has_a_label_for() 
         ),
         (
             queries.budget_used(),
-            'max by (budget, team) (graphmeter_budget_spent_usd{team=~"$team"})'
-            ' / (max by (budget, team) (graphmeter_budget_limit_usd{team=~"$team"}) > 0)',
+            'max by (budget, team, scope) (graphmeter_budget_spent_usd{team=~"$team"})'
+            ' / (max by (budget, team, scope) (graphmeter_budget_limit_usd{team=~"$team"}) > 0)'
+            ' or max by (budget, team, scope) (graphmeter_budget_spent_tokens{team=~"$team"})'
+            ' / (max by (budget, team, scope) (graphmeter_budget_limit_tokens{team=~"$team"}) > 0)',
         ),
         (queries.label_values(names.RUNS, "team"), "label_values(graphmeter_runs_total, team)"),
         (

@@ -16,7 +16,7 @@ from graphmeter_cli.process import settings_from
 from graphmeter_cli.units import moment
 from graphmeter_collector.door.keyring import STOPS_WITHIN_S
 from graphmeter_collector.errors import CollectorError
-from graphmeter_collector.keys import INGEST, READ, BadKeys, Key, id_in, make, scopes_of, scopes_text
+from graphmeter_collector.keys import ADMIN, INGEST, READ, BadKeys, Key, id_in, make, scopes_of, scopes_text
 from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import current, migrate, require_head
 
@@ -47,9 +47,9 @@ def _on_a_database(function: _Function) -> _Function:
 @command.command("create", short_help="Make a key and print it, once.")
 @click.option(
     "--scope",
-    type=click.Choice([INGEST, READ, f"{INGEST}+{READ}"]),
+    type=click.Choice([INGEST, READ, ADMIN, f"{INGEST}+{READ}", f"{READ}+{ADMIN}", f"{INGEST}+{READ}+{ADMIN}"]),
     required=True,
-    help="What it may do: send spans, read reports and metrics, or both.",
+    help="What it may do: send spans, read reports and metrics, change budgets.",
 )
 @click.option("--team", default="", help="Bind it to a team: whatever spans come with it are that team's.")
 @click.option("--name", default="", help="What it is for, to recognise it by.")

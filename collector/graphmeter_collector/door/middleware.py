@@ -13,12 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graphmeter_collector.door.keyring import Keyring
 from graphmeter_collector.errors import CollectorError, Permanent, Transient, Unauthenticated
-from graphmeter_collector.keys import INGEST, READ
+from graphmeter_collector.keys import ADMIN, INGEST, READ
 from graphmeter_collector.receive.answers import JSON, PROTOBUF, refuse
 
 OPEN: Final = frozenset({"/health", "/ready"})
 """What load balancers and orchestrators ask, who have no keys; it tells nothing."""
 METRICS: Final = "/metrics"
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE: Final = 'Bearer realm="graphmeter", Basic realm="graphmeter", charset="UTF-8"'
 """A browser takes the second: it asks for user and password, and the key is the password."""
 
@@ -35,7 +36,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open:
             headers = Headers(scope=scope)
-            needed = INGEST if scope["path"].startswith("/v1/") else READ
+            needed = _needed(scope)
             try:
                 caller = self._keyring.admit(headers.get("authorization", ""), needed)
             except CollectorError as error:
@@ -43,6 +44,12 @@ class Door:
                 return
             scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
+
+
+def _needed(scope: Scope) -> str:
+    if scope["path"].startswith("/v1/"):
+        return INGEST
+    return READ if scope["method"] in _READING else ADMIN
 
 
 def _refusal(error: CollectorError, needed: str, headers: Headers) -> Response:

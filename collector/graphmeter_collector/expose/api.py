@@ -5,8 +5,8 @@ Whatever is wrong with a question, its answer is a status and one sentence in `d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.exceptions import RequestValidationError
@@ -51,7 +51,13 @@ def sentence(error: RequestValidationError) -> str:
     )
 
 
-def api_router(reader: Reader, config: Callable[[], Config]) -> APIRouter:
+class BudgetStates(Protocol):
+    """Where the state of budgets comes from."""
+
+    async def rows(self) -> Sequence[BudgetRow]: ...
+
+
+def api_router(reader: Reader, config: Callable[[], Config], budget_states: BudgetStates) -> APIRouter:
     """Routes below `/api`."""
     router = APIRouter(prefix="/api", tags=["reports"], responses=PROBLEMS)
 
@@ -109,8 +115,8 @@ def api_router(reader: Reader, config: Callable[[], Config]) -> APIRouter:
         return await reader.series(time_range(since, since_ns, 0)[0])
 
     @router.get("/budgets", summary="State of every budget")
-    async def budgets() -> list[BudgetRow]:
-        return await state.budgets(reader, config())
+    async def budgets() -> Sequence[BudgetRow]:
+        return await budget_states.rows()
 
     @router.get("/slos", summary="State of every SLO")
     async def slos() -> list[SloRow]:

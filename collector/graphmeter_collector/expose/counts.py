@@ -24,8 +24,8 @@ from graphmeter_collector.records import Outcome, RunTotals, SpanRecord, Waited,
 from graphmeter_collector.reports import LostRun, Series
 from graphmeter_collector.telemetry import Metrics
 
-BudgetsOf = Callable[[SpanRecord], Iterable[tuple[str, str]]]
-"""Budgets that the cost of a call counts against, as (budget, team); the call's base labels decide."""
+BudgetsOf = Callable[[SpanRecord], Iterable[tuple[str, str, str]]]
+"""Budgets that the cost of a call counts against, as (budget, team, scope)."""
 
 _NANO = float(names.NANO_PER_USD)
 _S = 1e9
@@ -52,7 +52,7 @@ _labels: Callable[[SpanRecord], tuple[str, ...]] = attrgetter(
 """Everything that decides which children a span moves, its own numbers and the price of its call aside."""
 
 
-def _nobodys(_: SpanRecord) -> tuple[tuple[str, str], ...]:
+def _nobodys(_: SpanRecord) -> tuple[tuple[str, str, str], ...]:
     return ()
 
 
@@ -237,8 +237,12 @@ class Counts:
         usd = sum(nano for _, nano in paid) / _NANO
         last, nano = paid[-1]
         self._metrics.inc(names.COST, *call, by=usd, trace_id=self._trace(last, nano), marked=nano / _NANO)
-        for budget, team in self.budgets_of(last):
-            self._metrics.inc(names.BUDGET_COST, budget, team, by=usd)
+        against: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        for record, nano in paid:
+            for labels in self.budgets_of(record):
+                against[labels] += nano
+        for labels, nano in against.items():
+            self._metrics.inc(names.BUDGET_COST, *labels, by=nano / _NANO)
 
     def _errors(self, records: Sequence[SpanRecord]) -> None:
         one = records[-1]

@@ -37,6 +37,7 @@ from graphmeter_collector.store import (
     waits,
 )
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
+from graphmeter_collector.store.budget_spend import Spend
 from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, cannot_use, connect, shown
 from graphmeter_collector.store.migrate import require_head
 from graphmeter_collector.store.outbox import Claim
@@ -97,6 +98,7 @@ class PostgresStore:
         self._rollups = Remembered()
         self._outbox = PostgresOutbox(self._new_connection, self._translated)
         self.reader = SqlReader(url)
+        self.spend = Spend()
 
     async def open(self) -> None:
         try:
@@ -139,7 +141,10 @@ class PostgresStore:
                 known = (unsettled.NO_ENVELOPE.id,)
                 async with connection.transaction():
                     transaction = Transaction(connection, self._writer, (), known, self._rollups)
-                    return await settle_some(transaction, now_ns - wait_ns, limit, count=count)
+                    settling, billed = await settle_some(transaction, now_ns - wait_ns, limit, count=count)
+                    if count:
+                        await self.spend.add(connection, self._writer, settling.result.settled, billed)
+                    return settling, billed
 
             async with self._writing:
                 settling, billed = await self._retried(work)
@@ -337,11 +342,15 @@ class PostgresStore:
         transaction = Transaction(connection, self._writer, destinations, self._envelopes, self._rollups, said)
         try:
             async with connection.transaction():
-                return await transaction.store_all(given)
+                stored = await transaction.store_all(given)
+                await self.spend.add(connection, self._writer, stored.new, stored.billed)
+                return stored
         except asyncpg.UniqueViolationError:
             self._rollups.undo()
             async with connection.transaction():
-                return await transaction.store_new(given)
+                stored = await transaction.store_new(given)
+                await self.spend.add(connection, self._writer, stored.new, stored.billed)
+                return stored
 
     async def _ensure_partition(self, connection: Connection, day: int) -> None:
         await partitions.ensure(connection, day)

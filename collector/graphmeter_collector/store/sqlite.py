@@ -32,6 +32,7 @@ from graphmeter_collector.store import (
     waits,
 )
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
+from graphmeter_collector.store.budget_spend import Spend
 from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
 from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.migrate import require_head
@@ -96,6 +97,7 @@ class SqliteStore:
         self._job_locks: dict[str, asyncio.Lock] = {}
         self._outbox = SqliteOutbox(self._path, self._transaction)
         self.reader = SqlReader(url)
+        self.spend = Spend()
 
     async def open(self) -> None:
         self._lock.acquire()
@@ -142,16 +144,31 @@ class SqliteStore:
     def _store(self, part: Sequence[SpanRecord], destinations: Sequence[str]) -> tuple[WriteResult, set[SpanKey]]:
         try:
             with self._rollups.committed():
-                return self._run(lambda db: _write(db, part, destinations, self._rollups, all_new=True))
+                return self._run(lambda db: self._write_all(db, part, destinations, all_new=True))
         except _StoredBefore:
             with self._rollups.committed():
-                return self._run(lambda db: _write(db, part, destinations, self._rollups, all_new=False))
+                return self._run(lambda db: self._write_all(db, part, destinations, all_new=False))
+
+    def _write_all(
+        self, db: sqlite3.Connection, part: Sequence[SpanRecord], destinations: Sequence[str], *, all_new: bool
+    ) -> tuple[WriteResult, set[SpanKey]]:
+        result, billed = _write(db, part, destinations, self._rollups, all_new=all_new)
+        self.spend.add_sqlite(db, WRITER, result.new, billed)
+        return result, billed
+
+    def _settle_all(
+        self, db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool
+    ) -> tuple[Settling, set[SpanKey]]:
+        settling, billed = _settle(db, due_ns, limit, self._rollups, count=count)
+        if count:
+            self.spend.add_sqlite(db, WRITER, settling.result.settled, billed)
+        return settling, billed
 
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:
         async def attempt(limit: int, *, count: bool) -> Settling:
             def work() -> tuple[Settling, set[SpanKey]]:
                 with self._rollups.committed():
-                    return self._run(lambda db: _settle(db, now_ns - wait_ns, limit, self._rollups, count=count))
+                    return self._run(lambda db: self._settle_all(db, now_ns - wait_ns, limit, count=count))
 
             settling, billed = await self._call(work)
             facts.mark_duplicates(settling.result.settled, billed)

@@ -373,6 +373,58 @@ notification = Table(
     ),
 )
 
+# Budgets in force, whichever collector's graphmeter.yaml or request they came from; `key` stands for what decides which
+# spend counts (see `graphmeter_config.Budget.counting`), and several budgets may have one.
+budget = Table(
+    "budget",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    # Since when, by the calls' own start, everything is counted.
+    Column("since_ns", BigInteger, nullable=False),
+    Column("changed_ns", BigInteger, nullable=False),
+)
+
+# One row; its version grows with each change of the budgets in force.
+budget_set = Table(
+    "budget_set",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+# Spend per slice of a period and scope (values of `per`, as JSON), kept in the ledger's transactions
+# (see `store.budget_spend`).
+budget_spend = Table(
+    "budget_spend",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("start_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("scope", Text, primary_key=True),
+    Column("writer", SmallInteger, primary_key=True, autoincrement=False),
+    *_big("nano", "tokens", "calls"),
+)
+
+# Thresholds that were crossed, each once per budget, scope and period.
+budget_event = Table(
+    "budget_event",
+    metadata,
+    Column("budget", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("period_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("threshold", Text, primary_key=True),
+    # In nano-USD or tokens: a new limit has thresholds of its own.
+    Column("limit_units", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    # When it was handed to those who deliver it; 0: not yet.
+    *_big("told_ns"),
+    Index(None, "at_ns"),
+    Index("ix_budget_event_untold", "at_ns", sqlite_where=text("told_ns = 0"), postgresql_where=text("told_ns = 0")),
+)
+
 
 # Conditions of partial indexes. Written out, not as parameters: only then does SQLite see that they are the index's.
 is_open = or_(*(run.c.status == literal_column(f"'{status}'") for status in (names.RUNNING, names.LOST)))

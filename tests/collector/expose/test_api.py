@@ -306,6 +306,10 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/run_counts",
         "/api/series",
         "/api/budgets",
+        "/api/budgets/status",
+        "/api/budgets/definitions",
+        "/api/budgets/events",
+        "/api/budgets/{name}",
         "/api/slos",
     } == document["paths"].keys()
     for path, operations in document["paths"].items():

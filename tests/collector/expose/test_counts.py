@@ -432,18 +432,21 @@ def test_a_model_call_of_another_instrumentation_counts_as_unattributed() -> Non
 
 def test_cost_counts_against_every_budget_of_the_call_and_its_team() -> None:
     metrics = Metrics()
-    counts = Counts(metrics, lambda record: [("all", ""), ("per team", record.team)])
+    counts = Counts(metrics, lambda record: [("all", "", ""), ("per team", record.team, "")])
     calls = [call(1, nano=1_000), call(2, nano=500, team="ops"), call(3, nano=0), call(4, cost=None)]
     counts.count(WriteResult(calls, 0, []))
     spent = {
-        team: metrics.value(names.BUDGET_COST, *team) for team in [("all", ""), ("per team", "cx"), ("per team", "ops")]
+        team: metrics.value(names.BUDGET_COST, *team)
+        for team in [("all", "", ""), ("per team", "cx", ""), ("per team", "ops", "")]
     }
-    assert {("all", ""): 1.5e-6, ("per team", "cx"): 1e-6, ("per team", "ops"): 5e-7} == pytest.approx(spent)
+    assert {("all", "", ""): 1.5e-6, ("per team", "cx", ""): 1e-6, ("per team", "ops", ""): 5e-7} == pytest.approx(
+        spent
+    )
 
-    counts.budgets_of = lambda record: [("new", record.team)]
+    counts.budgets_of = lambda record: [("new", record.team, "")]
     counts.count(WriteResult([call(5, nano=2_000)], 0, []))
-    assert 2e-6 == metrics.value(names.BUDGET_COST, "new", "cx")
-    assert 1.5e-6 == pytest.approx(metrics.value(names.BUDGET_COST, "all", ""))
+    assert 2e-6 == metrics.value(names.BUDGET_COST, "new", "cx", "")
+    assert 1.5e-6 == pytest.approx(metrics.value(names.BUDGET_COST, "all", "", ""))
 
 
 def test_lost_runs_count_under_their_own_status_even_when_this_collector_never_heard_of_them() -> None:

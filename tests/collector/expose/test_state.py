@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 
 from graphmeter import names
-from graphmeter_collector.expose.state import budgets, budgets_of, slos
+from graphmeter_collector.expose import state
+from graphmeter_collector.expose.state import BudgetLabels, slos
 from graphmeter_collector.records import SpanRecord
-from graphmeter_collector.reports import BudgetRow, SloRow
+from graphmeter_collector.reports import BudgetRow, InForce, SloRow
 from graphmeter_collector.store import Store, open_store
+from graphmeter_collector.store.budgets import BudgetTable
 from graphmeter_config import Budget, Config, Slo
 from graphmeter_config.section import Selector
+from graphmeter_config.spend import SpendSelector
 from support.records import call, priced, record
 
 USD = names.NANO_PER_USD
@@ -50,6 +54,18 @@ def config(*of: Budget | Slo) -> Config:
     )
 
 
+async def budgets(database_url: str, config: Config, now_ns: int | None = None) -> list[BudgetRow]:
+    """The state of the budgets of a configuration."""
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    table = BudgetTable(database_url)
+    try:
+        await table.take(config.budgets, now_ns)
+        in_force = await table.in_force()
+        return state.budgets(in_force, await table.spent(state.asked(in_force, now_ns)), now_ns)
+    finally:
+        await table.close()
+
+
 def spent(rows: list[BudgetRow]) -> dict[tuple[str, str], int]:
     return {(row.budget, row.team): row.spent_nano for row in rows}
 
@@ -70,20 +86,20 @@ def budget(name: str = "b", limit: str = "10", **how: Any) -> Budget:
     ids=["month", "week", "day", "day in Tokyo", "month in Berlin"],
 )
 async def test_spend_counts_from_the_first_nanosecond_of_a_period_to_the_last(
-    store: Store, how: dict[str, Any], start: str, end: str
+    store: Store, sqlite_url: str, how: dict[str, Any], start: str, end: str
 ) -> None:
     first, after = at(start), at(end)
     await store.write(
         [bill(1, "100", first - 1), bill(2, "1.5", first), bill(3, "2.25", after - 1), bill(4, "100", after)]
     )
-    [row] = await budgets(store.reader, config(budget(**how)), NOW)
+    [row] = await budgets(sqlite_url, config(budget(**how)), NOW)
     assert (3_750_000_000, first, after) == (row.spent_nano, row.period_start_ns, row.period_end_ns)
 
 
-async def test_a_row_says_what_share_is_used_and_which_thresholds_are_reached(store: Store) -> None:
+async def test_a_row_says_what_share_is_used_and_which_thresholds_are_reached(store: Store, sqlite_url: str) -> None:
     await store.write([bill(1, "8.00", NOW), bill(2, "0.50", NOW, cost=None, usage_missing=True)])
     thresholds = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
-    [row] = await budgets(store.reader, config(budget(thresholds=thresholds)), NOW)
+    [row] = await budgets(sqlite_url, config(budget(thresholds=thresholds)), NOW)
     expected = BudgetRow(
         budget="b",
         team="",
@@ -94,11 +110,21 @@ async def test_a_row_says_what_share_is_used_and_which_thresholds_are_reached(st
         used_ratio=0.8,
         crossed=("50%", "80%"),
         per_team=False,
+        spent_tokens=220,
+        calls=2,
+        remaining=2 * USD,
+        remaining_ratio=pytest.approx(0.2),  # type: ignore[arg-type]  # stands for a float
+        # 8 USD in 17.5 days and in the last 2.5 days: 1.83 a day between the two, for 12.5 days more.
+        forecast=30_857_142_857,
+        forecast_ratio=3.0857142857,
+        exhausted_at_ns=at("2026-11-19T14:15:00Z"),
     )
     assert expected == row
 
 
-async def test_each_team_has_the_whole_limit_and_unattributed_spend_a_row_of_its_own(store: Store) -> None:
+async def test_each_team_has_the_whole_limit_and_unattributed_spend_a_row_of_its_own(
+    store: Store, sqlite_url: str
+) -> None:
     await store.write(
         [
             bill(1, "6", NOW, team="cx"),
@@ -107,7 +133,7 @@ async def test_each_team_has_the_whole_limit_and_unattributed_spend_a_row_of_its
             bill(4, "2", NOW, team=""),
         ]
     )
-    rows = await budgets(store.reader, config(budget(per_team=True)), NOW)
+    rows = await budgets(sqlite_url, config(budget(per_team=True)), NOW)
     assert [
         ("", 2 * USD, 0.2, ()),
         ("cx", 11 * USD, 1.1, ("80%", "100%")),
@@ -115,7 +141,7 @@ async def test_each_team_has_the_whole_limit_and_unattributed_spend_a_row_of_its
     ] == [(row.team, row.spent_nano, row.used_ratio, row.crossed) for row in rows]
 
 
-async def test_only_matching_spend_counts(store: Store) -> None:
+async def test_only_matching_spend_counts(store: Store, sqlite_url: str) -> None:
     await store.write(
         [
             bill(1, "1", NOW, graph="support", environment="prod", team="cx"),
@@ -124,35 +150,41 @@ async def test_only_matching_spend_counts(store: Store) -> None:
             bill(4, "8", NOW, graph="research", environment="prod", team="cx"),
         ]
     )
-    match = Selector(graph=("support*",), environment=("prod",))
+    match = SpendSelector(graph=("support*",), environment=("prod",))
     whole, teams = budget("whole", match=match), budget("teams", match=match, per_team=True)
     assert {("whole", ""): 3 * USD, ("teams", "cx"): USD, ("teams", "growth"): 2 * USD} == spent(
-        await budgets(store.reader, config(whole, teams), NOW)
+        await budgets(sqlite_url, config(whole, teams), NOW)
     )
 
 
-async def test_without_spend_a_shared_budget_stands_at_zero_and_one_per_team_has_no_rows(store: Store) -> None:
+async def test_without_spend_a_shared_budget_stands_at_zero_and_one_per_team_has_no_rows(
+    store: Store, sqlite_url: str
+) -> None:
     both = config(budget("shared"), budget("teams", per_team=True))
-    assert {("shared", ""): 0} == spent(await budgets(store.reader, both, NOW))
+    assert {("shared", ""): 0} == spent(await budgets(sqlite_url, both, NOW))
 
 
-async def test_a_call_answered_by_a_cache_costs_no_budget(store: Store) -> None:
+async def test_a_call_answered_by_a_cache_costs_no_budget(store: Store, sqlite_url: str) -> None:
     await store.write([bill(1, "1", NOW), bill(2, "0", NOW, cache_hit=True)])
-    assert {("b", ""): USD} == spent(await budgets(store.reader, config(budget()), NOW))
+    assert {("b", ""): USD} == spent(await budgets(sqlite_url, config(budget()), NOW))
 
 
 async def test_money_beyond_what_a_float_can_count_stays_exact_on_every_database(database_url: str) -> None:
     store = await open_store(database_url)
     await store.write([bill(1, "9007199.254740993", NOW), bill(2, "0.000000001", NOW), root(3, names.OK)])
-    assert {("b", ""): 9_007_199_254_740_994} == spent(await budgets(store.reader, config(budget()), NOW))
+    assert {("b", ""): 9_007_199_254_740_994} == spent(await budgets(database_url, config(budget()), NOW))
     assert [1] == [row.good for row in await slos(store.reader, config(slo()), NOW)]
     await store.close()
 
 
 def test_a_call_counts_against_the_budgets_that_match_it() -> None:
-    match = Selector(graph=("research",))
+    match = SpendSelector(graph=("research",))
     several = config(budget("all"), budget("teams", per_team=True), budget("research", match=match))
-    assert [("all", ""), ("teams", "cx")] == budgets_of(several, bill(1, "1", NOW, graph="support", team="cx"))
+    of = BudgetLabels(InForce(one, "yaml", 0, 0) for one in several.budgets).of
+    assert (("all", "", ""), ("teams", "cx", "")) == of(bill(1, "1", NOW, graph="support", team="cx"))
+    assert (("all", "", ""), ("research", "", ""), ("teams", "cx", "")) == tuple(
+        sorted(of(bill(2, "1", NOW, graph="research", team="cx")))
+    )
 
 
 def root(of: int, status: str, *, days_ago: float = 0.5, when: int = 0, **facts: Any) -> SpanRecord:
@@ -233,12 +265,12 @@ async def test_runs_of_one_graph_in_several_services_are_one_objective(store: St
     assert (1, 1) == (row.good, row.bad)
 
 
-async def test_without_a_given_time_it_is_now(store: Store) -> None:
+async def test_without_a_given_time_it_is_now(store: Store, sqlite_url: str) -> None:
     now = datetime.now(UTC)
     when = round(now.timestamp() * 1e9) - 1
     await store.write([bill(1, "1", when), root(2, names.OK, when=when)])
     both = config(budget(period="day"), slo())
     assert ([USD], [1]) == (
-        [row.spent_nano for row in await budgets(store.reader, both)],
+        [row.spent_nano for row in await budgets(sqlite_url, both)],
         [row.good for row in await slos(store.reader, both)],
     )

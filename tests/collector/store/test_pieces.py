@@ -97,7 +97,7 @@ def test_pieces_count_money_per_tool_beside_their_calls() -> None:
     from graphmeter_collector.records import WriteResult
 
     result = WriteResult(new=[tool(1), tool(2), tool(3, None)], duplicates=0, finished=[])
-    Counts(metrics, lambda _: [("b", "")]).count(result)
+    Counts(metrics, lambda _: [("b", "", "")]).count(result)
     lines = [line for line in metrics.render("")[0].decode().splitlines() if not line.startswith("#")]
     found = {line.split("{")[0]: float(line.split()[-1]) for line in lines if "tavily" in line or "budget_cost" in line}
     assert 16_000 / 1e9 == found["graphmeter_cost_usd_total"]

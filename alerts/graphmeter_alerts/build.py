@@ -15,6 +15,8 @@ from graphmeter_alerts import (
     health_rules,
     slo_cases,
     slo_rules,
+    spend_cases,
+    spend_rules,
 )
 from graphmeter_alerts.cases import Case, unit_test_file
 from graphmeter_alerts.rules import Group, rule_file
@@ -23,7 +25,7 @@ from graphmeter_config import Config, Slo
 RULES: Final = ".rules.yml"
 TESTS: Final = ".test.yml"
 ALERTMANAGER: Final = "alertmanager.yml"
-ALERTS: Final = (*slo_rules.ALERTS, *budget_rules.ALERTS, *health_rules.ALERTS)
+ALERTS: Final = (*slo_rules.ALERTS, *budget_rules.ALERTS, *spend_rules.ALERTS, *health_rules.ALERTS)
 """Every alert there can be; each has a runbook of its name."""
 
 _MADE_BY: Final = "# Made by `graphmeter rules build`"
@@ -37,6 +39,8 @@ def build(config: Config) -> dict[str, str]:
         files |= _pair(config, f"slo-{slo.name}", groups, slo_rules.SLICE, cases, notes(slo))
     if config.budgets:
         files |= _pair(config, "budgets", budget_rules.groups(config), "1m", list(budget_cases.cases(config)))
+    if config.alerting.unattributed is not None:
+        files |= _pair(config, "spend", spend_rules.groups(config), "1m", list(spend_cases.cases(config)))
     files |= _pair(config, "health", health_rules.groups(config), "1m", list(health_cases.cases(config)))
     files[ALERTMANAGER] = _header(config) + alertmanager.configuration(config)
     return files

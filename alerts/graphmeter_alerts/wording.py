@@ -147,6 +147,18 @@ def budget_forecast(config: Config, name: str, of: BudgetWords, *, ratio: str) -
     }
 
 
+def spend_unattributed(config: Config, name: str, *, share: str) -> dict[str, str]:
+    """Annotations for spend that names no team; `share` is that of all spend."""
+    return {
+        "summary": f"{share} of the spend of the last day names no team",
+        "description": (
+            "It is in no team's budget, and nobody is shown it. Find the service and graph that spend it "
+            "(`graphmeter cost --team '' --by service,graph --since 24h`) and give them a team."
+        ),
+        **links(config, name),
+    }
+
+
 def collector_down(config: Config, name: str) -> dict[str, str]:
     """Annotations for no collector at all."""
     return {

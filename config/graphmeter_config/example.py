@@ -148,6 +148,9 @@ reports: []
 alerting:
   grafana_url: http://localhost:3000
   # runbooks_url: https://wiki.example.com/graphmeter    # left out: alerts name the page's path, alerts/runbooks/NAME.md
+  unattributed:               # spend of a day that names no team; null: no alert
+    share: 20%                # of all spend
+    at_least_usd: 100
   # Whom Alertmanager tells. Without an address an alert is visible there, and nobody is told.
   receivers:
     page: {}

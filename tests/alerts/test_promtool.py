@@ -173,6 +173,7 @@ def test_prometheus_loads_the_rules(built: Path, tmp_path: Path) -> None:
         "graphmeter-slo-runs-availability-slices",
         "graphmeter-slo-runs-availability",
         "graphmeter-budgets",
+        "graphmeter-spend",
         "graphmeter-health",
     }
     assert expected == {group["name"] for group in groups}

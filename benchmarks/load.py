@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from urllib.parse import urlsplit
 
+import ids
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
@@ -82,7 +83,7 @@ def _head() -> tuple[bytes, bytes]:
 def _run(shape: Shape, number: int, now_ns: int, rng: random.Random) -> bytes:
     """Spans of one run: a template with ids of the same length put in."""
     old, body = _template(shape, number % _TEMPLATES, now_ns)
-    new = uuid.UUID(int=rng.getrandbits(128))
+    new = ids.run_id(rng, now_ns)
     body = body.replace(old.bytes, new.bytes).replace(old.bytes[8:14], new.bytes[8:14])
     body = body.replace(str(old).encode(), str(new).encode())
     if shape.unique:
@@ -97,8 +98,8 @@ _PLACE = b"<unique-id->"
 @cache
 def _template(shape: Shape, number: int, now_ns: int) -> tuple[uuid.UUID, bytes]:
     rng = random.Random(number)  # noqa: S311
-    run_id = uuid.UUID(int=rng.getrandbits(128))
     began = now_ns - (60 + number % 600) * 1_000_000_000
+    run_id = ids.run_id(rng, began)
     scope = ScopeSpans()
     common: dict[str, str | int] = {
         names.RUN_ID: str(run_id),

@@ -12,14 +12,16 @@ import heapq
 import random
 import struct
 import sys
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+import ids
+
 from graphmeter import names
+from graphmeter.records import trace_id_of
 
 DAYS = 30
 RUNS_PER_REQUEST = 30
@@ -144,9 +146,9 @@ class _Run:
 
     def __init__(self, rng: random.Random, plan: _Plan, start_ns: int, now_ns: int) -> None:
         self._rng, self._plan, self._now_ns = rng, plan, now_ns
-        run_id = uuid.UUID(int=rng.getrandbits(128))
-        self._trace, self._stem = run_id.bytes, run_id.bytes[8:14]
-        self.thread = plan.thread or f"thread {run_id.hex[:16]}"
+        run_id = ids.run_id(rng, start_ns)
+        self._trace, self._stem = trace_id_of(run_id).to_bytes(16, "big"), run_id.bytes[8:14]
+        self.thread = plan.thread or f"thread {run_id.hex[16:]}"
         self.checkpoint = f"checkpoint {run_id.hex[16:]}"
         self.asked = plan.graph in ("support", "codegen") and rng.random() < 0.04
         self.spans: list[bytes] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graphmeter_config.burn import burn_rate_factor, plan
@@ -157,9 +157,12 @@ def test_slower_tiers_never_ask_for_more(error_budget: Fraction, period_s: int) 
 
 
 @given(budgets, budgets, periods)
+@example(Fraction(6, 7), Fraction(9, 14), 15 * DAY)
 def test_a_smaller_budget_never_has_higher_thresholds(one: Fraction, other: Fraction, period_s: int) -> None:
     strict, lenient = (plan(budget, period_s).tiers for budget in sorted((one, other)))
-    assert all(a.threshold <= b.threshold for a, b in zip(strict, lenient, strict=True))
+    for a, b in zip(strict, lenient, strict=True):
+        # A tier that nothing could exceed is lowered to halfway between its neighbour and 100 %: below what was just possible.
+        assert a.threshold <= b.threshold or "Lowered" in b.note
 
 
 @given(budgets, st.integers(min_value=30 * DAY, max_value=365 * DAY))

@@ -161,7 +161,7 @@ def test_slower_tiers_never_ask_for_more(error_budget: Fraction, period_s: int) 
 def test_a_smaller_budget_never_has_higher_thresholds(one: Fraction, other: Fraction, period_s: int) -> None:
     strict, lenient = (plan(budget, period_s).tiers for budget in sorted((one, other)))
     for a, b in zip(strict, lenient, strict=True):
-        # A tier that nothing could exceed is lowered to halfway between its neighbour and 100 %: below what was just possible.
+        # A tier that nothing could exceed is lowered to halfway between its neighbour and 100 %.
         assert a.threshold <= b.threshold or "Lowered" in b.note
 
 

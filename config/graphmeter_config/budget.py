@@ -13,7 +13,16 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
 from graphmeter import names
 from graphmeter_config import slices
@@ -162,7 +171,8 @@ class Budget(Section):
 
     def _check_limit(self) -> None:
         if self.limit_usd is None and self.limit_tokens is None:
-            raise fault("Budget", ("limit_usd",), None, wrong("is missing", "add `limit_usd:` or `limit_tokens:`"))
+            missing = InitErrorDetails(type="missing", loc=("limit_usd",), input={})
+            raise ValidationError.from_exception_data("Budget", [missing])
         if self.limit_usd is not None and self.limit_tokens is not None:
             raise self._fault("limit_tokens", self.limit_tokens, "given beside limit_usd", "make a budget of each")
 

@@ -49,7 +49,7 @@ def test_budgets_of_the_file_are_changed_there(database_url: str) -> None:
     ("arguments", "sentence"),
     [
         (("--limit-usd", "-3"), "limit_usd: not above zero (write an amount in USD: 250 or 99.50)"),
-        ((), "limit_usd: is missing (add `limit_usd:` or `limit_tokens:`)"),
+        ((), "limit_usd: is missing (add `limit_usd:`)"),
         (("--limit-usd", "1", "--timezone", "Berlin"), "timezone: an unknown time zone"),
         (("--limit-usd", "1", "--match", "grph=a"), "match.grph: no attribution of spend (did you mean `graph`?)"),
         (("--limit-usd", "1", "--threshold", "80"), "thresholds[0]: not a percentage"),

@@ -46,8 +46,11 @@ def test_people_write_scope_team_and_secret() -> None:
     ("text", "said"),
     [
         (f"ingest:{SECRET},{SECRET}", "KEYS#2 says no scope: write ingest:SECRET"),
-        (f"{SECRET}:ingest", "KEYS#1 has an unknown scope: use ingest, read or ingest+read"),
-        (f"admin:{SECRET}", "KEYS#1 has an unknown scope"),
+        (
+            f"{SECRET}:ingest",
+            "KEYS#1 has an unknown scope: use ingest, read, admin, or several with + between: ingest+read",
+        ),
+        (f"owner:{SECRET}", "KEYS#1 has an unknown scope"),
         ("read:short", "KEYS#1 has a secret of 5 characters, fewer than 16"),
         ("read:", "KEYS#1 says no scope"),
         (f"read:with space {SECRET}", "KEYS#1 has a secret that no HTTP header can carry"),

@@ -137,3 +137,72 @@ def test_a_budget_matches_by_its_selector() -> None:
         one.matches({"team": "cx", "graph": "sales"}),
         one.matches({"graph": "support-eu"}),
     ]
+
+
+every_zone = st.sampled_from(
+    [
+        "UTC",
+        "Europe/Berlin",
+        "America/Sao_Paulo",
+        "America/Havana",
+        "America/St_Johns",
+        "Asia/Kathmandu",
+        "Pacific/Apia",
+    ]
+)
+
+
+@given(st.sampled_from(["month", "week", "day"]), every_zone, moments)
+def test_slices_fill_their_period_and_begin_with_a_quarter_of_an_hour(
+    period: str, timezone: str, now: datetime
+) -> None:
+    one, at_ns = budget(period=period, timezone=timezone), round(now.timestamp()) * 10**9
+    whole, part = one.stretch_at(at_ns), one.slice_at(at_ns)
+    assert whole.start_ns <= part.start_ns <= at_ns < part.end_ns <= whole.end_ns
+    assert part == one.slice_at(part.start_ns) == one.slice_at(part.end_ns - 1)
+    assert 0 == part.start_ns % (15 * 60 * 10**9)
+
+
+def test_a_rolling_window_begins_with_a_whole_hour_and_holds_its_length() -> None:
+    one = budget(rolling="24h")
+    start, end = one.period_at(at("2026-11-21T12:34Z"))
+    assert (at("2026-11-20T12:00Z"), at("2026-11-21T13:00Z")) == (start, end)
+
+
+@pytest.mark.parametrize(
+    ("period", "opening_in", "moment", "expected"),
+    [
+        ("month", "2026-11", "2026-11-30T22:59Z", 40),
+        ("month", "2026-11", "2026-11-30T23:00Z", 0),
+        ("month", "2026-11-21", "2026-11-01T00:00Z", 40),
+        ("week", "2026-W47", "2026-11-16T00:00Z", 40),
+        ("week", "2026-11", "2026-11-16T00:00Z", 0),
+        ("day", "2026-11-21", "2026-11-20T23:00Z", 40),
+    ],
+)
+def test_opening_spend_counts_in_its_one_period(period: str, opening_in: str, moment: str, expected: int) -> None:
+    how = {"period": period, "timezone": "Europe/Berlin", "opening_spend": 40, "opening_in": opening_in}
+    one = Budget.model_validate({"name": "a", "limit_tokens": 100, **how})
+    assert expected == one.opening(one.stretch_at(round(at(moment).timestamp()) * 10**9).start_ns)
+
+
+def test_limits_and_thresholds_do_not_change_what_is_counted_but_all_else_does() -> None:
+    same = [
+        budget(),
+        budget(name="b", limit_usd="7", thresholds=["50%"], hard=True),
+        budget(per=[], match={"team": "*"}),
+    ]
+    others = [
+        budget(period="day"),
+        budget(timezone="Europe/Berlin"),
+        budget(rolling="24h"),
+        budget(per=["team"]),
+        budget(match={"tag:plan": "free"}),
+    ]
+    assert 1 == len({one.key for one in same})
+    assert 1 + len(others) == len({one.key for one in [*same, *others]})
+
+
+def test_per_team_is_an_older_way_to_write_per() -> None:
+    assert budget(per=["team"]) == budget(per_team=True)
+    assert budget() == budget(per_team=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Body, Header, HTTPException, Path, Query, Request, Response
@@ -26,6 +26,7 @@ NS: Final = 1_000_000_000
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MOST_EVENTS: Final = 1000
 _LONGEST: Final = 500
+_FIELDS: Final = tuple(field.name for field in fields(BudgetRow))
 
 
 class States(Protocol):
@@ -75,7 +76,7 @@ def budgets_router(budgets: Budgets) -> APIRouter:
             return Response(status_code=304, headers=headers)
         wanted = dict(_part(each) for each in scope)
         rows = [
-            asdict(row)
+            {name: getattr(row, name) for name in _FIELDS}
             for row in found.rows
             if budget in ("", row.budget) and all(row.scope.get(name) == value for name, value in wanted.items())
         ]

@@ -34,6 +34,7 @@ _LOCK_SHARED: Final = f"SELECT pg_advisory_xact_lock_shared({LOCK})"
 
 QUARTER_NS: Final = 900_000_000_000
 """Days of every time zone begin with a quarter of an hour of UTC, so calls of one quarter fall into one slice."""
+_MOST_KNOWN: Final = 50_000
 BACKFILLED: Final = -1
 """Writer slot of what was summed from the ledger when a budget appeared."""
 DEFINITIONS: Final = "SELECT key, since_ns, definition FROM budget ORDER BY key, name"
@@ -101,15 +102,34 @@ def needed(counted: Iterable[Counted]) -> tuple[str, ...]:
     return tuple(sorted({name for each in counted for name in (*each.by.per, *each.by.match.restricting())}))
 
 
-def changes(counted: Sequence[Counted], groups: Iterable[Group]) -> list[Change]:
-    """What groups of calls add, sorted by key: the order in which rows are locked."""
+Known = dict[tuple[str, ...], list[tuple[Counted, str]]]
+"""Values of attributions → what counts such calls, and for whom."""
+
+
+def changes(counted: Sequence[Counted], groups: Iterable[Group], known: Known | None = None) -> list[Change]:
+    """What groups of calls add, sorted by key: the order in which rows are locked.
+
+    `known` is kept by who asks again with the same budgets and the same attributions in the same order: matching costs
+    more than all else.
+    """
+    known = {} if known is None else known
+    slices: dict[tuple[str, int], int] = {}
     sums: dict[tuple[str, int, str], list[int]] = {}
     for group in groups:
-        for key, since_ns, by in counted:
-            if group.start_ns < since_ns or not by.matches(group.attributions):
+        values = tuple(group.attributions.values())
+        if values not in known:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            said = group.attributions
+            known[values] = [(one, scope_text(one.by.scope_of(said))) for one in counted if one.by.matches(said)]
+        quarter = group.start_ns // QUARTER_NS
+        for (key, since_ns, by), scope in known[values]:
+            if group.start_ns < since_ns:
                 continue
-            slice_ns = by.slice_at(group.start_ns).start_ns
-            found = sums.setdefault((key, slice_ns, scope_text(by.scope_of(group.attributions))), [0, 0, 0])
+            slice_ns = slices.get((key, quarter))
+            if slice_ns is None:
+                slice_ns = slices[key, quarter] = by.slice_at(group.start_ns).start_ns
+            found = sums.setdefault((key, slice_ns, scope), [0, 0, 0])
             found[0] += group.nano
             found[1] += group.tokens
             found[2] += group.calls
@@ -136,6 +156,7 @@ class Spend:
     def __init__(self) -> None:
         self._version = -1
         self._counted: list[Counted] = []
+        self._known: Known = {}
         self._names: tuple[str, ...] = ()
         self._columns: Callable[[SpanRecord], Any] = attrgetter("start_ns")
         self._tags: tuple[str, ...] = ()
@@ -180,6 +201,7 @@ class Spend:
 
     def _learn(self, version: int, rows: Iterable[Sequence[Any]]) -> None:
         self._counted = definitions(rows)
+        self._known = {}
         self._version = version
         wanted = needed(self._counted)
         self._tags = tuple(name.removeprefix(TAG) for name in wanted if name.startswith(TAG))
@@ -202,7 +224,7 @@ class Spend:
                 alike[key].append(call)
             except KeyError:
                 alike[key] = [call]
-        return changes(self._counted, (self._group(key, same) for key, same in alike.items()))
+        return changes(self._counted, (self._group(key, same) for key, same in alike.items()), self._known)
 
     def _group(self, key: tuple[Any, ...], calls: Sequence[SpanRecord]) -> Group:
         _, values, *tags = key

@@ -282,8 +282,9 @@ async def _backfill(connection: AsyncConnection, sqlite: bool, new: Sequence[spe
     """Sum the ledger by what the new ones look at, and write down what they make of it."""
     sums: dict[tuple[str, int, str], list[int]] = {}
     wanted = spend.needed(new)
+    known: spend.Known = {}
     async for groups in _groups(connection, sqlite, wanted, min(each.since_ns for each in new)):
-        for change in spend.changes(new, groups):
+        for change in spend.changes(new, groups, known):
             found = sums.setdefault((change.key, change.start_ns, change.scope), [0, 0, 0])
             found[:] = [found[0] + change.nano, found[1] + change.tokens, found[2] + change.calls]
     columns = ("key", "start_ns", "scope", "nano", "tokens", "calls")

@@ -66,7 +66,7 @@ async def recounted(database_url: str) -> dict[tuple[str, int, str], tuple[int, 
     for row in found:
         tags = json.loads(row["tags"]) if isinstance(row["tags"], str) else row["tags"]
         said = {name: row[column] for name, column in COLUMNS.items()}
-        said |= {f"tag:{name}": value for name, value in tags.items()}
+        said |= {"tag:plan": tags.get("plan", "")}
         tokens = sum(row[column] or 0 for column in columns)
         groups.append(spend.Group(row["start_ns"], said, row["cost_nano"], tokens, 1))
     return {tuple(change[:3]): tuple(change[3:]) for change in spend.changes(definitions, groups)}  # type: ignore[misc]

@@ -30,6 +30,7 @@ class Stretch(NamedTuple):
         return self.start_ns <= at_ns < self.end_ns
 
 
+@lru_cache(maxsize=4096)
 def calendar(period: Period, timezone: str, at_ns: int) -> Stretch:
     """The calendar period that holds a moment.
 

@@ -145,7 +145,7 @@ def definitions(rows: Iterable[Sequence[Any]]) -> list[Counted]:
         try:
             found[key] = Counted(key, since_ns, Budget.model_validate_json(definition))
         except ValueError as problem:
-            # Written by a newer version; ingest must go on. Its next start, or `budget recount`, counts what is missing.
+            # Written by a newer version; ingest must go on. `BudgetTable.recount` counts what is missing afterwards.
             _log.error("budget_not_understood", key=key, error=str(problem))
     return list(found.values())
 

@@ -171,6 +171,17 @@ async def test_budgets_that_count_the_same_share_what_is_counted(store: Store, t
     assert [7] == [each.nano for each in await table.spent([Asked(budget().key, *EVER)])]
 
 
+async def test_spend_can_be_counted_anew_from_the_ledger(store: Store, table: BudgetTable, database_url: str) -> None:
+    await table.take([budget(), budget("b", per=["team"])], T0_NS)
+    await store.write([call(1, nano=5), call(2, nano=70, team="ops")])
+    before = await counted(database_url)
+    await table.expire({budget().key: 1 << 62})
+    assert before != await counted(database_url)
+    assert 3 == await table.recount(T0_NS)
+    await store.write([call(3, nano=600)])
+    assert await recounted(database_url) == await counted(database_url) != before
+
+
 KINDS = (
     budget("month"),
     budget("team", per=["team"]),

@@ -71,7 +71,8 @@ def dimension(text: str) -> str:
         return name
     known = ", ".join((*COST_DIMENSIONS, *COST_PERIODS))
     raise BadRequest(
-        f"cannot group spend by {text[:80]!r}: choose of {known}, or a tag such as tag:plan", reason="unknown_dimension"
+        f"cannot group spend by {text[:80]!r}: choose from {known}, or a tag such as tag:plan",
+        reason="unknown_dimension",
     )
 
 

@@ -263,7 +263,7 @@ def test_another_month_has_no_spend(filled: str) -> None:
         (["runs", "--status", "fine"], "'fine' is not one of"),
         (["cost", "--month", "2026-13"], "'2026-13' is not a month: write 2026-11"),
         (["cost", "--month", "9999-12"], "'9999-12' is not a month: write 2026-11"),
-        (["cost", "--by", "colour"], "cannot group spend by 'colour': choose of service"),
+        (["cost", "--by", "colour"], "cannot group spend by 'colour': choose from service"),
         (["cost", "--month", "2261-01"], "the month 2261-01 has not begun in UTC: write 20"),
         (["cost", "--week", "2026-47"], "'2026-47' is not a week: write 2026-W47"),
         (["cost", "--day", "today"], "'today' is not a day: write 2026-11-20, `this` or `last`"),

@@ -133,7 +133,7 @@ async def per_unit(
     by = _canonical(by)
     unit = COST_ALIASES.get(unit, unit)
     if unit not in COST_UNITS:
-        raise BadRequest(f"there is no cost per {unit!r}: choose of {', '.join(COST_UNITS)}", reason="unknown_unit")
+        raise BadRequest(f"there is no cost per {unit!r}: choose from {', '.join(COST_UNITS)}", reason="unknown_unit")
     if unit in by:
         raise BadRequest(f"cannot group the cost per {unit} by {unit}", reason="unknown_dimension")
     spent = _spent((*by, unit), since_ns, until_ns, where, "UTC")
@@ -178,7 +178,7 @@ async def per_outcome(
     for name in (*by, *where):
         if name not in OUTCOME_DIMENSIONS:
             known = ", ".join(OUTCOME_DIMENSIONS)
-            raise BadRequest(f"outcomes do not say their {name}: choose of {known}", reason="unknown_dimension")
+            raise BadRequest(f"outcomes do not say their {name}: choose from {known}", reason="unknown_dimension")
     groups = [outcome.c[name] for name in by]
     query = (
         select(

@@ -166,7 +166,7 @@ async def test_a_beginning_that_fits_several_runs_is_refused(it: Served) -> None
         ("/api/cost/outcomes?by=model", 400, "outcomes do not say their model"),
         ("/api/cost/movers?by=moon", 400, "cannot group spend by 'moon'"),
         ("/api/cost?month=soon", 400, "'soon' is not a month"),
-        ("/api/cost?by=moon", 400, "cannot group spend by 'moon': choose of service"),
+        ("/api/cost?by=moon", 400, "cannot group spend by 'moon': choose from service"),
         ("/api/nothing", 404, "Not Found"),
     ],
     ids=lambda given: str(given)[:40],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,14 @@ from graphmeter_collector.store import Store, facts, histogram, open_store, tabl
 from graphmeter_collector.store.engine import parse, read_engine
 
 Dump = dict[str, list[dict[str, Any]]]
-ROLLUPS = ("rollup_hour", "rollup_day")
+SUMS = {
+    "rollup_hour": facts.ROLLUP_SUMS,
+    "rollup_day": facts.ROLLUP_SUMS,
+    "budget_spend": ("nano", "tokens", "calls"),
+}
+"""What adds up over writers, by table."""
+LEFT_OUT = {"outbox": None, "budget_set": None, "budget": {"changed_ns"}, "budget_event": {"at_ns", "told_ns"}}
+"""What says when something was done and not what: whole tables, or columns."""
 
 
 @asynccontextmanager
@@ -33,15 +40,18 @@ def fresh(records: Iterable[SpanRecord]) -> list[SpanRecord]:
 
 
 async def dump(url: str) -> Dump:
-    """All rows of all tables but the outbox, whose rows say when they were queued; rollups summed over writers."""
+    """All rows of all tables but for `LEFT_OUT`; what each writer has for itself is summed."""
     engine = read_engine(parse(url))
     try:
         async with engine.connect() as connection:
             found: Dump = {}
             for name, table in tables.metadata.tables.items():
-                if name != "outbox":
-                    rows = [dict(row) for row in (await connection.execute(select(table))).mappings()]
-                    found[name] = sorted(_over_writers(rows) if name in ROLLUPS else rows, key=_by_key(name))
+                left_out = LEFT_OUT.get(name, ())
+                if left_out is None:
+                    continue
+                columns = [column for column in table.columns if column.name not in left_out]
+                rows = [dict(row) for row in (await connection.execute(select(*columns))).mappings()]
+                found[name] = sorted(_over_writers(rows, SUMS[name]) if name in SUMS else rows, key=_by_key(name))
             return found
     finally:
         await engine.dispose()
@@ -52,16 +62,17 @@ def _by_key(name: str) -> Any:
     return lambda row: tuple(row[column] for column in columns)
 
 
-def _over_writers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    sums: dict[tuple[Any, ...], dict[str, Any]] = {}
+def _over_writers(rows: list[dict[str, Any]], sums: Collection[str]) -> list[dict[str, Any]]:
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         del row["writer"]
-        key = tuple(value for column, value in row.items() if column not in (*facts.ROLLUP_SUMS, "latency"))
-        into = sums.setdefault(key, row)
+        key = tuple(value for column, value in row.items() if column not in (*sums, "latency"))
+        into = found.setdefault(key, row)
         if into is not row:
-            for column in facts.ROLLUP_SUMS:
+            for column in sums:
                 into[column] += row[column]
-            latency = histogram.unpack(into["latency"])
-            histogram.merge(latency, histogram.unpack(row["latency"]))
-            into["latency"] = histogram.pack(latency)
-    return list(sums.values())
+            if "latency" in row:
+                latency = histogram.unpack(into["latency"])
+                histogram.merge(latency, histogram.unpack(row["latency"]))
+                into["latency"] = histogram.pack(latency)
+    return list(found.values())

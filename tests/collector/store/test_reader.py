@@ -384,7 +384,7 @@ async def test_no_spend_is_no_row(store: Store) -> None:
 
 
 async def test_an_unknown_dimension_is_refused_with_those_known(store: Store) -> None:
-    with pytest.raises(BadRequest, match="cannot group spend by 'colour': one of service, environment"):
+    with pytest.raises(BadRequest, match="cannot group spend by 'colour': choose from service, environment"):
         await store.reader.cost(["colour"], *ALL)
 
 

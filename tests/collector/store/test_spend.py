@@ -236,12 +236,12 @@ def test_only_the_dearest_are_told_where_somebody_asks_for_a_few(database_url: s
 @pytest.mark.parametrize(
     ("question", "said"),
     [
-        (lambda reader: reader.cost(["moon"], *ALL), "cannot group spend by 'moon': choose of service"),
+        (lambda reader: reader.cost(["moon"], *ALL), "cannot group spend by 'moon': choose from service"),
         (lambda reader: reader.cost(["tag:"], *ALL), "cannot group spend by 'tag:'"),
         (lambda reader: reader.cost(['tag:a"b'], *ALL), "cannot group spend by 'tag:a"),
         (lambda reader: reader.cost(["day"], 0, ALL[1]), "more than 400 days"),
         (lambda reader: reader.cost(["day"], *ALL, timezone="Mars/X"), "'Mars/X' is an unknown time zone"),
-        (lambda reader: reader.unit_cost("model", [], *ALL), "no cost per 'model': choose of run_id"),
+        (lambda reader: reader.unit_cost("model", [], *ALL), "no cost per 'model': choose from run_id"),
         (lambda reader: reader.unit_cost("user", ["user"], *ALL), "cannot group the cost per user_id by user_id"),
     ],
     ids=["moon", "tag", "quote", "days", "zone", "unit", "twice"],

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from aiohttp import web
-from bench_ingest import Database, cpu_s, databases, family, peak_mb
+from bench_ingest import Database, databases, family_cpu_s, peak_mb
 from load import Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -142,7 +142,7 @@ def measure(database: Database, count: int, rounds: int) -> None:
 
 
 def _database_cpu(database: Database) -> float:
-    return sum(map(cpu_s, family(database.process))) if database.process else 0.0
+    return family_cpu_s(database.process) if database.process else 0.0
 
 
 def main() -> None:

@@ -92,10 +92,14 @@ def peak_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def family(pid: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
+def family_cpu_s(pid: int) -> float:
+    """CPU seconds of a process and of all its children."""
+    while True:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        try:
+            return sum(map(cpu_s, [pid, *map(int, children)]))
+        except FileNotFoundError:
+            continue  # one has ended since: its time is the parent's now
 
 
 class Collector(NamedTuple):
@@ -126,7 +130,7 @@ class Collector(NamedTuple):
 
     def cpu(self) -> tuple[float, float]:
         """CPU seconds so far, of collector and database."""
-        database = sum(map(cpu_s, family(self.database))) if self.database else 0.0
+        database = family_cpu_s(self.database) if self.database else 0.0
         return cpu_s(self.process.pid), database
 
 
@@ -270,7 +274,7 @@ def server_process(database_url: str) -> int:
 
 
 def _cpu_here(database: Database) -> float:
-    return time.process_time() + (sum(map(cpu_s, family(database.process))) if database.process else 0.0)
+    return time.process_time() + (family_cpu_s(database.process) if database.process else 0.0)
 
 
 def measure(database: Database, spans: int, rounds: int) -> None:

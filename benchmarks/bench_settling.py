@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 
 import asyncpg
-from bench_ingest import Database, cpu_s, databases, family
+from bench_ingest import Database, databases, family_cpu_s
 from load import CALLS, MODELS, NODES, RUNS_PER_REQUEST, Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -235,7 +235,7 @@ def measure(database: Database, spans: int, stored: int, rounds: int) -> None:
 
 
 def _cpu(database: Database) -> float:
-    return sum(map(cpu_s, family(database.process))) if database.process else 0.0
+    return family_cpu_s(database.process) if database.process else 0.0
 
 
 def main() -> None:

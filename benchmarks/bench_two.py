@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import asyncpg
-from bench_ingest import Database, collector, cpu_s, databases, family
+from bench_ingest import Database, collector, cpu_s, databases, family_cpu_s
 from load import Shape, requests, send
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -69,11 +69,11 @@ def run(database: Database, count: int, bodies: tuple[list[bytes], list[bytes]],
     with ExitStack() as running:
         collectors = [running.enter_context(collector(url, database.process)) for _ in range(count)]
         pids = [each.process.pid for each in collectors]
-        before = sum(map(cpu_s, pids)), sum(map(cpu_s, family(database.process)))
+        before = sum(map(cpu_s, pids)), family_cpu_s(database.process)
         began = time.perf_counter()
         p99_ms = asyncio.run(_both([each.url for each in collectors], bodies))
         wall_s = time.perf_counter() - began
-        ours, theirs = sum(map(cpu_s, pids)) - before[0], sum(map(cpu_s, family(database.process))) - before[1]
+        ours, theirs = sum(map(cpu_s, pids)) - before[0], family_cpu_s(database.process) - before[1]
     return url, Took(spans / wall_s, ours / spans * 1e6, theirs / spans * 1e6, p99_ms, asyncio.run(_deadlocks(url)))
 
 

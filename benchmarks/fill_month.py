@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench_ingest import cpu_s, family, server_process
+from bench_ingest import family_cpu_s, server_process
 from month import DAY, DAYS, FRAME, HOUR, Month
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -111,7 +111,7 @@ class Filling:
         return time.perf_counter() - began
 
     def _database_s(self) -> float:
-        return sum(map(cpu_s, family(self.database))) if self.database else 0.0
+        return family_cpu_s(self.database) if self.database else 0.0
 
 
 async def fill(database_url: str, month: Month, first_day: int = 0, database: int = 0) -> None:

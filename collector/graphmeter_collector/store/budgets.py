@@ -11,16 +11,15 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import asyncpg
 from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select, text, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from graphmeter import names
-from graphmeter_collector.errors import Owned, StoreUnavailable
+from graphmeter_collector.errors import Owned
 from graphmeter_collector.reports import Asked, BudgetEvent, InForce, Spent
 from graphmeter_collector.store import budget_spend as spend
-from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, schema_engine, shown
+from graphmeter_collector.store.aside import Aside
+from graphmeter_collector.store.engine import is_sqlite
 from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger
 from graphmeter_config import Budget
 from graphmeter_config.spend import COLUMNS, TAG
@@ -36,34 +35,21 @@ _RAISE: Final = (
 )
 
 
-class BudgetTable:
+class BudgetTable(Aside):
     """The budgets of one database. Methods raise StoreUnavailable when it is away, or has no such tables."""
 
-    def __init__(self, database_url: str) -> None:
-        """Nothing is opened yet.
-
-        Raises:
-            StartupError: the URL names no database that can be used.
-        """
-        self._url = parse(database_url)
-        self._reading = read_engine(self._url)
-        self._writing: AsyncEngine | None = None
-
-    async def close(self) -> None:
-        await self._reading.dispose()
-        if self._writing is not None:
-            await self._writing.dispose()
+    about = "budgets"
 
     # --- definitions ------------------------------------------------------------------------------------------------
 
     async def version(self) -> int:
         """Grows with each change of the budgets in force."""
-        async with self._connection() as connection:
+        async with self._question() as connection:
             return int((await connection.execute(select(budget_set.c.version))).scalar_one())
 
     async def in_force(self) -> list[InForce]:
         """Every budget, by name."""
-        async with self._connection() as connection:
+        async with self._question() as connection:
             return [_in_force(row) for row in await _rows(connection)]
 
     async def take(self, budgets: Sequence[Budget], now_ns: int) -> list[str]:
@@ -72,7 +58,7 @@ class BudgetTable:
         A name that was the API's until now is the configuration's. Returns such names.
         """
         wanted = {each.name: each for each in budgets}
-        async with self._connection() as connection:
+        async with self._question() as connection:
             # Most starts change nothing, and need no lock.
             known = {row.name: row for row in await _rows(connection)}
             ours = {name: row.definition for name, row in known.items() if row.source == YAML}
@@ -138,7 +124,7 @@ class BudgetTable:
         """What each scope has spent; scopes that spent nothing are left out."""
         if not asked:
             return []
-        async with self._connection() as connection:
+        async with self._question() as connection:
             return [
                 Spent(row.key, spend.scope_values(row.scope), *(int(value) for value in row[2:]))
                 for row in await connection.execute(text(_spent_query(tuple(dict.fromkeys(asked)))))
@@ -165,7 +151,7 @@ class BudgetTable:
         query = select(budget_event).where(columns.at_ns >= since_ns).order_by(columns.at_ns.desc()).limit(limit)
         if untold:
             query = select(budget_event).where(columns.told_ns == 0).order_by(columns.at_ns).limit(limit)
-        async with self._connection() as connection:
+        async with self._question() as connection:
             found = (await connection.execute(query)).mappings()
             return [BudgetEvent(**{**row, "scope": spend.scope_values(row["scope"])}) for row in found]
 
@@ -206,26 +192,6 @@ class BudgetTable:
                 await connection.execute(text(spend.LOCK_EXCLUSIVE))
             yield connection
             await connection.execute(update(budget_set).values(version=budget_set.c.version + 1))
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        if self._writing is None:
-            self._writing = schema_engine(self._url)
-        async with self._reachable(), self._writing.begin() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        async with self._reachable(), self._reading.connect() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _reachable(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-            cause = getattr(problem, "orig", None) or problem
-            raise StoreUnavailable(f"cannot use the budgets in {shown(self._url)}: {cause}") from problem
 
 
 def _definition(one: Budget) -> str:

@@ -6,34 +6,26 @@ not wait for its writer to learn who may come in.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import asyncpg
 from sqlalchemy import Executable, bindparam, insert, inspect, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.keys import Key, scopes_of, scopes_text
+from graphmeter_collector.store.aside import Aside
 from graphmeter_collector.store.calm import Calm
-from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, schema_engine, shown, sqlite_path
+from graphmeter_collector.store.engine import is_sqlite, shown, sqlite_path
 from graphmeter_collector.store.tables import api_key
 
 
-class KeyTable:
+class KeyTable(Aside):
     """The keys of one database. Methods raise StoreUnavailable when it is away, or has no such table."""
 
-    def __init__(self, database_url: str) -> None:
-        """Nothing is opened yet.
+    about = "keys"
 
-        Raises:
-            StartupError: the URL names no database that can be used.
-        """
-        self._url = parse(database_url)
-        self._reading = read_engine(self._url)
-        self._writing: AsyncEngine | None = None
+    def __init__(self, database_url: str) -> None:
+        super().__init__(database_url)
         self._calm = Calm(needed=is_sqlite(self._url))
 
     async def exist(self) -> bool:
@@ -41,7 +33,7 @@ class KeyTable:
         return self._there() and await self._calm.ask(self._exist())
 
     async def _exist(self) -> bool:
-        async with self._reachable(), self._reading.connect() as connection:
+        async with self._question() as connection:
             if not await connection.run_sync(lambda sync: inspect(sync).has_table(api_key.name)):
                 return False
             return (await connection.execute(select(api_key.c.id).limit(1))).first() is not None
@@ -53,7 +45,7 @@ class KeyTable:
         return await self._calm.ask(self._all())
 
     async def _all(self) -> list[Key]:
-        async with self._reachable(), self._reading.connect() as connection:
+        async with self._question() as connection:
             rows = await connection.execute(select(api_key).order_by(api_key.c.created_ns, api_key.c.id))
             return [_key(row) for row in rows.mappings()]
 
@@ -89,27 +81,10 @@ class KeyTable:
 
     async def close(self) -> None:
         await self._calm.rest()
-        await self._reading.dispose()
-        if self._writing is not None:
-            await self._writing.dispose()
+        await super().close()
 
     def _there(self) -> bool:
         return not is_sqlite(self._url) or sqlite_path(self._url).is_file()
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        if self._writing is None:
-            self._writing = schema_engine(self._url)
-        async with self._reachable(), self._writing.begin() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _reachable(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-            cause = getattr(problem, "orig", None) or problem
-            raise StoreUnavailable(f"cannot use the keys in {shown(self._url)}: {cause}") from problem
 
 
 def _row(key: Key) -> dict[str, Any]:

@@ -5,18 +5,14 @@ Connections of its own, opened when they are needed: telling somebody must not w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 
-import asyncpg
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.notifications import Notification
-from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, schema_engine, shown
+from graphmeter_collector.store.aside import Aside
+from graphmeter_collector.store.engine import is_sqlite
 from graphmeter_collector.store.tables import notification
 
 WAITING = "waiting"
@@ -26,19 +22,14 @@ GIVEN_UP = "given_up"
 _FIELDS = tuple(Notification.__dataclass_fields__)
 
 
-class NotificationTable:
+class NotificationTable(Aside):
     """The notifications of one database. Methods raise StoreUnavailable when it is away."""
 
-    def __init__(self, database_url: str) -> None:
-        """Nothing is opened yet.
+    about = "notifications"
 
-        Raises:
-            StartupError: the URL names no database that can be used.
-        """
-        self._url = parse(database_url)
+    def __init__(self, database_url: str) -> None:
+        super().__init__(database_url)
         self._insert = sqlite.insert if is_sqlite(self._url) else postgresql.insert
-        self._reading = read_engine(self._url)
-        self._writing: AsyncEngine | None = None
 
     async def add(self, notifications: Iterable[Notification]) -> list[str]:
         """Keys of those that are new; the others were put there before, and stay as they are."""
@@ -97,33 +88,7 @@ class NotificationTable:
         async with self._transaction() as connection:
             return (await connection.execute(delete(notification).where(*finished))).rowcount
 
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._reading.dispose()
-        if self._writing is not None:
-            await self._writing.dispose()
-
     async def _finish(self, key: str, status: str, error: str, now_ns: int) -> None:
         values = {"attempts": notification.c.attempts + 1, "status": status, "error": error, "done_ns": now_ns}
         async with self._transaction() as connection:
             await connection.execute(update(notification).where(notification.c.key == key).values(**values))
-
-    @asynccontextmanager
-    async def _question(self) -> AsyncIterator[AsyncConnection]:
-        async with self._reachable(), self._reading.connect() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        if self._writing is None:
-            self._writing = schema_engine(self._url)
-        async with self._reachable(), self._writing.begin() as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _reachable(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-            cause = getattr(problem, "orig", None) or problem
-            raise StoreUnavailable(f"cannot use the notifications in {shown(self._url)}: {cause}") from problem

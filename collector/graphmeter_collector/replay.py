@@ -112,8 +112,9 @@ class Replay:
         if self._spool.empty:
             self._pipeline.came_back()
             return
-        # Whoever is called lost while the end of its run lies here, or in the spool of another, would be a false alarm.
-        async with self._store.job_lock("sweep"):
+        # Whoever is called lost while the end of its run lies here, or in the spool of another, would be a false alarm; so
+        # would a call that is said to belong to no node. The sweep and the settling each skip a turn, and only for this.
+        async with self._store.job_lock("sweep"), self._store.job_lock("settle"):
             self.replaying = True
             try:
                 await self._replay(time.monotonic() + TURN_S)

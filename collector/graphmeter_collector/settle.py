@@ -100,7 +100,7 @@ class Settler:
         if not (self._waiting and due and self._replayed()):
             return await self._look(_NEVER_NS)
         # Another collector holds this lock while it replays.
-        async with self._store.job_lock("sweep") as nobody_replays:
+        async with self._store.job_lock("settle") as nobody_replays:
             settled = await self._look(round(wait_s * _NS) if nobody_replays else _NEVER_NS)
         if not settled:
             self._gave_up_at = time.monotonic()

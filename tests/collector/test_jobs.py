@@ -131,6 +131,14 @@ async def test_one_collector_at_a_time_sweeps(database_url: str) -> None:
         assert names.LOST == await status_of(it, 1)
 
 
+async def test_settling_does_not_keep_the_sweep_from_its_turn(database_url: str) -> None:
+    async with served(database_url) as it:
+        await it.send(otlp.started(1, start_ns=ago(3 * 3600)))
+        async with it.collector.store.job_lock("settle"):
+            await it.collector.jobs.sweep()
+        assert names.LOST == await status_of(it, 1)
+
+
 async def test_gauges_show_what_the_database_knows(sqlite_url: str, tmp_path: Path) -> None:
     config = configured(
         tmp_path,

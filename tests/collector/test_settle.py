@@ -137,7 +137,7 @@ async def test_nobody_is_given_up_whose_ancestors_may_be_on_disk(database_url: s
         await store.write([foreign(2, names.MODEL, parent=1)])
         assert [0, 0] == [await settler.settle(), await settler.settle()]
         on_disk["here"] = False
-        async with store.job_lock("sweep") as another_replays:
+        async with store.job_lock("settle") as another_replays:
             assert (True, 0) == (another_replays, await settler.settle())
         assert 1 == await settler.settle()
     assert 1 == metrics.value(names.COLLECTOR_SETTLED, "timeout")

@@ -18,7 +18,7 @@ from graphmeter import names
 from graphmeter_collector.errors import Owned
 from graphmeter_collector.reports import Asked, BudgetEvent, InForce, Spent
 from graphmeter_collector.store import budget_spend as spend
-from graphmeter_collector.store.aside import Aside
+from graphmeter_collector.store.aside import Aside, calm
 from graphmeter_collector.store.engine import is_sqlite
 from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger
 from graphmeter_config import Budget
@@ -42,16 +42,19 @@ class BudgetTable(Aside):
 
     # --- definitions ------------------------------------------------------------------------------------------------
 
+    @calm
     async def version(self) -> int:
         """Grows with each change of the budgets in force."""
         async with self._question() as connection:
             return int((await connection.execute(select(budget_set.c.version))).scalar_one())
 
+    @calm
     async def in_force(self) -> list[InForce]:
         """Every budget, by name."""
         async with self._question() as connection:
             return [_in_force(row) for row in await _rows(connection)]
 
+    @calm
     async def take(self, budgets: Sequence[Budget], now_ns: int) -> list[str]:
         """Make the budgets of a configuration those in force, beside what came through the API.
 
@@ -73,6 +76,7 @@ class BudgetTable(Aside):
             await _replace(connection, self._sqlite, {**others, **wanted}, sources, now_ns)
         return taken
 
+    @calm
     async def put(self, one: Budget, now_ns: int) -> bool:
         """Put a budget of the API into force, or change it; whether it is new.
 
@@ -85,6 +89,7 @@ class BudgetTable(Aside):
             await _replace(connection, self._sqlite, {**known, one.name: one}, {**sources, one.name: API}, now_ns)
         return new
 
+    @calm
     async def remove(self, name: str, now_ns: int) -> bool:
         """Take a budget of the API out of force; whether there was one.
 
@@ -99,6 +104,7 @@ class BudgetTable(Aside):
             await _replace(connection, self._sqlite, known, sources, now_ns)
         return True
 
+    @calm
     async def recount(self, now_ns: int) -> int:
         """Sum the ledger anew for every budget, current periods only; returns how many sums there are."""
         async with self._changing() as connection:
@@ -120,6 +126,7 @@ class BudgetTable(Aside):
 
     # --- spend ------------------------------------------------------------------------------------------------------
 
+    @calm
     async def spent(self, asked: Sequence[Asked]) -> list[Spent]:
         """What each scope has spent; scopes that spent nothing are left out."""
         if not asked:
@@ -132,6 +139,7 @@ class BudgetTable(Aside):
 
     # --- events -----------------------------------------------------------------------------------------------------
 
+    @calm
     async def raise_(self, events: Sequence[BudgetEvent]) -> list[BudgetEvent]:
         """Write events down, each once, whoever says so and how often; returns those that are news."""
         new = []
@@ -145,6 +153,7 @@ class BudgetTable(Aside):
                     new.append(event)
         return new
 
+    @calm
     async def events(self, since_ns: int = 0, *, untold: bool = False, limit: int = 1000) -> list[BudgetEvent]:
         """Events since then, the newest first; with `untold` those nobody has been told of, the oldest first."""
         columns = budget_event.c
@@ -155,6 +164,7 @@ class BudgetTable(Aside):
             found = (await connection.execute(query)).mappings()
             return [BudgetEvent(**{**row, "scope": spend.scope_values(row["scope"])}) for row in found]
 
+    @calm
     async def told(self, event: BudgetEvent, now_ns: int) -> None:
         """Note that an event was handed to those who deliver it."""
         key = {name: getattr(event, name) for name in ("budget", "period_ns", "threshold", "limit_units")}
@@ -163,11 +173,13 @@ class BudgetTable(Aside):
         async with self._transaction() as connection:
             await connection.execute(update(budget_event).where(*same).values(told_ns=now_ns))
 
+    @calm
     async def expire_events(self, before_ns: int) -> int:
         """Delete events from before then."""
         async with self._transaction() as connection:
             return (await connection.execute(budget_event.delete().where(budget_event.c.at_ns < before_ns))).rowcount
 
+    @calm
     async def expire(self, before: Mapping[str, int]) -> int:
         """Delete slices that began before a time, by key; returns how many rows went."""
         columns = budget_spend.c

@@ -6,15 +6,14 @@ not wait for its writer to learn who may come in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Executable, bindparam, insert, inspect, select, update
+from sqlalchemy import bindparam, insert, inspect, select, update
 
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.keys import Key, scopes_of, scopes_text
-from graphmeter_collector.store.aside import Aside
-from graphmeter_collector.store.calm import Calm
+from graphmeter_collector.store.aside import Aside, calm
 from graphmeter_collector.store.engine import is_sqlite, shown, sqlite_path
 from graphmeter_collector.store.tables import api_key
 
@@ -24,39 +23,33 @@ class KeyTable(Aside):
 
     about = "keys"
 
-    def __init__(self, database_url: str) -> None:
-        super().__init__(database_url)
-        self._calm = Calm(needed=is_sqlite(self._url))
-
+    @calm
     async def exist(self) -> bool:
         """Whether there are any, revoked ones included; also False for a database without our tables."""
-        return self._there() and await self._calm.ask(self._exist())
-
-    async def _exist(self) -> bool:
+        if not self._there():
+            return False
         async with self._question() as connection:
             if not await connection.run_sync(lambda sync: inspect(sync).has_table(api_key.name)):
                 return False
             return (await connection.execute(select(api_key.c.id).limit(1))).first() is not None
 
+    @calm
     async def all(self) -> list[Key]:
         """Every key, the oldest first."""
         if not self._there():
             raise StoreUnavailable(f"there is no database {shown(self._url)} to have keys in")
-        return await self._calm.ask(self._all())
-
-    async def _all(self) -> list[Key]:
         async with self._question() as connection:
             rows = await connection.execute(select(api_key).order_by(api_key.c.created_ns, api_key.c.id))
             return [_key(row) for row in rows.mappings()]
 
+    @calm
     async def add(self, key: Key) -> None:
-        await self._calm.ask(self._write(insert(api_key).values(_row(key))))
+        async with self._transaction() as connection:
+            await connection.execute(insert(api_key).values(_row(key)))
 
+    @calm
     async def revoke(self, key_id: str, now_ns: int) -> Key | None:
         """The key as it is afterwards; None if there is no such key. One that was revoked before stays so since then."""
-        return await self._calm.ask(self._revoke(key_id, now_ns))
-
-    async def _revoke(self, key_id: str, now_ns: int) -> Key | None:
         async with self._transaction() as connection:
             await connection.execute(
                 update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_ns == 0).values(revoked_ns=now_ns)
@@ -64,6 +57,7 @@ class KeyTable(Aside):
             rows = await connection.execute(select(api_key).where(api_key.c.id == key_id))
             return next((_key(row) for row in rows.mappings()), None)
 
+    @calm
     async def used(self, at_ns: Mapping[str, int]) -> None:
         """Write down when keys, by id, were last used; the latest stands."""
         statement = (
@@ -73,15 +67,8 @@ class KeyTable(Aside):
         )
         # In one order, so that two collectors wait for each other in a line.
         used = [{"key": key, "at": at} for key, at in sorted(at_ns.items())]
-        await self._calm.ask(self._write(statement, used))
-
-    async def _write(self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> None:
         async with self._transaction() as connection:
-            await connection.execute(statement, rows)
-
-    async def close(self) -> None:
-        await self._calm.rest()
-        await super().close()
+            await connection.execute(statement, used)
 
     def _there(self) -> bool:
         return not is_sqlite(self._url) or sqlite_path(self._url).is_file()

@@ -63,7 +63,7 @@ class Load:
     def wait_for(self, more: int) -> None:
         """Until so many more are acknowledged."""
         goal = len(self.acknowledged) + more
-        until(f"{more} more acknowledgements", lambda: len(self.acknowledged) >= goal, 60)
+        until(f"{more} more acknowledgements", lambda: len(self.acknowledged) >= goal)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,14 +27,7 @@ READY_WITHIN_S = 90.0
 """A start is two seconds of work, but not on a machine where many others work."""
 
 
-def free_port() -> int:
-    """A TCP port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(what: str, condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def until(what: str, condition: Callable[[], Any], timeout_s: float = 90.0) -> Any:
     """Wait for a condition to become true and return its value; fail naming what was awaited."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -55,12 +49,12 @@ class Collector:
 
     def get(self, path: str) -> Any:
         """The JSON answer of an API path."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
     def text(self, path: str) -> str:
         """The text of a path such as `/metrics`."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             body: bytes = answer.read()
             return body.decode()
 
@@ -69,7 +63,7 @@ class Collector:
         headers = {"Content-Type": content_type, **({"Content-Encoding": encoding} if encoding else {})}
         request = urllib.request.Request(self.url + "/v1/traces", data=body, headers=headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status), answer.read()
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read()
@@ -94,7 +88,7 @@ class Collector:
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
         try:
-            return self.process.wait(20)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"the collector did not stop; its log:\n{self.log.read_text()}") from None
@@ -157,7 +151,7 @@ def serving(folder: Path, command: list[str], path: str, **environment: str) -> 
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -165,7 +159,7 @@ def serving(folder: Path, command: list[str], path: str, **environment: str) -> 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False

@@ -396,7 +396,7 @@ def test_a_sender_that_does_not_listen_while_it_sends_still_reads_the_refusal(ru
 def connect(to: Collector) -> http.client.HTTPConnection:
     address = urlsplit(to.url)
     assert address.hostname is not None
-    return http.client.HTTPConnection(address.hostname, address.port, timeout=30)
+    return http.client.HTTPConnection(address.hostname, address.port, timeout=60)
 
 
 def send_until_refused(connection: http.client.HTTPConnection, chunks: Iterator[bytes]) -> None:

@@ -134,13 +134,13 @@ def test_ctrl_c_ends_the_demo_and_its_collector(arguments: list[str], when: str,
     with demo(home, "--port", "0", *arguments) as process:
         said = re.search(r"Collector on (\S+),", read_until(process, when))
         assert said is not None
-        with urllib.request.urlopen(f"{said[1]}/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"{said[1]}/ready", timeout=60) as answer:
             assert 200 == answer.status
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=60)
 
     assert process.returncode in codes, rest
     assert "Traceback" not in rest
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"{said[1]}/ready", timeout=5)
+        urllib.request.urlopen(f"{said[1]}/ready", timeout=60)
     assert [] == [*home.rglob("*"), *(home.parent / "tmp").rglob("*")]

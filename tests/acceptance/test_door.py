@@ -37,14 +37,14 @@ builder.add_node("think", lambda state: {})
 builder.add_edge(START, "think")
 builder.add_edge("think", END)
 graphmeter.meter(builder.compile(), name="support", team="cx").invoke({})
-print(graphmeter.flush(10), graphmeter.stats().failed)
+print(graphmeter.flush(60), graphmeter.stats().failed)
 """
 
 
 def read(it: processes.Collector, path: str, key: str) -> Any:
     request = urllib.request.Request(it.url + path, headers={"authorization": f"Bearer {key}"} if key else {})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as refused:
         with refused:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from acceptance.processes import Collector, collector, free_port, run_program, until
+from acceptance.processes import Collector, collector, run_program, until
 from acceptance.programs import EXAMPLES
 from acceptance.recording import Recorder, recorder
 from graphmeter import names
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -152,7 +153,7 @@ def test_spans_wait_for_a_backend_that_is_down_and_survive_a_killed_collector(
         deliver(running, sent[third : 2 * third])
         with recorder(port) as backend:
             deliver(running, sent[2 * third :])
-            until("every span at the backend", lambda: received_by(backend).total() >= expected.total(), 40)
+            until("every span at the backend", lambda: received_by(backend).total() >= expected.total())
             until("the count", lambda: running.metric(FORWARDED) == expected.total())
             running.stop()
     with collector(tmp_path, *forward, database_url=database_url) as running:
@@ -170,6 +171,6 @@ def test_a_collector_killed_while_it_forwards_loses_nothing(
             deliver(running, sent)
             running.stop(signal.SIGKILL)
         with collector(tmp_path, "--forward", backend.url, database_url=postgres_url):
-            until("every span at the backend", lambda: received_by(backend).keys() >= expected.keys(), 30)
+            until("every span at the backend", lambda: received_by(backend).keys() >= expected.keys())
     # Delivered, and killed before it could write that down: those come twice, as OTLP allows. Nothing else does.
     assert expected.keys() == received_by(backend).keys()

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from acceptance.load import deliver_calmly, load
-from acceptance.processes import Collector, collector, free_port, until
+from acceptance.processes import Collector, collector, until
 from collector.store.dump import dump
 from graphmeter_collector.store.migrate import migrate
 from support import postgres
+from support.ports import free_port
 from support.records import trace
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def test_a_postgres_stopped_and_crashed_under_load_is_not_noticed_by_senders(
                 sent.wait_for(dice.randrange(1, 60))
                 own_server.restart()
             sent.wait_for(20)
-        until("the replay", lambda: replayed(running), 60)
+        until("the replay", lambda: replayed(running))
     calm_url = f"sqlite:///{tmp_path / 'calm.db'}"
     with collector(tmp_path / "calm", database_url=calm_url) as calm:
         deliver_calmly(calm, sent)
@@ -119,10 +120,10 @@ def test_a_collector_killed_during_an_outage_and_during_replay_loses_and_doubles
             running = start()  # without its database
             sent.wait_for(40)
             own_server.restart()
-            until("replay", lambda: running.metric("graphmeter_collector_spans_replayed_total"), 60)
+            until("replay", lambda: running.metric("graphmeter_collector_spans_replayed_total"))
             running.stop(signal.SIGKILL)
             running = start()
-        until("the rest of the replay", lambda: replayed(running), 60)
+        until("the rest of the replay", lambda: replayed(running))
         assert set() == {trace(number) for number in sent.acknowledged} - stored(own_url)
     calm_url = f"sqlite:///{tmp_path / 'calm.db'}"
     with collector(tmp_path / "calm", database_url=calm_url) as calm:

@@ -229,7 +229,7 @@ def test_budget_alerts_fire_at_80_and_at_100_percent(watched: Watched) -> None:
             if alert["state"] == "firing" and "budget" in alert["labels"]
         }
 
-    until("two alerts", lambda: len(firing()) == 2, 30)
+    until("two alerts", lambda: len(firing()) == 2)
     assert {
         "cx-tiny": ("GraphmeterBudgetThreshold", "cx"),
         "growth-tiny": ("GraphmeterBudgetExhausted", "growth"),

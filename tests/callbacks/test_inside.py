@@ -211,7 +211,7 @@ def test_tags_arrive_at_the_collector_on_the_root_span() -> None:
         handler = GraphMeterCallbackHandler(endpoint=receiver.url)
         chain_of(("n", tagging(plan="gold"))).invoke({}, config={"callbacks": [handler]})
         # Not all of the process: pipelines of other tests may have lost their receivers.
-        assert client.pipeline(endpoint=receiver.url).flush(5)
+        assert client.pipeline(endpoint=receiver.url).flush(60)
     finally:
         receiver.close()
     said = {attributes(span)[names.KIND]: attributes(span).get("graphmeter.tag.plan") for span in receiver.spans}

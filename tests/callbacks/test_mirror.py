@@ -115,7 +115,7 @@ def served(app: Application, receiver: Receiver, **options: Any) -> GraphMeterCa
 
 def received(receiver: Receiver) -> list[str]:
     """Names of the spans that arrived, without those of nodes and runs."""
-    assert client.pipeline(endpoint=receiver.url).flush(5.0)
+    assert client.pipeline(endpoint=receiver.url).flush(60)
     return sorted(span.name for span in receiver.spans if not span.name.startswith(("invoke_", "graphmeter.")))
 
 

@@ -144,7 +144,7 @@ def test_a_process_without_a_handler_says_outcomes_of_others_runs(receiver: Rece
         import graphmeter
         graphmeter.outcome("resolved", good=True, run_id="{run_id}")
         graphmeter.tag("{run_id}", channel="mail")
-        assert graphmeter.flush(5)
+        assert graphmeter.flush(60)
         assert (2, 0) == (stats().exported, stats().faults)
         """,
         GRAPHMETER_ENDPOINT=receiver.url,

@@ -86,7 +86,7 @@ def test_a_dead_collector_delays_the_exit_by_nothing_much() -> None:
         import logging, time
         logging.basicConfig(format="%(levelname)s %(message)s")
         meter(chain_of(('n', nothing))).invoke({})
-        print(flush(5), stats().queued)
+        print(flush(60), stats().queued)
         """,
         GRAPHMETER_ENDPOINT="http://127.0.0.1:9",
     )
@@ -104,16 +104,16 @@ def test_a_forked_child_sends_its_own_runs_and_only_those(receiver: Receiver) ->
         warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forking beside threads
         graph = meter(chain_of(('n', nothing)))
         graph.invoke({})
-        assert flush(5)
+        assert flush(60)
         graph.invoke({})
         child = os.fork()
         if child == 0:
             graph.invoke({})
-            assert flush(5)
+            assert flush(60)
             assert 3 == stats().exported, stats()
             os._exit(0)
         assert 0 == os.waitpid(child, 0)[1]
-        assert flush(5)
+        assert flush(60)
         assert 6 == stats().exported, stats()
         """,
         GRAPHMETER_ENDPOINT=receiver.url,

@@ -48,9 +48,9 @@ def test_a_flush_tells_what_became_of_the_spans_in_the_same_request(
 ) -> None:
     one = sending(team="cx", flush_interval_s=30)
     one.run()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     one.run()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert 2 == receiver.requests
     first, second = receiver.reports
     assert [(4, 0, 0, 0), (8, 0, 0, 0)] == [counts(first), counts(second)]
@@ -64,13 +64,13 @@ def test_a_flush_tells_what_became_of_the_spans_in_the_same_request(
 
 def test_a_flush_with_nothing_new_reports_nothing(receiver: Receiver, sending: Callable[..., Sending]) -> None:
     one = sending()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert 0 == receiver.requests
     one.run()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     requests = receiver.requests
-    assert one.pipeline.flush(5)
-    assert one.pipeline.shutdown(5)
+    assert one.pipeline.flush(60)
+    assert one.pipeline.shutdown(60)
     assert requests == receiver.requests
 
 
@@ -92,11 +92,11 @@ def test_a_report_of_a_refusal_does_not_lead_to_further_reports(
     receiver.answers = [400, 400, 400]
     one = sending(flush_interval_s=30)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     assert 1 == receiver.requests
     assert [400, 400] == receiver.answers
     receiver.answers = []
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert [(0, 0, 4, 0)] == [counts(report) for report in receiver.reports]
     assert 1 == receiver.reports[0][names.CLIENT_FAULTS]
 
@@ -109,10 +109,10 @@ def test_what_was_dropped_and_refused_is_told_when_the_collector_is_back(
     one = sending(queue_spans=16)
     for _ in range(3):
         one.run(2)
-        one.pipeline.flush(5)
+        one.pipeline.flush(60)
     for report in receiver.reports:
         assert report[names.CLIENT_EXPORTED] <= 24
-    one.pipeline.flush(5)
+    one.pipeline.flush(60)
     exported, dropped, failed, queued = counts(receiver.reports[-1])
     assert 24 == exported + dropped + failed + queued
     assert (failed, queued) == (one.pipeline.counts().failed, 0)
@@ -121,7 +121,7 @@ def test_what_was_dropped_and_refused_is_told_when_the_collector_is_back(
 def test_reports_can_be_switched_off(receiver: Receiver, sending: Callable[..., Sending]) -> None:
     one = sending(report_s=0)
     one.run()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert [] == receiver.reports
 
 
@@ -144,7 +144,7 @@ def test_at_exit_the_last_report_counts_everything_and_a_forked_child_is_another
         warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forking beside threads
         graph = meter(chain_of(('n', nothing)))
         graph.invoke({})
-        assert flush(5)
+        assert flush(60)
         child = os.fork()
         graph.invoke({})
         if child == 0:

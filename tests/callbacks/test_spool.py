@@ -252,12 +252,12 @@ def test_during_an_outage_spans_go_to_disk_and_afterwards_to_the_collector(
     for number in range(10):  # more than memory would hold
         one.run()
         if number < 2:
-            assert not one.pipeline.flush(5)
+            assert not one.pipeline.flush(60)
         wait_for(lambda: one.pipeline.counts().queued == 0)
     counts = one.pipeline.counts()
     assert (0, 0, 40) == (counts.dropped, counts.failed, counts.exported + counts.spooled)
     assert ["lock", "spool"] == files(tmp_path / "spool")
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert (40, 0, 0, 0, 0) == one.pipeline.counts()
     assert 40 == len({(span.trace_id, span.span_id) for span in receiver.spans}) == len(receiver.spans)
     assert one.end()
@@ -276,7 +276,7 @@ def test_what_one_process_leaves_the_next_one_sends(
     receiver.answers = []
     two = application(receiver.url)
     two.run()
-    assert two.end(5)
+    assert two.end(60)
     assert 12 == len({(span.trace_id, span.span_id) for span in receiver.spans})
     assert (12, 0, 0, 0, 0) == two.pipeline.counts()
     assert [] == files(tmp_path / "spool")
@@ -292,9 +292,9 @@ def test_a_directory_that_cannot_be_used_is_said_once_and_spans_wait_in_memory(
     receiver.answers = [503]
     one = application(receiver.url)
     one.run()
-    assert not one.pipeline.flush(5)
+    assert not one.pipeline.flush(60)
     assert (0, 0, 0, 4, 0) == one.pipeline.counts()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert (4, 0, 0, 0, 0) == one.pipeline.counts()
     assert {"spool unusable"} == set(guard.faults())
     guard.forget()
@@ -310,13 +310,13 @@ def test_a_full_spool_drops_the_oldest_and_everything_is_accounted_for(
     one = application(receiver.url, spool_mb=0.01)
     for _ in range(12):
         one.run()
-        one.pipeline.flush(5)
+        one.pipeline.flush(60)
     counts = one.pipeline.counts()
     assert 48 == sum(counts)
     assert counts.dropped > 0
     assert counts.spooled > 0
     receiver.answers = []
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     assert (48 - counts.dropped, counts.dropped, 0, 0, 0) == one.pipeline.counts()
     assert {"spooled spans lost"} == set(guard.faults())
     guard.forget()
@@ -327,12 +327,12 @@ def test_new_spans_do_not_wait_for_those_on_disk(receiver: Receiver, application
     one = application(receiver.url)
     for _ in range(30):
         one.run()
-        one.pipeline.flush(5)
+        one.pipeline.flush(60)
     old = {span.trace_id for span in receiver.spans}
     assert 120 == one.pipeline.counts().spooled
     receiver.answers = []
     one.run()
-    assert one.pipeline.flush(5)
+    assert one.pipeline.flush(60)
     kinds = [attributes(span)[names.KIND] for span in receiver.spans if span.trace_id not in old]
     newest = receiver.spans[0].trace_id
     assert ["start", "model", "node", "run"] == [
@@ -371,7 +371,7 @@ def test_counts_add_up_at_every_moment_whatever_happens_meanwhile(
         watcher.join()
     assert sorted(seen) == seen
     receiver.answers = []
-    one.pipeline.flush(10)
+    one.pipeline.flush(60)
     exported, dropped, failed, queued, spooled = one.pipeline.counts()
     assert (120, 0, 0) == (exported + dropped + failed, queued, spooled)
     assert exported == len({(span.trace_id, span.span_id) for span in receiver.spans})

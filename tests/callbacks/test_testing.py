@@ -181,7 +181,7 @@ def test_metered_graphs_keep_their_attribution_and_send_nothing(monkeypatch: pyt
             later = graphmeter.GraphMeterCallbackHandler(endpoint=receiver.url + "/later")
             graphmeter.meter(chain_of(("n", nothing)), name="later", handler=later).invoke({})
         before.invoke({})
-        assert client.pipeline(endpoint=receiver.url).flush(10)
+        assert client.pipeline(endpoint=receiver.url).flush(60)
     finally:
         receiver.close()
     assert ["before", "later"] == [run.graph for run in measured.runs()]

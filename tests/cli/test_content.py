@@ -19,6 +19,7 @@ from graphmeter.handler import GraphMeterCallbackHandler
 from graphmeter_cli.conversation import lines
 from graphmeter_cli.demo import collector
 from graphmeter_collector.store.content import captured
+from support.ports import free_port
 
 CANARY = "c4n4ry"
 
@@ -28,8 +29,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A collector that forwards to another one."""
     folders: list[Path] = [tmp_path_factory.mktemp(name) for name in ("last", "first")]
     with (
-        collector.running(collector.free_port(0), folders[0], []) as last,
-        collector.running(collector.free_port(0), folders[1], ["--forward", last.url]) as first,
+        collector.running(free_port(), folders[0], []) as last,
+        collector.running(free_port(), folders[1], ["--forward", last.url]) as first,
     ):
         yield first.url, last.url
 
@@ -47,13 +48,13 @@ def measured(url: str, **options: Any) -> str:
 
     handler = GraphMeterCallbackHandler(endpoint=url, **options)
     chain_of(("ask", ask)).invoke({}, config={"callbacks": [handler]})
-    assert client.pipeline(endpoint=url).flush(10)
+    assert client.pipeline(endpoint=url).flush(60)
     return seen[0]
 
 
 def awaited(url: str, run_id: str) -> Any:
     """The run's trace with content, once it has been forwarded there."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while run("trace", run_id, "--url", url).exit_code != 0 and time.monotonic() < deadline:
         time.sleep(0.1)
     return json_of("trace", run_id, "--content", "--url", url)
@@ -83,7 +84,7 @@ chat gpt-4o-mini  ask
 
 def test_content_is_in_no_metric(two: tuple[str, str]) -> None:
     measured(two[0], capture="content,state_diff")
-    with urllib.request.urlopen(f"{two[0]}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{two[0]}/metrics", timeout=60) as answer:
         exposed = answer.read().decode()
     assert "graphmeter_llm_calls_total" in exposed
     assert CANARY not in exposed

@@ -22,6 +22,7 @@ from cli.running import failure
 from graphmeter import names
 from graphmeter_cli.demo import collector
 from graphmeter_collector.store import open_store
+from support.ports import free_port
 from support.records import T0_NS, whole_run
 from support.signals import interruptible
 
@@ -135,18 +136,18 @@ def test_it_stays_up_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path) -> N
     with started("--port", "0", "--data-dir", str(tmp_path)) as process:
         said = read_until(process, "Ctrl-C ends the demo")
         url = said.split()[2].rstrip(",")
-        with urllib.request.urlopen(f"{url}/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/ready", timeout=60) as answer:
             assert 200 == answer.status
         process.send_signal(signal.SIGINT)
 
-        assert 0 == process.wait(30)
+        assert 0 == process.wait(60)
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"{url}/ready", timeout=5)
+        urllib.request.urlopen(f"{url}/ready", timeout=60)
     assert (tmp_path / "graphmeter.db").exists()
 
 
 def test_a_collector_that_runs_already_is_used_and_left_alone(tmp_path: Path) -> None:
-    with collector.running(collector.free_port(0), tmp_path, []) as running:
+    with collector.running(free_port(), tmp_path, []) as running:
         result = demo("--once", "--endpoint", running.url)
 
         assert 0 == result.returncode, result.stdout + result.stderr
@@ -155,13 +156,13 @@ def test_a_collector_that_runs_already_is_used_and_left_alone(tmp_path: Path) ->
 
 def test_endless_load_ends_with_sigterm(tmp_path: Path) -> None:
     with (
-        collector.running(collector.free_port(0), tmp_path, []) as running,
+        collector.running(free_port(), tmp_path, []) as running,
         started("--loop", "--endpoint", running.url) as process,
     ):
         read_until(process, "(seed 8)")
         process.terminate()
 
-        assert 0 == process.wait(30)
+        assert 0 == process.wait(60)
 
 
 def test_a_collector_that_cannot_start_shows_why(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from cli.running import failure, json_of, run
 from graphmeter import client
 from graphmeter_cli.demo import collector
 from graphmeter_collector.keys import id_in
+from support.ports import free_port
 
 
 def test_a_key_is_printed_once_listed_without_its_secret_and_revoked_for_good(empty_database_url: str) -> None:
@@ -51,7 +52,7 @@ def test_what_cannot_be_is_said_without_repeating_a_key(sqlite_url: str, tmp_pat
 
 def test_reports_and_doctor_show_the_key(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = run("keys", "create", "--scope", "ingest+read", "--database-url", sqlite_url).stdout.strip()
-    with collector.running(collector.free_port(0), tmp_path, ["--database-url", sqlite_url]) as it:
+    with collector.running(free_port(), tmp_path, ["--database-url", sqlite_url]) as it:
         assert "answers 401: an API key with scope read is needed" in failure(1, "runs", "--url", it.url)
         assert [] == json_of("runs", "--url", it.url, "--api-key", token)
         assert "graphmeter keys create --scope ingest+read" in run("doctor", "--endpoint", it.url).stdout

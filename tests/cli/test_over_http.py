@@ -24,6 +24,7 @@ from graphmeter_collector.reports import RunFilter
 from graphmeter_collector.store import open_store
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.read import open_reader
+from support.ports import free_port
 from support.records import T0_NS, answered, whole_run
 
 UNTIL_NS = T0_NS + 4 * 3600 * 1_000_000_000
@@ -47,7 +48,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def url(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A collector on that database."""
-    port, folder = collector.free_port(0), tmp_path_factory.mktemp("collector")
+    port, folder = free_port(), tmp_path_factory.mktemp("collector")
     with collector.running(port, folder, ["--database-url", database]) as running:
         yield running.url
 
@@ -189,7 +190,7 @@ def test_doctor_without_langgraph_sends_bare_spans(url: str, monkeypatch: pytest
 
 
 def test_doctor_says_where_spans_go_next(url: str, tmp_path: Path) -> None:
-    with collector.running(collector.free_port(0), tmp_path, ["--forward", url]) as running:
+    with collector.running(free_port(), tmp_path, ["--forward", url]) as running:
         [forward] = [check for check in json_of("doctor", "--endpoint", running.url) if check["name"] == "forward"]
 
     name = url.partition("://")[2]

@@ -245,7 +245,7 @@ def events(it: processes.Collector, name: str) -> list[dict[str, Any]]:
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    return processes.until("the collector", condition, 10)
+    return processes.until("the collector", condition)
 
 
 def test_sighup_loads_the_configuration_again_and_sigterm_keeps_what_was_acknowledged(tmp_path: Path) -> None:
@@ -267,9 +267,9 @@ def test_sighup_loads_the_configuration_again_and_sigterm_keeps_what_was_acknowl
         # A second signal while it ends changes nothing.
         it.process.send_signal(signal.SIGTERM)
         it.process.send_signal(signal.SIGTERM)
-        assert 0 == it.process.wait(20)
+        assert 0 == it.process.wait(60)
         for sender in senders:
-            sender.join(20)
+            sender.join(60)
         assert 1 == len(events(it, "stopped"))
 
     database = sqlite3.connect(tmp_path / "graphmeter.db")

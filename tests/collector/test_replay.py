@@ -99,7 +99,7 @@ async def test_senders_hear_nothing_of_an_outage_and_every_span_is_there_once_af
 
         await asyncio.to_thread(own_server.restart)
         assert {200} == await deliver(it, requests[50:])
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         shown = await it.scrape()
         assert (0, 0, 0) == tuple(
             shown[f"graphmeter_collector_{name}"] for name in ("database_away", "spool_bytes", "replaying")
@@ -120,7 +120,7 @@ async def test_a_database_that_hangs_counts_as_away(url: str, tmp_path: Path, mo
         assert [200, 200] == await send(it, 1, 2)
         assert it.collector.pipeline.away
         await holder.close()
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         assert 2 == len(await it.get("/api/runs"))
 
 
@@ -137,7 +137,7 @@ async def test_replay_judges_and_prices_as_of_then(
             answer = await it.send(*almost_too_old)
             assert (200, b"") == (answer.status_code, answer.content)
         await asyncio.to_thread(own_server.restart)
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         rejected = it.collector.metrics.value(names.COLLECTOR_REJECTED, "too_old")
         assert (0, 4) == (rejected, it.collector.metrics.value(names.COLLECTOR_REPLAYED))
 
@@ -149,7 +149,7 @@ async def test_the_team_of_a_key_is_that_of_what_is_replayed(
         await asyncio.to_thread(own_server.stop)
         await it.collector.pipeline.accept(otlp.request(*run(1)), Caller("key", "bound"))
         await asyncio.to_thread(own_server.restart)
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         assert ["bound"] == [each["team"] for each in await it.get("/api/runs")]
 
 
@@ -163,7 +163,7 @@ async def test_nobody_is_called_lost_whose_end_may_be_on_disk(
         await it.send(*rest)
         await asyncio.to_thread(own_server.restart)
         await it.collector.jobs.sweep()
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         await it.collector.jobs.sweep()
         assert [names.OK] == [each["status"] for each in await it.get("/api/runs?since=7d")]
         assert 0 == it.collector.metrics.value(names.RUNS, "shop", "test", "support", "cx", names.LOST)
@@ -189,13 +189,13 @@ async def test_calls_of_others_find_the_node_that_was_on_disk(
         assert 200 == (await it.send(sdk_call(31), scope=scope)).status_code
         await asyncio.sleep(0.2)
         await asyncio.to_thread(own_server.restart)
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
 
         async def counted() -> bool:
             rows = await it.collector.store.reader.cost(("graph", "node"), 0, 1 << 62)
             return [(row.group["node"], row.cost_nano) for row in rows] == [("answer", 10_500_000)]
 
-        await until_true(counted, 20)
+        await until_true(counted)
         assert 0 == it.collector.metrics.value(names.COLLECTOR_SETTLED, "timeout")
 
 
@@ -211,7 +211,7 @@ async def test_a_full_spool_sends_senders_away_until_the_database_is_back(
         assert b"the spool holds its limit of 4000 bytes" in refused.content
         assert it.collector.metrics.value(names.COLLECTOR_REQUESTS_REFUSED, "spool_full") >= 2
         await asyncio.to_thread(own_server.restart)
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         assert [200] == await send(it, 6)
         assert statuses.count(200) + 1 == len(await it.get("/api/runs"))
 
@@ -229,7 +229,7 @@ async def test_a_full_disk_sends_senders_away_and_keeps_what_was_acknowledged(
         assert "spool_write_failed" in [line["event"] for line in logged]
         assert [200] == await send(it, 5)  # there is room again
         await asyncio.to_thread(own_server.restart)
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         assert [200] == await send(it, 2)
         kept = {row["run_id"] for row in await it.get("/api/runs")}
     assert {f"00000000-0000-0000-0000-{number:012d}" for number in (1, 2, 5)} == kept
@@ -246,7 +246,7 @@ async def test_a_postgres_whose_disk_is_full_is_away_until_there_is_room(url: st
         assert (True, []) == (waits(it), await it.get("/api/runs"))
         await database.execute("DROP TRIGGER full_disk ON run")
         await database.close()
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         assert 2 == len(await it.get("/api/runs"))
 
 
@@ -284,11 +284,11 @@ async def test_a_request_that_fails_alone_does_not_hold_up_the_others(
         assert [200] * 3 == await send(it, 1, 2, 3)
         monkeypatch.setattr(PostgresStore, "write", picky)
         await asyncio.to_thread(own_server.restart)
-        await until(lambda: not it.collector.pipeline.away, 20)
+        await until(lambda: not it.collector.pipeline.away)
         assert [200] == await send(it, 4)
         assert 3 == len(await it.get("/api/runs"))
         bad["fails"] = False
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         assert 4 == len(await it.get("/api/runs"))
 
 
@@ -312,7 +312,7 @@ async def test_a_collector_starts_without_a_database_that_it_knows(own_server: p
     async with collecting(url, tmp_path) as it:
         assert [200] == await send(it, 2)
         await asyncio.to_thread(own_server.restart)
-        await until(lambda: not waits(it), 20)
+        await until(lambda: not waits(it))
         assert it.collector.opened.is_set()
         assert 2 == len(await it.get("/api/runs"))
     own_server.drop(url)

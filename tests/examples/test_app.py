@@ -205,7 +205,7 @@ def uvicorn(endpoint: str, log: Path) -> Iterator[str]:
         yield text.partition("Uvicorn running on ")[2].split()[0]
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_started_by_uvicorn_everything_arrives_under_one_service(tmp_path: Path) -> None:

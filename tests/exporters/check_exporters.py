@@ -24,9 +24,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sqlalchemy import select
 
-from acceptance.processes import Collector, collector, free_port
+from acceptance.processes import Collector, collector
 from graphmeter_collector.store import tables
 from graphmeter_collector.store.engine import parse, read_engine
+from support.ports import free_port
 
 HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / ".tools" / "exporters"

@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,6 +28,8 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy.engine import URL, make_url
+
+from support.ports import free_port
 
 VARIABLE = "GRAPHMETER_TEST_DATABASE_URL"
 # Read once: the tests' own environment is cleaned of GRAPHMETER_* afterwards.
@@ -85,7 +86,7 @@ def execute(database_url: str, statement: str) -> list[asyncpg.Record]:
     """Run a statement on a connection of its own, from inside or outside an event loop."""
 
     async def run() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(_dsn(make_url(database_url)), timeout=10)
+        connection = await asyncpg.connect(_dsn(make_url(database_url)), timeout=60)
         try:
             return list(await connection.fetch(statement))
         finally:
@@ -175,7 +176,7 @@ class _Process:
     """The server's process, which can go and come back on the same port."""
 
     def __init__(self, binaries: Path, data: Path, user: pwd.struct_passwd | None, folder: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         settings = (f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *_SETTINGS)
         self._arguments = [str(binaries / "postgres"), "-D", str(data), *(f"--{setting}" for setting in settings)]
         self._user = user
@@ -211,10 +212,10 @@ class _Process:
             return
         process.send_signal(how)
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
-            process.wait(20)
+            process.wait(60)
 
 
 def _answers(port: int) -> bool:
@@ -223,12 +224,6 @@ def _answers(port: int) -> bool:
     except (OSError, asyncpg.PostgresError, TimeoutError):
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _user() -> pwd.struct_passwd | None:

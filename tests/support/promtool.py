@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support.ports import free_port
 
 _TOOLS = Path(__file__).resolve().parents[2] / ".tools" / "usr" / "bin"
 _TIMEOUT_S = 120
@@ -113,14 +114,6 @@ def routed_to(file: Path, labels: Mapping[str, str]) -> list[str]:
     return result.output.strip().splitlines()[-1].split(",")
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @dataclass(frozen=True, slots=True)
 class Prometheus:
     """A running server."""
@@ -135,7 +128,7 @@ class Prometheus:
         """
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:
+            with urllib.request.urlopen(url, timeout=60) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path} {parameters}: {error.read().decode()}") from error
@@ -148,7 +141,7 @@ class Prometheus:
             return [({}, float(data["result"][1]))]
         return [(series["metric"], float(series["value"][1])) for series in data["result"]]
 
-    def wait_for(self, expr: str, timeout_s: float = 30.0) -> list[tuple[dict[str, str], float]]:
+    def wait_for(self, expr: str, timeout_s: float = 90.0) -> list[tuple[dict[str, str], float]]:
         """The first answer of a query that holds any series.
 
         Raises:
@@ -222,7 +215,7 @@ def running_alertmanager(folder: Path, config: Path) -> Iterator[str]:
 
 
 @contextmanager
-def running(command: Sequence[str], ready_url: str, log: Path, timeout_s: float = 30.0) -> Iterator[str]:
+def running(command: Sequence[str], ready_url: str, log: Path, timeout_s: float = 90.0) -> Iterator[str]:
     """A server process from ready to stopped; yields the URL.
 
     Raises:
@@ -241,7 +234,7 @@ def running(command: Sequence[str], ready_url: str, log: Path, timeout_s: float 
     finally:
         process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -249,7 +242,7 @@ def running(command: Sequence[str], ready_url: str, log: Path, timeout_s: float 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=30) as response:
             return bool(response.status == 200)
     except OSError:
         return False

@@ -157,7 +157,7 @@ def test_content_is_sent_in_smaller_requests_and_left_out_while_too_much_waits(
     export = spans.export
 
     def counted(batch: Sequence[ReadableSpan]) -> SpanExportResult:
-        waits.wait(10)
+        waits.wait(60)
         sizes.append(len(batch))
         return export(batch)
 

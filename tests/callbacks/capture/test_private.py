@@ -139,7 +139,7 @@ def run_graph(word: str, handler: GraphMeterCallbackHandler) -> None:
 def sent(wire: Wire, **options: Any) -> bytes:
     handler = GraphMeterCallbackHandler(endpoint=wire.url, **options)
     run_graph(f"{EMAIL} {KEY}", handler)
-    assert client.pipeline(endpoint=wire.url).flush(10.0)
+    assert client.pipeline(endpoint=wire.url).flush(60)
     return wire.bytes
 
 
@@ -200,7 +200,7 @@ def test_what_waits_on_disk_is_redacted(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(client, "_settings", None)
     nobody = "http://127.0.0.1:9/"  # a pipeline of its own: the shared one has no spool
     run_graph(f"{EMAIL} {KEY}", GraphMeterCallbackHandler(endpoint=nobody, capture="content,state_diff"))
-    assert not client.pipeline(endpoint=nobody).flush(10.0)
+    assert not client.pipeline(endpoint=nobody).flush(60)
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("*.spool"))
     # Requests, each after a header, as they would have been sent: zipped.
     raw = b"".join(

@@ -74,7 +74,7 @@ async def test_an_exporter_that_fails_costs_its_spans_and_nothing_else(
     with caplog.at_level(logging.WARNING, "graphmeter"):
         for _ in range(3):
             assert {"x": 1} == await way.invoke(graph, {}, {"callbacks": [handler]})
-            client.pipeline(exporter=exporter).flush(5)
+            client.pipeline(exporter=exporter).flush(60)
     counts = client.pipeline(exporter=exporter).counts()
     assert (4, 8, 0, 0) == (counts.exported, counts.failed, counts.dropped, counts.queued)
     assert 4 == len(exporter.taken)

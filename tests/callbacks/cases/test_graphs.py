@@ -125,7 +125,7 @@ async def test_calls_of_branches_that_overlap_stay_in_their_branch(way: Way, spa
     both = threading.Barrier(2)
 
     def meet() -> None:
-        both.wait(5)
+        both.wait(60)
 
     builder = StateGraph(Sum)
     for name in ("gpt-4o", "gpt-4o-mini"):

@@ -26,7 +26,7 @@ class Gate:
 
     def wait(self) -> None:
         self.asked.set()
-        assert self.go.wait(5)
+        assert self.go.wait(60)
 
     def start(self, work: Any) -> None:
         """Do `work` in a thread of its own, with the context of the caller."""
@@ -36,11 +36,11 @@ class Gate:
             self.done.set()
 
         threading.Thread(target=copy_context().run, args=(run,)).start()
-        assert self.asked.wait(5)
+        assert self.asked.wait(60)
 
     def finish(self) -> None:
         self.go.set()
-        assert self.done.wait(5)
+        assert self.done.wait(60)
 
 
 def test_a_call_that_outlives_its_graph_is_billed_to_its_node(spans: InMemorySpans, bound: Any) -> None:

@@ -108,7 +108,7 @@ async def test_nothing_but_the_queue_is_kept_while_the_collector_is_away(
     handler = GraphMeterCallbackHandler(endpoint="http://127.0.0.1:9/away")
     sink = client.pipeline(endpoint="http://127.0.0.1:9/away")
     await every_ending(way, {"callbacks": [handler]})
-    assert not sink.flush(5)
+    assert not sink.flush(60)
     counts = sink.counts()
     assert counts.queued <= 2 * 40
     assert counts.dropped > 0
@@ -121,5 +121,5 @@ async def test_what_is_looked_at_does_fill_while_a_graph_runs(way: Way, bound: A
     await apart(way.invoke(chain_of(("ask", way.asking(model))), {}, bound))
     assert [{**NOTHING, "open": 3, "alive": 3}] == seen
     # The exporter's thread has the finished runs for a moment.
-    client.flush(5)
+    client.flush(60)
     assert NOTHING == left_over()

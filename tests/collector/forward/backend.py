@@ -12,7 +12,7 @@ from ssl import SSLContext
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from support.promtool import free_port
+from support.ports import free_port
 
 Answer = web.Response | Callable[["Received"], Awaitable[web.Response]]
 
@@ -113,7 +113,7 @@ async def backend(headers: dict[str, str] | None = None) -> AsyncIterator[Backen
         await made.stop()
 
 
-async def eventually(what: Callable[[], bool | Awaitable[bool]], within_s: float = 5.0) -> None:
+async def eventually(what: Callable[[], bool | Awaitable[bool]], within_s: float = 60.0) -> None:
     """Wait until something holds.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from support.promtool import free_port
+from support.ports import free_port
 
 
 @dataclass

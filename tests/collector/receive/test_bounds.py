@@ -77,7 +77,7 @@ def test_a_trickling_sender_loses_its_connection_and_nobody_else_notices(tmp_pat
             "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n"
             "content-length: 1000000\r\n\r\n"
         )
-        with socket.create_connection(("127.0.0.1", int(it.url.rpartition(":")[2])), timeout=20) as slow:
+        with socket.create_connection(("127.0.0.1", int(it.url.rpartition(":")[2])), timeout=60) as slow:
             slow.sendall(head.encode() + b"x")
             assert (200, b"") == it.post(otlp.request(otlp.span(1, start_ns=time.time_ns())).SerializeToString())
             said = b""

@@ -24,7 +24,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Coll
 
 @pytest.fixture
 def connection(running: processes.Collector) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port(running)), timeout=20) as one:
+    with socket.create_connection(("127.0.0.1", port(running)), timeout=60) as one:
         yield one
 
 
@@ -60,7 +60,7 @@ def answers(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:
 
 
 def test_one_connection_carries_request_after_request(running: processes.Collector) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port(running), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port(running), timeout=60)
     connection.connect()
     first = connection.sock
     for body, status in ((request(1), 200), (request(2), 200), (b"\xff", 400), (request(3), 200)):

@@ -41,7 +41,7 @@ async def give_up(asked: asyncio.Task[Any]) -> None:
 def all_but(threads: set[threading.Thread]) -> set[threading.Thread]:
     """Threads that run beside those, once the ones that were told to end have ended."""
     for thread in set(threading.enumerate()) - threads:
-        thread.join(30)
+        thread.join(60)
     return set(threading.enumerate()) - threads
 
 

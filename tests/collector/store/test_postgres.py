@@ -150,7 +150,7 @@ async def test_each_day_has_a_partition_and_readers_do_not_hold_a_new_one_up(pos
         await store.write(spans[:1])
         await reader.execute("BEGIN; SELECT count(*) FROM span")
 
-        await asyncio.wait_for(store.write(spans[1:]), 10)
+        await asyncio.wait_for(store.write(spans[1:]), 60)
 
         await reader.execute("ROLLBACK")
         found = await reader.fetch("SELECT tableoid::regclass::text AS partition FROM span ORDER BY day")

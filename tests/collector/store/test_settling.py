@@ -224,7 +224,7 @@ async def test_rows_that_another_collector_holds_are_left_to_it(postgres_url: st
         other = await asyncpg.connect(postgres_url)
         try:
             await other.execute("BEGIN; SELECT FROM unsettled FOR UPDATE")
-            settling = await asyncio.wait_for(store.settle(0, 0), 10)
+            settling = await asyncio.wait_for(store.settle(0, 0), 60)
             assert ([], True) == (settling.result.settled, settling.waiting)
         finally:
             await other.close()

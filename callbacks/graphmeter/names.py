@@ -113,6 +113,11 @@ SERVICE_TIER: Final = "graphmeter.service_tier"
 """Tier that the provider says it served the call at, if not its standard one: `flex`, `priority`, `batch` …"""
 RATE_LIMITED: Final = "graphmeter.rate_limited"
 """True on a failed model call that the provider refused for its rate limits, whatever HTTP status that came with."""
+RESERVATION: Final = "graphmeter.budget.reservation"
+"""On a model call: ids of what was reserved for it of strict budgets, each 8 to 64 letters, digits or `-`, with spaces in
+between. The transaction that puts the call on the ledger releases them."""
+RESERVATION_ID: Final = "[0-9A-Za-z-]{8,64}"
+"""What an id of a reservation matches, as a whole."""
 HEARTBEAT_S: Final = "graphmeter.heartbeat_s"
 """On start notes: seconds between the heartbeats that will follow while the run lasts (double); absent: none will."""
 OUTCOME_KIND: Final = "graphmeter.outcome.kind"
@@ -604,6 +609,14 @@ COLLECTOR_BUDGET_EVENTS = Metric(
     "counter",
     "Thresholds of budgets that were crossed, each once per scope and period.",
     ("budget", "threshold"),
+)
+GRANTED: Final = "granted"
+REFUSED: Final = "refused"
+COLLECTOR_RESERVATIONS = Metric(
+    PREFIX + "collector_budget_reservations_total",
+    "counter",
+    "Asks of strict budgets, by what was decided: granted or refused.",
+    ("budget", "outcome"),
 )
 COLLECTOR_JOB_FAILURES = Metric(PREFIX + "collector_job_failures_total", "counter", "Failed runs of a job.", ("job",))
 COLLECTOR_CONFIG = Metric(PREFIX + "collector_config_info", "gauge", "Hash of the configuration in force.", ("hash",))

@@ -36,6 +36,7 @@ from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
 from graphmeter_collector.expose.prices import prices_router
+from graphmeter_collector.expose.reservations import reservations_router
 from graphmeter_collector.forward.sampling import Sampler
 from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.keys import BadKeys
@@ -52,6 +53,7 @@ from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
 from graphmeter_collector.records import SpanRecord, WriteResult
 from graphmeter_collector.replay import Replay
+from graphmeter_collector.reservations import Reservations
 from graphmeter_collector.settings import Settings
 from graphmeter_collector.settle import Settler
 from graphmeter_collector.spool.spool import Spool
@@ -61,6 +63,7 @@ from graphmeter_collector.store.decisions import UNDECIDED
 from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.notifications import NotificationTable
+from graphmeter_collector.store.reservations import ReservationTable
 from graphmeter_collector.tracing import trace_requests
 from graphmeter_config import Config, ConfigError, load
 from graphmeter_config.sampling import Part
@@ -88,6 +91,7 @@ class Collector:
         keys: KeyTable,
         notifications: NotificationTable,
         budgets: BudgetTable,
+        reservations: ReservationTable,
         spool: Spool | None = None,
     ) -> None:
         self.settings = settings
@@ -97,6 +101,7 @@ class Collector:
         self.keyring = Keyring(keys, settings.keys, self.metrics, allow_anonymous=settings.allow_anonymous)
         self.courier = Courier(notifications, lambda: self.config, self.metrics)
         self.budgets = Budgets(budgets, lambda: self.config, self.metrics, self.courier.tell)
+        self.reservations = Reservations(reservations, self.metrics)
         self.counts = Counts(self.metrics, self.budgets.labels_of)
         self._published = _stamp(settings)
         self.book = PriceBook([_catalogue(settings)], config.prices)
@@ -137,6 +142,7 @@ class Collector:
             settled=lambda: self.replay is None or self.replay.settled,
             courier=self.courier,
             budgets=self.budgets,
+            reservations=self.reservations,
         )
         self.room = Room(settings.max_bodies_bytes)
         self.limits = Limits(
@@ -281,6 +287,7 @@ class Collector:
         app.include_router(costs_router(self.store.reader))
         app.include_router(api_router(self.store.reader, lambda: self.config, self.budgets))
         app.include_router(budgets_router(self.budgets))
+        app.include_router(reservations_router(self.reservations))
         app.include_router(page_router(self.store.reader))
 
         @app.exception_handler(CollectorError)
@@ -309,9 +316,10 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
     keys = KeyTable(settings.database())
     notifications = NotificationTable(settings.database())
     budgets = BudgetTable(settings.database())
+    reservations = ReservationTable(settings.database())
     spool = await _open_spool(settings)
     try:
-        collector = Collector(settings, config, store, keys, notifications, budgets, spool)
+        collector = Collector(settings, config, store, keys, notifications, budgets, reservations, spool)
         with trace_requests(collector.app, collector.destinations):
             await _open(collector)
             stopping = asyncio.Event()
@@ -334,6 +342,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         await keys.close()
         await notifications.close()
         await budgets.close()
+        await reservations.close()
         await store.close()
 
 

@@ -6,6 +6,7 @@ CollectorError
 │   ├── Unauthenticated  no API key, or none that opens anything         HTTP 401
 │   ├── Forbidden        a good API key, for something else              HTTP 403
 │   ├── Owned            what graphmeter.yaml says, changed elsewhere    HTTP 409
+│   ├── NoSuchBudget     a budget that is not in force                    HTTP 404
 │   ├── TooSlow          the body takes longer than any sender waits     HTTP 408
 │   ├── Unsupported      content type or encoding unknown                HTTP 415
 │   ├── TooLarge         over a limit, before or after decompression     HTTP 413
@@ -66,6 +67,13 @@ class Owned(Permanent):
 
     reason = "owned_by_yaml"
     http_status = 409
+
+
+class NoSuchBudget(Permanent):
+    """There is no budget of that name."""
+
+    reason = "no_such_budget"
+    http_status = 404
 
 
 class Forbidden(Permanent):

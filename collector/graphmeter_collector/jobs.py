@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from graphmeter_collector.forward.forwarder import Forwarder
     from graphmeter_collector.forward.sampling import Sampler
     from graphmeter_collector.notify.courier import Courier
+    from graphmeter_collector.reservations import Reservations
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -49,6 +50,7 @@ SAMPLING_ASK_EVERY_S: Final = 5.0
 SAMPLING_TURN_S: Final = 60.0
 """How long a collector judges before it asks for the lock again: a lock whose session died is noticed by then."""
 REPORTS_EVERY_S: Final = 60.0
+EXPIRE_EVERY_S: Final = 60.0
 NOTIFY_EVERY_S: Final = 5.0
 """How often a collector looks for what is due again, or was owed by another one."""
 _NS = 1_000_000_000
@@ -68,6 +70,7 @@ class Jobs:
         settled: Callable[[], bool] = lambda: True,
         courier: Courier | None = None,
         budgets: Budgets | None = None,
+        reservations: Reservations | None = None,
     ) -> None:
         """`settled` is whether the database knows what happened: nobody is judged by what still waits elsewhere."""
         self._store = store
@@ -78,6 +81,7 @@ class Jobs:
         self._settled = settled
         self._courier = courier
         self._budgets = budgets
+        self._reservations = reservations
         self._in_progress: dict[tuple[str, ...], float] = {}
         self._waiting: dict[tuple[str, ...], float] = {}
         self._backlog_rest_s = BACKLOG_EVERY_S
@@ -96,6 +100,8 @@ class Jobs:
                 group.create_task(self._every(lambda: REPORTS_EVERY_S, "reports", self._reporting(self._courier)))
             if self._budgets is not None:
                 group.create_task(self._every(lambda: 0.0, "budgets", self._budgets.look))
+            if self._reservations is not None:
+                group.create_task(self._every(lambda: EXPIRE_EVERY_S, "reservations", self._reservations.expire))
             group.create_task(self._every(lambda: self._sizes_rest_s, "sizes", self.refresh_sizes))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", forwarder.run))

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 INGEST: Final = "ingest"
-"""May send: `/v1/*`."""
+"""May send, and ask strict budgets for room: `/v1/*`, `/api/budgets/*/reservations`."""
 READ: Final = "read"
 """May read: API, page, metrics."""
 ADMIN: Final = "admin"

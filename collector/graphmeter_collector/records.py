@@ -197,6 +197,8 @@ class SpanRecord:
     """On a start record: the promised interval between heartbeats; 0: none will come."""
     said: Outcome | Topology | Report | None = None
     """On a note of such a kind: what it says. The tags of a tags note are in `tags`."""
+    reservations: tuple[str, ...] = ()
+    """On a model call: ids of what was reserved for it of strict budgets."""
     cost: Cost | None = None
     """Set by `price` on model calls, and on calls of tools and retrievers that have a price."""
     foreign: bool = False

@@ -444,6 +444,45 @@ class Spent(NamedTuple):
     recent_tokens: int
 
 
+class Ask(NamedTuple):
+    """A call that is about to be made, and what it may cost at most."""
+
+    id: str
+    """Made by who asks, so that asking again changes nothing."""
+    budget: str
+    attributions: Mapping[str, str]
+    """Of the call, as far as they are known: they decide whether the budget counts it, and whose limit it is."""
+    nano: int | None
+    """Needed of a budget in USD."""
+    tokens: int | None
+    """Needed of a budget in tokens."""
+    ttl_ns: int
+    """How long it is reserved at most, should nothing be heard of the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What was decided on an ask. Amounts are nano-USD or tokens, as `unit` says."""
+
+    id: str
+    granted: bool
+    budget: str
+    scope: dict[str, str]
+    unit: str
+    units: int
+    """What was asked for."""
+    limit: int
+    spent: int
+    reserved: int
+    """By calls under way, this one included if it was granted."""
+    remaining: int
+    """Limit less spend and what is reserved."""
+    expires_ns: int
+    """When it is given up; 0 if nothing is reserved."""
+    counted: bool = True
+    """Whether the budget counts such calls; if not, it lets them pass and reserves nothing."""
+
+
 class BudgetEvent(NamedTuple):
     """A threshold that was crossed: one for each budget, scope, period, threshold and limit."""
 

@@ -5,13 +5,33 @@ In: attributes of a span and of its resource. Out: what they say about identity 
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Any, Final
 
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
 from graphmeter import names
-from graphmeter_collector.decode.attributes import Table, count, flag, label, ordinal, span_id
+from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, ordinal, raw, span_id
 from graphmeter_collector.decode.genai import GENAI
 from graphmeter_collector.decode.notes import NOTES
+
+_MOST_RESERVATIONS: Final = 16
+"""Of one call: as many strict budgets may count it."""
+_RESERVATION: Final = re.compile(names.RESERVATION_ID)
+
+
+def reservations(value: AnyValue, repairs: Repairs) -> tuple[str, ...] | None:
+    """Ids with spaces in between; what cannot be one is left out."""
+    written = raw(value, repairs)
+    if written is None:
+        return None
+    given = written.split(maxsplit=_MOST_RESERVATIONS)
+    found = tuple(each for each in given if _RESERVATION.fullmatch(each))
+    if len(found) < len(given):
+        repairs["bad_reservation"] += 1
+    return found
+
 
 ATTRIBUTION: Final[Table] = MappingProxyType(
     dict.fromkeys(
@@ -47,6 +67,7 @@ OWN: Final[Table] = MappingProxyType(
         names.RESUMED_RUN: label,
         names.STATE_BYTES: count,
         names.RATE_LIMITED: flag,
+        names.RESERVATION: reservations,
         **NOTES,
     }
 )

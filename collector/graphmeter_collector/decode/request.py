@@ -219,6 +219,7 @@ def _read_own(record: SpanRecord, span: wire.RawSpan, origin: _Origin, repairs: 
         record.state_bytes = get(names.STATE_BYTES)
     elif kind == names.MODEL:
         record.rate_limited = record.status == names.ERROR and get(names.RATE_LIMITED, False)
+        record.reservations = get(names.RESERVATION, ())
     _read_call(record, found, repairs)
 
 

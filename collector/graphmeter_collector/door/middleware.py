@@ -5,6 +5,7 @@ It stands before every route, so a route that is added is behind it. Which scope
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -19,6 +20,9 @@ from graphmeter_collector.receive.answers import JSON, PROTOBUF, refuse
 OPEN: Final = frozenset({"/health", "/ready"})
 """What load balancers and orchestrators ask, who have no keys; it tells nothing."""
 METRICS: Final = "/metrics"
+_OTLP: Final = "/v1/"
+_RESERVING: Final = re.compile(r"/api/budgets/[^/]+/reservations(/[^/]+)?")
+"""What applications ask of strict budgets, who have the key that they send with."""
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE: Final = 'Bearer realm="graphmeter", Basic realm="graphmeter", charset="UTF-8"'
 """A browser takes the second: it asks for user and password, and the key is the password."""
@@ -40,20 +44,22 @@ class Door:
             try:
                 caller = self._keyring.admit(headers.get("authorization", ""), needed)
             except CollectorError as error:
-                await _refusal(error, needed, headers)(scope, receive, send)
+                await _refusal(error, scope["path"], headers)(scope, receive, send)
                 return
             scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
 
 def _needed(scope: Scope) -> str:
-    if scope["path"].startswith("/v1/"):
+    if scope["path"].startswith(_OTLP):
+        return INGEST
+    if scope["method"] not in _READING and _RESERVING.fullmatch(scope["path"]):
         return INGEST
     return READ if scope["method"] in _READING else ADMIN
 
 
-def _refusal(error: CollectorError, needed: str, headers: Headers) -> Response:
-    if needed == INGEST:
+def _refusal(error: CollectorError, path: str, headers: Headers) -> Response:
+    if path.startswith(_OTLP):
         protobuf = headers.get("content-type", "").lower().startswith(PROTOBUF)
         answer = refuse(error, PROTOBUF if protobuf else JSON)
     else:

@@ -55,10 +55,13 @@ class Aside:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        async with self._reachable(), self._writer().begin() as connection:
+            yield connection
+
+    def _writer(self) -> AsyncEngine:
         if self._writing is None:
             self._writing = schema_engine(self._url)
-        async with self._reachable(), self._writing.begin() as connection:
-            yield connection
+        return self._writing
 
     @asynccontextmanager
     async def _reachable(self) -> AsyncIterator[None]:

@@ -31,6 +31,7 @@ from graphmeter_collector.store import (
     notes,
     partitions,
     parts,
+    reservations,
     runs,
     tables,
     unsettled,
@@ -144,6 +145,7 @@ class PostgresStore:
                     settling, billed = await settle_some(transaction, now_ns - wait_ns, limit, count=count)
                     if count:
                         await self.spend.add(connection, self._writer, settling.result.settled, billed)
+                        await reservations.release(connection, settling.result.settled)
                     return settling, billed
 
             async with self._writing:
@@ -344,12 +346,14 @@ class PostgresStore:
             async with connection.transaction():
                 stored = await transaction.store_all(given)
                 await self.spend.add(connection, self._writer, stored.new, stored.billed)
+                await reservations.release(connection, stored.new)
                 return stored
         except asyncpg.UniqueViolationError:
             self._rollups.undo()
             async with connection.transaction():
                 stored = await transaction.store_new(given)
                 await self.spend.add(connection, self._writer, stored.new, stored.billed)
+                await reservations.release(connection, stored.new)
                 return stored
 
     async def _ensure_partition(self, connection: Connection, day: int) -> None:

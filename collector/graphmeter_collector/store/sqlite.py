@@ -25,6 +25,7 @@ from graphmeter_collector.store import (
     facts,
     notes,
     parts,
+    reservations,
     runs,
     sql,
     tables,
@@ -154,6 +155,7 @@ class SqliteStore:
     ) -> tuple[WriteResult, set[SpanKey]]:
         result, billed = _write(db, part, destinations, self._rollups, all_new=all_new)
         self.spend.add_sqlite(db, WRITER, result.new, billed)
+        reservations.release_sqlite(db, result.new)
         return result, billed
 
     def _settle_all(
@@ -162,6 +164,7 @@ class SqliteStore:
         settling, billed = _settle(db, due_ns, limit, self._rollups, count=count)
         if count:
             self.spend.add_sqlite(db, WRITER, settling.result.settled, billed)
+            reservations.release_sqlite(db, settling.result.settled)
         return settling, billed
 
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:

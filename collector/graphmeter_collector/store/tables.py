@@ -405,6 +405,32 @@ budget_spend = Table(
     Column("scope", Text, primary_key=True),
     Column("writer", SmallInteger, primary_key=True, autoincrement=False),
     *_big("nano", "tokens", "calls"),
+    # One scope's period, however many scopes there are.
+    Index("ix_budget_spend_scope", "key", "scope", "start_ns"),
+)
+
+# What calls under way may cost at most, reserved of strict budgets before they were made (see `store.reservations`). Kept
+# until it expires, also when it was released: a request that arrives late must not reserve again.
+budget_reservation = Table(
+    "budget_reservation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # Empty where only the release is known.
+    *_text("budget", "scope", "unit"),
+    # Nano-USD or tokens.
+    *_big("units"),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    # When its call was billed, or given up; 0: not yet.
+    *_big("released_ns"),
+    Index(None, "expires_ns"),
+    Index(
+        "ix_budget_reservation_open",
+        "budget",
+        "scope",
+        sqlite_where=text("released_ns = 0"),
+        postgresql_where=text("released_ns = 0"),
+    ),
 )
 
 # Thresholds that were crossed, each once per budget, scope and period.

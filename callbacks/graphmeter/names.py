@@ -59,6 +59,11 @@ RUNNING: Final = "running"
 LOST: Final = "lost"
 """Run only: no sign of life for longer than `runs.lost_after`."""
 
+RETRY: Final = "retry"
+"""No status, but why a call was for nothing: another attempt followed the one that it belongs to."""
+WASTE_REASONS: Final = (ERROR, RETRY, CANCELLED)
+"""Why a call was for nothing, the one that is told first; values of the label `reason`."""
+
 SPAN_STATUSES: Final = (OK, ERROR, INTERRUPTED, CANCELLED)
 RUN_STATUSES: Final = (*SPAN_STATUSES, RUNNING, LOST)
 
@@ -419,6 +424,13 @@ COST = _counter(
     "cost_usd_total",
     "Cost of model calls as billed, in USD; of tools that have a price, with their name as model.",
     *_CALL,
+)
+WASTED_COST = _counter(
+    "wasted_cost_usd_total",
+    "Part of the cost that was for nothing: calls that failed or were cancelled, alone or with the attempt of their node "
+    "(error, cancelled), or whose attempt was followed by another one (retry).",
+    "node",
+    "reason",
 )
 SAVED_COST = _counter("saved_cost_usd_total", "Cost that cached answers avoided, in USD.")
 LLM_CACHE_HITS = _counter("llm_cache_hits_total", "Model calls answered by a cache.", *_CALL)

@@ -246,6 +246,24 @@ class Waited(NamedTuple):
     """From the end of the interrupted run to the start of the resuming one."""
 
 
+class Wasted(NamedTuple):
+    """A call on the ledger that turned out to be for nothing."""
+
+    trace_id: bytes
+    span_id: bytes
+    start_ns: int
+    run_id: str
+    service: str
+    environment: str
+    graph: str
+    team: str
+    node: str
+    nano: int
+    """What it cost; 0 where its price is not known."""
+    reason: str
+    """Of `graphmeter.names.WASTE_REASONS`."""
+
+
 class ClientChange(NamedTuple):
     """By how much a client's report moved its counts. Positive: a later report contains the earlier ones."""
 
@@ -281,6 +299,8 @@ class WriteResult:
     """What new reports of clients added."""
     settled: list[SpanRecord] = field(default_factory=list)
     """Foreign spans stored by earlier transactions, of which this one counted what follows from them."""
+    wasted: list[Wasted] = field(default_factory=list)
+    """Calls, of any transaction, of which this one found that they were for nothing: each is told once."""
 
 
 class Settling(NamedTuple):

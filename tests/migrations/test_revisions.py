@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 import subprocess
@@ -19,13 +20,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from acceptance.processes import collector
+from collector.store.dump import dump, fresh, opened
+from collector.store.test_waste import SPANS
 from graphmeter_collector.errors import StartupError
 from graphmeter_collector.store import migrate as migrations
 from graphmeter_collector.store.engine import parse
 from graphmeter_collector.store.migrate import current, head, migrate
 from graphmeter_collector.store.tables import metadata
 from support import otlp, postgres
-from support.records import SECOND
+from support.records import SECOND, T0_NS
 
 
 def inspected(url: str, question: Any) -> Any:
@@ -106,6 +109,20 @@ def test_what_waits_to_be_forwarded_waits_still_after_a_way_back_and_forth(empty
     assert expected == inspected(empty_database_url, rows)
     migrate(empty_database_url)
     assert expected == inspected(empty_database_url, rows)
+
+
+async def test_calls_that_were_for_nothing_before_are_found(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: T0_NS + 86_400 * SECOND)
+    async with opened(database_url) as store:
+        await store.write(fresh(SPANS))
+    before = await dump(database_url)
+
+    await asyncio.to_thread(migrate, database_url, "0010")
+    await asyncio.to_thread(migrate, database_url)
+    after = await dump(database_url)
+
+    assert before["ledger_waste"] == after["ledger_waste"] != []
+    assert before["run"] == after["run"]
 
 
 def test_two_that_migrate_at_once_both_end_at_the_head(empty_database_url: str) -> None:

@@ -80,6 +80,10 @@ class Counts:
             _BY_KIND[records[0].kind](self, records)
         for totals in result.finished:
             self._run(totals)
+        for call in result.wasted:
+            if call.nano:
+                labels = (call.service, call.environment, call.graph, call.team, call.node, call.reason)
+                self._metrics.inc(names.WASTED_COST, *labels, by=call.nano / _NANO)
         for change in result.clients:
             for state in CLIENT_STATES:
                 added: int = getattr(change, state)

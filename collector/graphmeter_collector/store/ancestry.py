@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from graphmeter import names
 from graphmeter_collector.records import SpanRecord
+from graphmeter_collector.store.facts import PIECES
 
 LONGEST_CHAIN: Final = 256
 """Ancestors that are looked at; what is deeper is taken for a root."""
@@ -137,6 +138,8 @@ def settle(record: SpanRecord, found: Lineage, only_run: OnlyRun | None = None) 
     if record.kind == names.MODEL and _is_repeated(record, ancestors):
         record.kind, record.twin, record.cost = names.SPAN, True, None
     ancestors = _join(record, ancestors)
+    if record.run_id and record.kind in _CALLS and not record.attempt_span:
+        record.attempt_span = _attempt(record.run_id, ancestors)
     if found.missing:
         _guess(record, only_run)
     for name in ("team", "environment", "graph"):
@@ -207,6 +210,19 @@ def _join_known(record: SpanRecord, ancestor: Ancestor) -> None:
     for name, said in zip(RUN_FACTS, ancestor.run_facts, strict=True):
         if not getattr(record, name):
             setattr(record, name, said)
+
+
+def _attempt(run_id: str, ancestors: Sequence[Ancestor]) -> bytes:
+    """Span id of the attempt of a node that a call belongs to; empty where none is known."""
+    for ancestor in ancestors:
+        if ancestor.kind == names.SPAN and not ancestor.run_id:
+            continue
+        # Another instrumentation's record of a node of ours is none; it may not be known as such yet.
+        if ancestor.kind == names.NODE and (ancestor.run_id or _OF_FOREIGN_RUN.fullmatch(run_id)):
+            return ancestor.span_id
+        # Where the run is known nobody looked further: tools are called by nodes, as a rule.
+        return ancestor.parent_id if ancestor.kind in PIECES else b""
+    return b""
 
 
 def _guess(record: SpanRecord, only_run: OnlyRun | None) -> None:

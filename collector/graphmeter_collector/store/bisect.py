@@ -62,4 +62,5 @@ async def write_what_can_be_written(
         rejected=first.rejected + second.rejected,
         merged=first.merged + second.merged,
         clients=first.clients + second.clients,
+        wasted=first.wasted + second.wasted,
     )

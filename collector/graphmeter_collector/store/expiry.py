@@ -39,6 +39,7 @@ def rows(cutoffs: Cutoffs) -> list[Old]:
     ]
     if cutoffs.ledger_ns is not None:
         due.append(Old(tables.ledger, tables.ledger.c.start_ns, cutoffs.ledger_ns))
+        due.append(Old(tables.ledger_waste, tables.ledger_waste.c.start_ns, cutoffs.ledger_ns))
     if cutoffs.rollups_day is not None:
         hour = cutoffs.rollups_day * DAY_NS // HOUR_NS
         due.append(Old(tables.rollup_hour, tables.rollup_hour.c.hour, hour))

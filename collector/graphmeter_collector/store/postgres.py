@@ -330,6 +330,7 @@ class PostgresStore:
             finished=finished,
             merged=merged,
             clients=list(stored.clients),
+            wasted=list(stored.wasted),
         )
 
     async def _store(

@@ -53,7 +53,8 @@ SHORTEST_PREFIX = 8
 MOST_CLIENTS = 1000
 """Client processes that one answer names."""
 
-_RUN_COLUMNS = [column for column in run.columns if column.name not in ("root_seen", "last_seen_ns", "heartbeat_ns")]
+_NOT_TOLD = ("root_seen", "last_seen_ns", "heartbeat_ns", "bad_attempts", "cancelled_calls")
+_RUN_COLUMNS = [column for column in run.columns if column.name not in _NOT_TOLD]
 
 
 class SqlReader:

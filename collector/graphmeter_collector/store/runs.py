@@ -13,6 +13,7 @@ from operator import attrgetter
 from graphmeter import names
 from graphmeter_collector.records import SpanKey, SpanRecord
 from graphmeter_collector.store.facts import PIECES, Row, is_paid_piece, tags_json
+from graphmeter_collector.store.waste import is_bad_attempt, is_undecided
 
 _SIGNS_OF_LIFE = (names.START, names.HEARTBEAT)
 MISSED_HEARTBEATS = 10
@@ -28,6 +29,8 @@ RUN_SUMS = (
     "output_tokens",
     "cost_nano",
     "unpriced_calls",
+    "bad_attempts",
+    "cancelled_calls",
 )
 RUN_NODE_SUMS = ("attempts", "errors", "duration_ns", "model_calls", "input_tokens", "output_tokens", "cost_nano")
 
@@ -75,6 +78,8 @@ class Run:
     resumed_from: str = ""
     resumed_run_id: str = ""
     heartbeat_ns: int = 0
+    bad_attempts: int = 0
+    cancelled_calls: int = 0
 
 
 @dataclass(slots=True)
@@ -123,6 +128,8 @@ def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
         if counted:
             _add_call(run, record)
             run.unpriced_calls += record.cost is None or record.cost.status == "unpriced"
+            if record.status == names.CANCELLED:
+                run.cancelled_calls += is_undecided(record)
         if record.node and (counted or kind == names.NODE or is_paid_piece(record)):
             node_key = (record.trace_id, record.run_id, record.node)
             node = nodes.get(node_key)
@@ -156,12 +163,14 @@ def _add(run: Run, record: SpanRecord) -> None:
     run.spans += 1
     if kind == names.NODE:
         run.node_attempts += 1
-        if record.status == names.ERROR:
-            run.node_errors += 1
+        if record.status != names.OK or not record.attempt_final:
+            run.node_errors += record.status == names.ERROR
+            run.bad_attempts += is_bad_attempt(record)
     elif kind in PIECES:
         run.tool_calls += kind == names.TOOL
         if record.cost is not None:
             run.cost_nano += record.cost.total_nano
+            run.cancelled_calls += is_undecided(record)
 
 
 def _guess(run: Run, record: SpanRecord) -> None:

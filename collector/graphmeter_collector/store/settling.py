@@ -47,7 +47,7 @@ async def settle_some(
         stored.totals[record.trace_id, record.run_id].of(record) for record in stored.new if record.kind == names.RUN
     ]
     left = await connection.fetchval(unsettled.LEFT)
-    return unsettled.outcome(batch, finished, left=left, counted=count), stored.billed
+    return unsettled.outcome(batch, finished, stored.wasted, left=left, counted=count), stored.billed
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

@@ -15,7 +15,16 @@ from sqlalchemy.engine import URL
 
 from graphmeter import names
 from graphmeter_collector.errors import StartupError, StoreUnavailable
-from graphmeter_collector.records import ClientChange, RunTotals, Settling, SpanKey, SpanRecord, Waited, WriteResult
+from graphmeter_collector.records import (
+    ClientChange,
+    RunTotals,
+    Settling,
+    SpanKey,
+    SpanRecord,
+    Waited,
+    Wasted,
+    WriteResult,
+)
 from graphmeter_collector.reports import Decision, Judged, LostRun, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
@@ -31,6 +40,7 @@ from graphmeter_collector.store import (
     tables,
     unsettled,
     waits,
+    waste,
 )
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.budget_spend import Spend
@@ -55,6 +65,7 @@ _OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
 _RUN = sql.merge_run(_D)
 _RUN_NODE = sql.merge_run_node(_D)
 _WAIT = sql.insert(tables.wait, _D, ignore_conflicts=True)
+_WASTE = sql.insert(tables.ledger_waste, _D, ignore_conflicts=True)
 _OUTCOME = sql.insert(tables.outcome, _D, ignore_conflicts=True)
 _RUN_TAG = sql.merge_run_tag(_D)
 _TOPOLOGY = sql.merge_topology(_D)
@@ -348,7 +359,7 @@ def _write(
     db.executemany(_ENVELOPE, facts.envelope_rows(new))
     db.executemany(_OUTBOX, facts.outbox_rows(new, destinations, time.time_ns()))
     db.executemany(_UNSETTLED, unsettled.rows(new, time.time_ns()))
-    _aggregate(db, facts.counted(new), billed, rollups, runs.heartbeats(said))
+    wasted = _aggregate(db, facts.counted(new), billed, rollups, runs.heartbeats(said))
     outcomes, clients = _write_notes(db, said) if said else ([], [])
     in_order = facts.in_order(records, [*new, *outcomes])
     finished = [_totals(db, record) for record in in_order if record.kind == names.RUN and record.run_id]
@@ -359,6 +370,7 @@ def _write(
         finished=finished,
         merged=merged,
         clients=clients,
+        wasted=wasted,
     )
     return result, billed
 
@@ -369,8 +381,8 @@ def _aggregate(
     billed: set[SpanKey],
     rollups: Remembered,
     heartbeats: Sequence[SpanRecord] = (),
-) -> None:
-    """What follows from spans, besides the ledger."""
+) -> list[Wasted]:
+    """What follows from spans, besides the ledger; returns calls that were found to be for nothing."""
     run_rows, node_rows = runs.changes([*counted, *heartbeats], billed)
     db.executemany(_RUN, run_rows)
     db.executemany(_RUN_NODE, node_rows)
@@ -380,6 +392,19 @@ def _aggregate(
     _write_rollups(db, tables.rollup_hour, hourly, rollups)
     _write_rollups(db, tables.rollup_day, daily, rollups)
     db.executemany(_WAIT, notes.wait_rows(counted))
+    flags = {row[:2]: waste.Flags(*db.execute(waste.FLAGS_SQLITE, row[:2]).fetchone()) for row in run_rows}
+    return _find_waste(db, waste.Look(counted, billed, {run: said for run, said in flags.items() if any(said)}))
+
+
+def _find_waste(db: sqlite3.Connection, look: waste.Look) -> list[Wasted]:
+    """Write which calls were for nothing; returns those of which nobody knew it."""
+    look.take_calls(row for each in look.attempts() for row in db.execute(waste.CALLS_SQLITE, each).fetchall())
+    if wanted := look.wanted():
+        days = look.days
+        look.take_attempts(
+            row for each in wanted for row in db.execute(waste.ATTEMPT_SQLITE, (*each, *days)).fetchall()
+        )
+    return [call for call in look.found() if db.execute(_WASTE, waste.row(call)).rowcount]
 
 
 def _settle(
@@ -390,6 +415,7 @@ def _settle(
     if len(found) < limit:
         found += db.execute(unsettled.READY_SQLITE, (limit - len(found),)).fetchall()
     billed: set[SpanKey] = set()
+    wasted: list[Wasted] = []
     batch = unsettled.Batch(found, due_ns)
     if batch:
         while wanted := batch.wanted():
@@ -402,10 +428,10 @@ def _settle(
         db.executemany(unsettled.UPDATE_SPAN_SQLITE, [unsettled.settled_row(record) for record in batch.settled])
         if count:
             billed = _write_ledger(db, [record for record in batch.settled if facts.is_call(record)])
-            _aggregate(db, batch.settled, billed, rollups)
+            wasted = _aggregate(db, batch.settled, billed, rollups)
     finished = [_totals(db, record) for record in batch.settled if count and record.kind == names.RUN]
     [left] = db.execute(unsettled.LEFT).fetchone()
-    return unsettled.outcome(batch, finished, left=bool(left), counted=count), billed
+    return unsettled.outcome(batch, finished, wasted, left=bool(left), counted=count), billed
 
 
 def _write_notes(db: sqlite3.Connection, said: Sequence[SpanRecord]) -> tuple[list[SpanRecord], list[ClientChange]]:

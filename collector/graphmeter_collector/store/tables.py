@@ -147,6 +147,9 @@ run = Table(
     *_text("checkpoint_id", "resumed_from", "resumed_run_id"),
     # Promised interval between heartbeats; 0: none will come.
     *_big("heartbeat_ns"),
+    # Whether there is anything to look for (see `store.waste`): attempts that failed, were cancelled or followed by another,
+    # and calls that were cancelled within an attempt.
+    *_big("bad_attempts", "cancelled_calls"),
     # Found by the beginning of its id, too, whatever language Postgres sorts by.
     Index(None, "run_id", postgresql_ops={"run_id": "text_pattern_ops"}),
     # The list of runs, newest first: whatever it is filtered by is told without a look at rows that do not fit.
@@ -290,6 +293,18 @@ ledger = Table(
     ),
     # Calls without usage, which rollups do not count: few, as a rule.
     Index("ix_ledger_silent", "start_ns", sqlite_where=text(_SILENT), postgresql_where=text(_SILENT)),
+)
+
+# Calls on the ledger that were for nothing, and why (see `store.waste`).
+ledger_waste = Table(
+    "ledger_waste",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    # That of the call.
+    Column("start_ns", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "start_ns"),
 )
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Table
 
-from graphmeter_collector.records import ClientChange, RunTotals, SpanKey, SpanRecord
-from graphmeter_collector.store import facts, notes, runs, sql, tables, unsettled
+from graphmeter_collector.records import ClientChange, RunTotals, SpanKey, SpanRecord, Wasted
+from graphmeter_collector.store import facts, notes, runs, sql, tables, unsettled, waste
 from graphmeter_collector.store.rollups import Remembered
 
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ _ENVELOPE = sql.insert(tables.span_envelope, _D, ignore_conflicts=True)
 _LEDGER = sql.insert(tables.ledger, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
 _OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
 # A row that no transaction has touched before has no xmax: the run is new.
-_RUN = sql.merge_run(_D) + " RETURNING trace_id, run_id, cost_nano, steps, xmax = 0 AS new"
+_RUN = (
+    sql.merge_run(_D) + " RETURNING trace_id, run_id, cost_nano, steps, xmax = 0 AS new, bad_attempts, cancelled_calls"
+)
 _RUN_NODE = sql.merge_run_node(_D)
 _WAIT = sql.insert(tables.wait, _D, ignore_conflicts=True)
+_WASTE = sql.insert(tables.ledger_waste, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
 _OUTCOME = sql.insert(tables.outcome, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
 _RUN_TAG = sql.merge_run_tag(_D)
 _TOPOLOGY = sql.merge_topology(_D)
@@ -79,6 +82,8 @@ class Stored:
     """Outcomes that were not there."""
     clients: Sequence[ClientChange] = ()
     """What reports added."""
+    wasted: Sequence[Wasted] = ()
+    """Calls that were found to be for nothing."""
 
 
 @dataclass(slots=True)
@@ -142,8 +147,11 @@ class Transaction:
         counted = facts.counted(stored.new)
         run_rows, node_rows = runs.changes([*counted, *runs.heartbeats(self.notes)], stored.billed)
         new_runs = set()
-        for trace_id, run_id, cost_nano, steps, new in await self._insert(_RUN, run_rows):
+        flags: dict[waste.Run, waste.Flags] = {}
+        for trace_id, run_id, cost_nano, steps, new, *said in await self._insert(_RUN, run_rows):
             stored.totals[trace_id, run_id] = Totals(cost_nano, steps)
+            if any(said):
+                flags[trace_id, run_id] = waste.Flags(*said)
             if new:
                 new_runs.add((trace_id, run_id))
         if all_new and new_runs:
@@ -157,11 +165,24 @@ class Transaction:
         await self._roll_up(tables.rollup_hour, hourly)
         await self._roll_up(tables.rollup_day, daily)
         await self._insert(_WAIT, notes.wait_rows(counted))
+        stored.wasted = await self._find_waste(waste.Look(counted, stored.billed, flags))
         if self.notes:
             await self._note(stored)
         # Last: other collectors that see the same envelope for the first time wait for this row until our commit.
         await self._insert(_ENVELOPE, facts.envelope_rows(stored.new, self.known_envelopes))
         return stored
+
+    async def _find_waste(self, look: waste.Look) -> Sequence[Wasted]:
+        """Write which calls were for nothing; returns those of which nobody knew it."""
+        # In statements after that which locked the runs: these see what others committed before they let go of them.
+        if attempts := look.attempts():
+            look.take_calls(await self.connection.fetch(waste.CALLS_POSTGRES, *map(list, zip(*attempts, strict=True))))
+        if wanted := look.wanted():
+            columns = map(list, zip(*wanted, strict=True))
+            look.take_attempts(await self.connection.fetch(waste.ATTEMPTS_POSTGRES, *columns, *look.days))
+        found = look.found()
+        inserted = {tuple(row) for row in await self._insert(_WASTE, [waste.row(call) for call in found])}
+        return [call for call in found if (call.trace_id, call.span_id) in inserted]
 
     async def _note(self, stored: Stored) -> None:
         """Store what clients say besides spans."""

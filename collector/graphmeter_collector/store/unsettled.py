@@ -7,7 +7,7 @@ the price of another day. Whoever deletes the row counts the span, in the same t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from operator import attrgetter
 from typing import Any, Final
@@ -21,6 +21,7 @@ from graphmeter_collector.records import (
     Settling,
     SpanRecord,
     TokenUsage,
+    Wasted,
     WriteResult,
 )
 from graphmeter_collector.store.ancestry import RUN_FACTS, Ancestor, Lineage, OnlyRun, lineage, settle
@@ -170,10 +171,12 @@ DELETE_POSTGRES: Final = (
 )
 
 
-def outcome(batch: Batch, finished: list[RunTotals], *, left: bool, counted: bool) -> Settling:
+def outcome(
+    batch: Batch, finished: list[RunTotals], wasted: Sequence[Wasted], *, left: bool, counted: bool
+) -> Settling:
     """What a transaction that settled a batch did."""
     if counted:
-        result = WriteResult(new=[], duplicates=0, finished=finished, settled=batch.settled)
+        result = WriteResult(new=[], duplicates=0, finished=finished, settled=batch.settled, wasted=list(wasted))
         return Settling(result, batch.given_up, left)
     message = "the database refused what would follow from it: it is in the trace, and not counted"
     refused = [

@@ -22,6 +22,7 @@ from graphmeter_collector.records import (
     SpanRecord,
     TokenUsage,
     Waited,
+    Wasted,
     WriteResult,
 )
 from graphmeter_collector.reports import LostRun, Series
@@ -149,6 +150,7 @@ def test_every_family_that_counts_facts_is_counted_here() -> None:
         names.STATE_SIZE,
         names.CLIENT_SPANS,
         names.RATE_LIMITED_CALLS,
+        names.WASTED_COST,
     }
     assert set(COUNTED) == ONE_RUN.keys() | elsewhere
 
@@ -188,6 +190,21 @@ def test_calls_refused_for_rate_limits_are_counted_by_provider_and_model() -> No
     metrics = counted(call(1, rate_limited=True, **failed), call(2, **failed))
 
     assert {("openai", "gpt-4o"): 1} == of(names.RATE_LIMITED_CALLS, metrics)
+
+
+def test_what_was_for_nothing_is_counted_by_node_and_reason() -> None:
+    def wasted(number: int, node: str, nano: int, reason: str) -> Wasted:
+        one = call(number, node=node)
+        return Wasted(one.trace_id, one.span_id, one.start_ns, one.run_id, *BASE, node, nano, reason)
+
+    metrics, found = (
+        Metrics(),
+        [("answer", 2_000, names.RETRY), ("answer", 1_000, names.RETRY), ("plan", 5, names.ERROR)],
+    )
+    calls = [wasted(number, *each) for number, each in enumerate([*found, ("free", 0, names.CANCELLED)])]
+    Counts(metrics).count(WriteResult(new=[], duplicates=0, finished=[], wasted=calls))
+
+    assert {("answer", "retry"): 3e-6, ("plan", "error"): 5e-9} == of(names.WASTED_COST, metrics)
 
 
 def test_reports_of_clients_add_what_they_changed() -> None:

@@ -36,9 +36,16 @@ async def test_a_whole_run_makes_one_run_with_its_nodes_calls_and_rollups(databa
     assert (9, 0, []) == (len(result.new), result.duplicates, result.rejected)
     assert (RUN_1, 1_701, 2) == (finished.record.run_id, finished.cost_nano, finished.steps)
     stored = await dump(database_url)
-    assert {"span": 9, "span_body": 8, "span_envelope": 1, "run": 1, "run_node": 2, "ledger": 3} == {
-        name: len(rows) for name, rows in stored.items() if rows and not name.startswith("rollup")
+    expected_rows = {
+        "span": 9,
+        "span_body": 8,
+        "span_envelope": 1,
+        "run": 1,
+        "run_node": 2,
+        "ledger": 3,
+        "ledger_waste": 1,
     }
+    assert expected_rows == {name: len(rows) for name, rows in stored.items() if rows and not name.startswith("rollup")}
     [run] = stored["run"]
     expected = {
         "trace_id": trace(1),

@@ -117,7 +117,7 @@ async def test_calls_that_were_for_nothing_before_are_found(database_url: str, m
         await store.write(fresh(SPANS))
     before = await dump(database_url)
 
-    await asyncio.to_thread(migrate, database_url, "0010")
+    await asyncio.to_thread(migrate, database_url, "0011")
     await asyncio.to_thread(migrate, database_url)
     after = await dump(database_url)
 

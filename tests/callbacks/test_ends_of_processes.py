@@ -21,7 +21,7 @@ from callbacks.test_process import PREAMBLE, TESTS
 from graphmeter import names
 from support.ports import free_port
 
-SLOW = {"GRAPHMETER_FLUSH_INTERVAL_S": "30", "GRAPHMETER_EXIT_TIMEOUT_S": "20"}
+SLOW = {"GRAPHMETER_FLUSH_INTERVAL_S": "30", "GRAPHMETER_EXIT_TIMEOUT_S": "40"}
 """What arrives was sent because something ended, not because time went by; on a busy machine, too."""
 
 
@@ -70,7 +70,7 @@ def asked(port: int, log: Path) -> str:
     deadline = time.monotonic() + 90
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=120) as answer:
                 return str(answer.read().decode())
         except OSError:
             assert time.monotonic() < deadline, log.read_text()
@@ -177,7 +177,7 @@ def test_a_celery_prefork_worker_whose_children_end_without_an_interpreter_exit(
     env = environment(receiver, **SLOW)
     send = "import app\nfor number in range(4): app.work.delay(number)"
     sent = subprocess.run(
-        [sys.executable, "-c", send], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", send], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert 0 == sent.returncode, sent.stderr
     arguments = ("celery", "-A", "app", "worker", "--pool", "prefork", "--concurrency", "2", "--without-mingle")
@@ -210,7 +210,7 @@ def test_workers_of_a_process_pool_executor(receiver: Receiver, tmp_path: Path, 
         env=environment(receiver, **SLOW),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert 0 == done.returncode, done.stderr
@@ -242,7 +242,7 @@ def test_workers_of_a_multiprocessing_pool(receiver: Receiver, tmp_path: Path, h
         env=environment(receiver, **SLOW, **more),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert 0 == done.returncode, done.stderr

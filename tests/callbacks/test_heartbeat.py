@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from time import perf_counter_ns
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,15 +75,19 @@ def test_a_long_run_gives_signs_of_life_until_its_end(receiver: Receiver, sendin
 
 
 def test_a_short_run_gives_none_and_neither_does_one_that_waits_for_a_human(
-    receiver: Receiver, sending: Callable[..., Sending]
+    receiver: Receiver, sending: Callable[..., Sending], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = sending()
+    one = sending(heartbeat_s=3600.0)
     graph = chain_of(("ask", lambda state: {"x": interrupt("?")}), checkpointer=InMemorySaver())
     config = {"callbacks": [one.handler], "configurable": {"thread_id": "1"}}
     graph.invoke({"x": 0}, config=config)
     one.run()
     assert one.pipeline.flush(60)
-    time.sleep(2.5 * FAST)
+    assert 0 < (one.pipeline._heartbeats.wait_s or 0) <= 3600
+    # An hour later.
+    monkeypatch.setattr(heartbeat, "perf_counter_ns", lambda: perf_counter_ns() + 2 * 3600 * 10**9)
+    one.pipeline._heartbeats._next = time.monotonic()
+    assert [] == one.pipeline._heartbeats.due(away=False)
     assert [] == of(receiver, names.HEARTBEAT)
     assert one.pipeline._heartbeats.wait_s is None  # the thread sleeps until the next run
 
@@ -126,12 +131,17 @@ class Held:
         for thread in self._threads:
             thread.start()
         wait_for(lambda: len(RUNS) - open_before == 2 * number)
-        self.beats.started()
+        # All of them at the same moment, from which the test counts: threads may take seconds to start.
+        self._now_ns, self._now_s = perf_counter_ns(), time.monotonic()
+        for run in RUNS.copy().values():
+            if run.tree.sink is self.sink:
+                run.started_ns = self._now_ns + run.tree.offset_ns
+        self.beats._born_ns = self.beats._looked_ns = self._now_ns
+        self.beats._next = self._now_s + 30
 
     def after(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        now, monotonic = perf_counter_ns, time.monotonic
-        monkeypatch.setattr(heartbeat, "perf_counter_ns", lambda: now() + int(seconds * 1e9))
-        monkeypatch.setattr(time, "monotonic", lambda: monotonic() + seconds)
+        monkeypatch.setattr(heartbeat, "perf_counter_ns", lambda: self._now_ns + int(seconds * 1e9))
+        monkeypatch.setattr(heartbeat, "time", SimpleNamespace(monotonic=lambda: self._now_s + seconds))
 
     def end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
@@ -196,7 +206,10 @@ def test_a_forked_child_does_not_speak_for_its_parents_runs(receiver: Receiver) 
         def node(state):
             child = os.fork()
             if child == 0:
-                own = meter(chain_of(('n', lambda state: time.sleep(0.5))))
+                def beaten(state):
+                    while stats().exported < 2:  # the start, and a sign of life
+                        time.sleep(0.01)
+                own = meter(chain_of(('n', beaten)))
                 contextvars.Context().run(own.invoke, {})
                 flush(60)
                 os._exit(0)
@@ -229,10 +242,11 @@ def test_a_stopped_process_is_silent_and_speaks_again_when_it_goes_on(receiver: 
     try:
         wait_for(lambda: len(of(receiver, names.HEARTBEAT)) >= 2)
         process.send_signal(signal.SIGSTOP)
-        time.sleep(0.2)  # what is on the wire arrives
-        before = len(receiver.spans)
-        time.sleep(0.4)
-        assert before == len(receiver.spans)
+        os.waitpid(process.pid, os.WUNTRACED)
+        before = -1
+        while before != len(receiver.spans):  # what is on the wire arrives, and then nothing
+            before = len(receiver.spans)
+            time.sleep(0.4)
         process.send_signal(signal.SIGCONT)
         wait_for(lambda: len(receiver.spans) > before)
     finally:

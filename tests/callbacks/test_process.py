@@ -34,10 +34,11 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("GRAPHMETER_", "OTEL_"))}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", PREAMBLE.format(tests=str(TESTS)) + textwrap.dedent(code)],
-        env={**env, "GRAPHMETER_TOPOLOGY": "0", **environment},
+        # A busy machine may need longer than an application should be held up.
+        env={**env, "GRAPHMETER_TOPOLOGY": "0", "GRAPHMETER_EXIT_TIMEOUT_S": "30", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -148,7 +149,12 @@ def test_children_of_multiprocessing_send_at_their_end(receiver: Receiver, metho
     env = {key: value for key, value in os.environ.items() if not key.startswith(("GRAPHMETER_", "OTEL_"))}
     done = subprocess.run(
         [sys.executable, str(script)],
-        env={**env, "GRAPHMETER_TOPOLOGY": "0", "GRAPHMETER_ENDPOINT": receiver.url},
+        env={
+            **env,
+            "GRAPHMETER_TOPOLOGY": "0",
+            "GRAPHMETER_ENDPOINT": receiver.url,
+            "GRAPHMETER_EXIT_TIMEOUT_S": "30",
+        },
         capture_output=True,
         text=True,
         timeout=60,

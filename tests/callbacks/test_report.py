@@ -152,6 +152,7 @@ def test_at_exit_the_last_report_counts_everything_and_a_forked_child_is_another
         os.waitpid(child, 0)
         """,
         GRAPHMETER_ENDPOINT=receiver.url,
+        GRAPHMETER_FLUSH_INTERVAL_S="30",
     )
     assert 0 == done.returncode, done.stderr
     last = {report[names.CLIENT_ID]: counts(report) for report in receiver.reports}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from callbacks.fakes import FakeChat, asking, chain_of
 from callbacks.otlp import Receiver, attributes
-from callbacks.test_delivery import wait_for
+from callbacks.test_delivery import BY_HAND, wait_for
 from callbacks.test_process import PREAMBLE, TESTS, python
 from graphmeter import GraphMeterCallbackHandler, client, guard, names
 from graphmeter.settings import Settings
@@ -211,11 +211,16 @@ def receiver() -> Iterator[Receiver]:
     running.close()
 
 
+AWAY = [503] * 10_000
+"""Answers of a collector that is away: how often it is asked meanwhile is the pipeline's own affair."""
+
+
 class Application:
     """A handler whose pipeline has a spool in `directory`; with `url` of the collector to come."""
 
     def __init__(self, url: str, directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
-        chosen = Settings(flush_interval_s=0.02, spool_dir=str(directory), topology=False, **settings)
+        own = {"flush_interval_s": 0.02, "spool_dir": str(directory), "topology": False}
+        chosen = Settings(**{**own, **settings})
         monkeypatch.setattr(client, "_settings", chosen)
         self.url = url
         self.handler = GraphMeterCallbackHandler(endpoint=url)
@@ -247,12 +252,14 @@ def application(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cal
 def test_during_an_outage_spans_go_to_disk_and_afterwards_to_the_collector(
     receiver: Receiver, application: Callable[..., Application], tmp_path: Path
 ) -> None:
-    receiver.answers = [503, 503]
+    receiver.answers = AWAY.copy()
     one = application(receiver.url, queue_spans=16)
     for number in range(10):  # more than memory would hold
         one.run()
         if number < 2:
             assert not one.pipeline.flush(60)
+        if number == 7:
+            receiver.answers = []
         wait_for(lambda: one.pipeline.counts().queued == 0)
     counts = one.pipeline.counts()
     assert (0, 0, 40) == (counts.dropped, counts.failed, counts.exported + counts.spooled)
@@ -268,7 +275,7 @@ def test_during_an_outage_spans_go_to_disk_and_afterwards_to_the_collector(
 def test_what_one_process_leaves_the_next_one_sends(
     receiver: Receiver, application: Callable[..., Application], tmp_path: Path
 ) -> None:
-    receiver.answers = [503] * 2
+    receiver.answers = AWAY.copy()
     one = application(receiver.url)
     one.run(2)
     assert not one.end()
@@ -289,11 +296,12 @@ def test_a_directory_that_cannot_be_used_is_said_once_and_spans_wait_in_memory(
     receiver: Receiver, application: Callable[..., Application], tmp_path: Path
 ) -> None:
     (tmp_path / "spool").write_text("a file")
-    receiver.answers = [503]
+    receiver.answers = AWAY.copy()
     one = application(receiver.url)
     one.run()
     assert not one.pipeline.flush(60)
     assert (0, 0, 0, 4, 0) == one.pipeline.counts()
+    receiver.answers = []
     assert one.pipeline.flush(60)
     assert (4, 0, 0, 0, 0) == one.pipeline.counts()
     assert {"spool unusable"} == set(guard.faults())
@@ -306,7 +314,7 @@ def test_a_full_spool_drops_the_oldest_and_everything_is_accounted_for(
     from graphmeter import spool
 
     monkeypatch.setattr(spool, "_SEGMENT_BYTES", 3000)
-    receiver.answers = [503] * 100
+    receiver.answers = AWAY.copy()
     one = application(receiver.url, spool_mb=0.01)
     for _ in range(12):
         one.run()
@@ -323,15 +331,15 @@ def test_a_full_spool_drops_the_oldest_and_everything_is_accounted_for(
 
 
 def test_new_spans_do_not_wait_for_those_on_disk(receiver: Receiver, application: Callable[..., Application]) -> None:
-    receiver.answers = [503] * 30
-    one = application(receiver.url)
+    receiver.answers = AWAY.copy()
+    one = application(receiver.url, **BY_HAND)
     for _ in range(30):
         one.run()
         one.pipeline.flush(60)
     old = {span.trace_id for span in receiver.spans}
     assert 120 == one.pipeline.counts().spooled
-    receiver.answers = []
     one.run()
+    receiver.answers = []
     assert one.pipeline.flush(60)
     kinds = [attributes(span)[names.KIND] for span in receiver.spans if span.trace_id not in old]
     newest = receiver.spans[0].trace_id
@@ -393,7 +401,9 @@ def test_without_a_collector_at_exit_nothing_is_lost_and_the_exit_is_quick(recei
         )
         assert 0 == done.returncode, done.stderr
     assert ["lock", "lock", "spool", "spool"] == files(tmp_path)
-    done = python(code, GRAPHMETER_ENDPOINT=receiver.url, GRAPHMETER_SPOOL_DIR=str(tmp_path))
+    # With something to send at the end, it is given the time to send the rest, too.
+    more = {"GRAPHMETER_FLUSH_INTERVAL_S": "30"}
+    done = python(code, GRAPHMETER_ENDPOINT=receiver.url, GRAPHMETER_SPOOL_DIR=str(tmp_path), **more)
     assert 0 == done.returncode, done.stderr
     assert ["node"] * 3 + ["run"] * 3 + ["start"] * 3 == receiver.kinds()
     assert [] == files(tmp_path)
@@ -503,7 +513,11 @@ def test_two_processes_that_start_together_share_the_inheritance_and_nothing_is_
         assert 0 == done.returncode, done.stderr
     heirs = [
         start(
-            code, GRAPHMETER_ENDPOINT=receiver.url, GRAPHMETER_SPOOL_DIR=str(tmp_path), GRAPHMETER_EXIT_TIMEOUT_S="20"
+            code,
+            GRAPHMETER_ENDPOINT=receiver.url,
+            GRAPHMETER_SPOOL_DIR=str(tmp_path),
+            GRAPHMETER_EXIT_TIMEOUT_S="20",
+            GRAPHMETER_FLUSH_INTERVAL_S="30",
         )
         for _ in range(2)
     ]

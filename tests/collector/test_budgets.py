@@ -7,13 +7,22 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from collector.served import Served, configured, served
 from graphmeter import names
+from graphmeter_collector import budgets
 from graphmeter_collector.keys import make, scopes_of
 from graphmeter_collector.store.keys import KeyTable
 from support import otlp
 
 HOUR_NS = 3_600_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def _look_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collectors look at thresholds when a test asks them to, and not by themselves as well."""
+    monkeypatch.setattr(budgets, "LOOK_EVERY_S", 3600.0)
 
 
 def ago(seconds: float) -> int:

@@ -43,6 +43,26 @@ async def spend(it: Served) -> list[tuple[str, str, int]]:
     return [(row.group["graph"], row.group["node"], row.cost_nano) for row in rows]
 
 
+async def settled(*collectors: Served) -> None:
+    """Return when one of them has settled a span, and counted it: after the commit that others may see already."""
+
+    def so() -> bool:
+        metrics = [it.collector.metrics for it in collectors]
+        return any(each.value(names.COLLECTOR_SETTLED, by) for each in metrics for by in ("ancestors", "timeout"))
+
+    await until(so)
+
+
+async def shown(it: Served, unsettled: int) -> None:
+    """Return when the gauge has the value; it may just be refreshed from what was read before."""
+
+    async def so() -> bool:
+        await it.collector.jobs.refresh_gauges()
+        return it.collector.metrics.value(names.COLLECTOR_UNSETTLED) == unsettled
+
+    await until_true(so)
+
+
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GATHER_S", 0.01)
@@ -55,35 +75,26 @@ async def test_a_call_in_our_node_counts_for_it_as_soon_as_the_node_has_come(dat
         assert [] == await spend(it)
         assert 0 == it.collector.metrics.value(names.LLM_CALLS, *IN_OUR_NODE, "ok")
         assert [False] == [row.settled for row in await it.collector.store.reader.spans(trace(1).hex())]
-        await it.collector.jobs.refresh_gauges()
-        assert 1 == it.collector.metrics.value(names.COLLECTOR_UNSETTLED)
+        metrics = it.collector.metrics
+        await shown(it, 1)
         await it.send(*otlp.run(1, start_ns=time.time_ns() - 3 * SECOND))
 
-        async def counted() -> bool:
-            return await spend(it) == [("support", "answer", 7_000_000)]
-
-        await until_true(counted)
-        metrics = it.collector.metrics
+        await settled(it)
+        assert [("support", "answer", 7_000_000)] == await spend(it)
         assert 2 == metrics.value(names.LLM_CALLS, *IN_OUR_NODE, "ok")
         assert 1 == metrics.value(names.COLLECTOR_SETTLED, "ancestors")
         assert 7_000_000 == (await it.get(f"/api/runs/{trace(1).hex()}"))["cost_nano"]
         assert {True} == {row["settled"] for row in await it.get(f"/api/runs/{trace(1).hex()}/trace")}
-        await it.collector.jobs.refresh_gauges()
-        assert (0, 0) == (
-            metrics.value(names.COLLECTOR_UNSETTLED),
-            metrics.value(names.COLLECTOR_UNSETTLED_AGE),
-        )
+        await shown(it, 0)
+        assert 0 == metrics.value(names.COLLECTOR_UNSETTLED_AGE)
 
 
 async def test_the_configuration_says_how_long_ancestors_are_waited_for(sqlite_url: str, tmp_path: Path) -> None:
     config = configured(tmp_path, "runs: {settle_after: 200ms}")
     async with served(sqlite_url, config=config) as it:
         await it.send(sdk_call(), scope=SDK)
-
-        async def counted() -> bool:
-            return await spend(it) == [("", names.UNATTRIBUTED, 3_500_000)]
-
-        await until_true(counted)
+        await settled(it)
+        assert [("", names.UNATTRIBUTED, 3_500_000)] == await spend(it)
         assert 1 == it.collector.metrics.value(names.COLLECTOR_SETTLED, "timeout")
 
 
@@ -93,11 +104,8 @@ async def test_a_collector_finds_what_one_before_it_left_unsettled(sqlite_url: s
     async with served(sqlite_url) as it:
         assert [] == await spend(it)
         await it.send(*otlp.run(1, start_ns=time.time_ns() - 3 * SECOND))
-
-        async def counted() -> bool:
-            return await spend(it) == [("support", "answer", 7_000_000)]
-
-        await until_true(counted)
+        await settled(it)
+        assert [("support", "answer", 7_000_000)] == await spend(it)
 
 
 async def test_two_collectors_get_child_and_parent_at_the_same_time(postgres_url: str) -> None:
@@ -105,10 +113,8 @@ async def test_two_collectors_get_child_and_parent_at_the_same_time(postgres_url
         await left.send(sdk_call(), scope=SDK)
         await right.send(*otlp.run(1, start_ns=time.time_ns() - 3 * SECOND))
 
-        async def counted() -> bool:
-            return await spend(left) == [("support", "answer", 7_000_000)]
-
-        await until_true(counted)
+        await settled(left, right)
+        assert [("support", "answer", 7_000_000)] == await spend(left)
         told = sum(it.collector.metrics.value(names.LLM_CALLS, *IN_OUR_NODE, "ok") for it in (left, right))
         assert 2 == told
 

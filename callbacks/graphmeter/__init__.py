@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from graphmeter.attach import instrument, meter, uninstrument
+    from graphmeter.budget import BudgetExceeded, BudgetGuard
     from graphmeter.client import Stats, flush, shutdown, stats
     from graphmeter.embeddings import meter_embeddings
     from graphmeter.handler import GraphMeterCallbackHandler
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from graphmeter.processor import GraphMeterSpanProcessor
 
 __all__ = [
+    "BudgetExceeded",
+    "BudgetGuard",
     "GraphMeterCallbackHandler",
     "GraphMeterSpanProcessor",
     "RunInfo",
@@ -40,6 +43,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BudgetExceeded": "graphmeter.budget",
+    "BudgetGuard": "graphmeter.budget",
     "GraphMeterCallbackHandler": "graphmeter.handler",
     "GraphMeterSpanProcessor": "graphmeter.processor",
     "RunInfo": "graphmeter.inside",
@@ -61,8 +66,8 @@ _getLogger("graphmeter").addHandler(_NullHandler())
 
 
 def __getattr__(name: str) -> object:
-    if name == "logging":
-        return importlib.import_module("graphmeter.logging")
+    if name in ("budget", "logging"):
+        return importlib.import_module(f"graphmeter.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'graphmeter' has no attribute {name!r}")

@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -20,6 +21,8 @@ from graphmeter.redact import Function
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.pregel.protocol import PregelProtocol
+
+    from graphmeter.budget import BudgetGuard
 
 _Graph = TypeVar("_Graph", bound="PregelProtocol[Any, Any, Any, Any]")
 
@@ -51,6 +54,9 @@ def meter(
     capture: str | Iterable[str] | None = None,
     redact: Function | None = None,
     handler: GraphMeterCallbackHandler | None = None,
+    budget: str | Iterable[str] | BudgetGuard | None = None,
+    per_run_usd: Decimal | str | float | None = None,
+    per_run_tokens: int | None = None,
 ) -> _Graph:
     """A copy of the compiled `graph` that is measured. It streams, draws and nests in other graphs like the original.
 
@@ -67,13 +73,17 @@ def meter(
         capture: What happened in the graph: `content`, `media`, `state`, `state_diff`; default GRAPHMETER_CAPTURE.
         redact: `redact(text, where)`; see GraphMeterCallbackHandler.
         handler: A handler of your own making; what it captures is said to it.
+        budget: Names of budgets of the collector that stop model calls when they are used up; or a guard that says more.
+        per_run_usd: The most that one run may spend, in USD.
+        per_run_tokens: The same in tokens. See `graphmeter.BudgetGuard`.
 
     The attribution travels as metadata (keys in `graphmeter.attribution`), so one call can override it:
     `graph.invoke(x, config={"metadata": {"graphmeter_tenant": "acme", "user_id": "u1"}})`.
 
     Raises:
         TypeError: `graph` is not a compiled graph.
-        ValueError: `capture` names something that cannot be captured, or there is a handler already.
+        ValueError: `capture` names something that cannot be captured, or there is a handler already; a cap makes no
+            sense; or the collector answers, and does not know a budget.
     """
     compiled: Any = graph
     pregel = _pregel()
@@ -95,9 +105,29 @@ def meter(
         if _attached(compiled.config):
             raise ValueError("the graph has a handler already: give capture= and redact= to that one")
         handler = _capturing(handler, capture, redact)
+    callbacks: list[BaseCallbackHandler] = []
     if handler is not None or not _attached(compiled.config):
-        config["callbacks"] = [handler or default_handler()]
+        callbacks.append(handler or default_handler())
+    if budget is not None or per_run_usd is not None or per_run_tokens is not None:
+        # Last: for asynchronous graphs LangChain makes a coroutine for each handler, and drops those behind one that raises.
+        callbacks.append(_guard(budget, per_run_usd, per_run_tokens))
+    if callbacks:
+        config["callbacks"] = callbacks
     return cast("_Graph", compiled.with_config(config))
+
+
+def _guard(
+    budget: str | Iterable[str] | BudgetGuard | None,
+    per_run_usd: Decimal | str | float | None,
+    per_run_tokens: int | None,
+) -> BudgetGuard:
+    from graphmeter.budget import BudgetGuard
+
+    if not isinstance(budget, BudgetGuard):
+        return BudgetGuard(budget, per_run_usd=per_run_usd, per_run_tokens=per_run_tokens)
+    if per_run_usd is not None or per_run_tokens is not None:
+        raise ValueError("per_run_usd= and per_run_tokens= belong to the guard: BudgetGuard(…, per_run_usd=…)")
+    return budget
 
 
 def _capturing(

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,6 +57,9 @@ class Stats:
     open_runs: int
     """Runs, nodes, calls that have started and not ended."""
     fault_kinds: Mapping[str, int]
+    guarded: Mapping[str, int] = field(default_factory=dict)
+    """What budget guards did with model calls: `stopped`, `warned`, `left` to the application, `failed_open`,
+    `failed_closed`; questions they `asked`, and calls that stayed `unpriced`."""
 
 
 def settings() -> Settings:
@@ -193,7 +196,13 @@ def stats() -> Stats:
         sum(kinds.values()),
         runs.open_runs(),
         kinds,
+        _guarded(),
     )
+
+
+def _guarded() -> dict[str, int]:
+    counts = sys.modules.get("graphmeter.budget.counts")  # whoever guards has loaded it
+    return {} if counts is None else counts.counted()
 
 
 def divert(exporter: SpanExporter | None) -> None:

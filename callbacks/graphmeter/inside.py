@@ -55,7 +55,7 @@ def tag(run_id: str | UUID | None = None, /, **tags: object) -> None:
 
 def current_run() -> RunInfo | None:
     """The run that the calling code is part of; None outside of graphs, and where nothing measures the graph."""
-    run = _current()
+    run = current()
     if run is None:
         return None
     tree = run.tree
@@ -87,7 +87,7 @@ class Subject(NamedTuple):
 def subject(run_id: object, what: str) -> Subject | None:
     """The run with this id, or (None) the current one. `what` is to be said of it, for the message that there is none."""
     if run_id is None:
-        run = _current()
+        run = current()
         if run is None:
             guard.noticed(
                 f"{what.partition(' ')[0]} outside of a run",
@@ -176,7 +176,7 @@ def _with_tags(shared: Mapping[str, Value], said: Mapping[str, Value]) -> dict[s
     return tagged
 
 
-def _current() -> Run | None:
+def current() -> Run | None:
     """The innermost open run here that is part of a graph."""
     if not RUNS:  # nothing is being measured: nothing to look for, and nothing to load
         return None

@@ -147,6 +147,10 @@ CLIENT_QUEUED: Final = "graphmeter.client.queued"
 CLIENT_FAULTS: Final = "graphmeter.client.faults"
 CLIENT_OPEN_RUNS: Final = "graphmeter.client.open_runs"
 
+BUDGET_STOPPED: Final = "graphmeter.budget.stopped"
+"""On nodes and runs in which a budget guard kept a model call from being made: name of the budget, `run` for the cap of the
+run, `unknown` where nobody could tell and the guard fails closed."""
+
 STATE_UPDATE_BYTES: Final = "graphmeter.state.update_bytes"
 """On nodes, with `capture="state"`: size of what the node returned, serialised."""
 STATE_BYTES: Final = "graphmeter.state.bytes"

@@ -17,6 +17,7 @@ from graphmeter import context, marks, names
 from graphmeter.usage.streams import Told
 
 if TYPE_CHECKING:
+    from graphmeter.budget.accounts import Accounts
     from graphmeter.capture import Capture, Taken
     from graphmeter.prompts import Request
 
@@ -73,6 +74,7 @@ class Tree:
     """What the runs of one graph run share. `run_id` is empty for runs outside any graph."""
 
     __slots__ = (
+        "accounts",
         "capture",
         "debug",
         "described",
@@ -125,6 +127,8 @@ class Tree:
         self.state = state
         self.inside, self.inside_call = marks.inside(state)
         """Trace states for the application's spans inside ours; in a model call it is the second."""
+        self.accounts: Accounts | None = None
+        """What budget guards count for this run; None: none has met a call of it."""
         self.first_step: int | None = None
         """LangGraph's number of the first step; on a thread that ran before, it is not 1."""
         self.steps = 0

@@ -6,6 +6,7 @@ State is kept per process, not per handler, so two handlers that see the same ru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Final
 from uuid import UUID
@@ -20,6 +21,9 @@ _MOST_STRAYS: Final = 10_000
 _STRAY_PATIENCE_NS: Final = 600 * 1_000_000_000
 """How long a model call may outlive its graph before it is given up: 10 minutes, beyond any provider's own timeout."""
 _NODE_TIMEOUT: Final = "langgraph.errors.NodeTimeoutError"
+
+spent: Callable[[Run], object] | None = None
+"""Hears of every finished model call, inline, once budgets are guarded in this process."""
 
 RUNS: dict[int, Run] = {}
 """Every open run of the process, by the number of its run id: the hash of a UUID is a call of Python code each time."""
@@ -93,6 +97,8 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     run.status = status
     run.failure = failure
     context.leave(run)
+    if spent is not None and kind is names.MODEL:
+        spent(run)
     if kind is names.NODE and parent is not None:
         if status is names.INTERRUPTED:
             parent.interrupted = True
@@ -107,6 +113,16 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     elif kind is names.RUN:
         recent.keep(run)
     tree.sink.close(run)
+
+
+def discard(run: Run) -> None:
+    """Forget the open `run`: the call that it stands for is not made."""
+    key = run.run_id.int
+    RUNS.pop(key, None)
+    _STRAYS.pop(key, None)
+    if run.parent is not None:
+        run.parent.open.pop(key, None)
+    context.leave(run)
 
 
 def succeed(before: Run, attempt: Run) -> None:

@@ -52,7 +52,7 @@ class HttpDelivery:
             self.backlog = Backlog(self, spool)
         self.where = destination.url
         self._timeout_s = timeout_s
-        self._opener = _opener(self.where)
+        self._opener = opener(self.where)
         self._headers = {
             **destination.headers,
             "content-type": "application/x-protobuf",
@@ -104,23 +104,23 @@ class HttpDelivery:
             self.backlog.close()
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def opener(url: str) -> urllib.request.OpenerDirector:
     """What opens requests to `url`. Redirects are not followed: urllib would turn the POST into a GET."""
     target = urlsplit(url)
-    opener = urllib.request.OpenerDirector()
+    made = urllib.request.OpenerDirector()
     # A proxy knows nothing of this machine's loopback, and NO_PROXY seldom names it.
-    opener.add_handler(urllib.request.ProxyHandler({} if target.hostname in _LOOPBACK else None))
-    opener.add_handler(urllib.request.HTTPHandler())
+    made.add_handler(urllib.request.ProxyHandler({} if target.hostname in _LOOPBACK else None))
+    made.add_handler(urllib.request.HTTPHandler())
     if target.scheme == "https":
         import ssl
 
         # Once, not per request: it reads every certificate of the machine. Under a lock of OpenSSL's, which a child that is
         # forked meanwhile would wait for for ever.
         with forks.gate:
-            opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
-    opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
-    opener.add_handler(urllib.request.HTTPErrorProcessor())
-    return opener
+            made.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+    made.add_handler(urllib.request.HTTPDefaultErrorHandler())
+    made.add_handler(urllib.request.HTTPErrorProcessor())
+    return made
 
 
 class ExporterDelivery:

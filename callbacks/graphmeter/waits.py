@@ -25,12 +25,14 @@ _MOST: Final = 1024
 class _Pause:
     """An interrupted run, without what it holds on to."""
 
-    __slots__ = ("context", "ended_ns", "next_id", "run_id")
+    __slots__ = ("accounts", "context", "ended_ns", "next_id", "run_id")
 
     def __init__(self, run: Run) -> None:
         self.run_id = run.run_id
         self.context = run.context
         self.ended_ns = run.ended_ns
+        self.accounts = run.tree.accounts
+        """What budget guards have counted: the run that goes on is held against it, too."""
         self.next_id: UUID | None = None
         """The first run that its thread made afterwards."""
 
@@ -78,6 +80,8 @@ def _resume(root: Run, checkpoint_id: str) -> None:
         if pause is None or pause.next_id != root.run_id:
             return
     root.links = [pause.context]
+    if root.tree.accounts is None:
+        root.tree.accounts = pause.accounts
     root.facts = {
         **(root.facts or {}),
         names.RESUMED_RUN: str(pause.run_id),

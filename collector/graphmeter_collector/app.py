@@ -215,8 +215,8 @@ class Collector:
         self._published = stamp
         return [_catalogue(self.settings)]
 
-    def _prices_of(self, asked: Sequence[tuple[str, str]], now_ns: int) -> dict[str, Any]:
-        return effective(self.book, [*self.book.seen(), *(Call(*each) for each in asked)], now_ns)
+    def _prices_of(self, asked: Sequence[tuple[str, ...]], now_ns: int, *, alone: bool = False) -> dict[str, Any]:
+        return effective(self.book, [*([] if alone else self.book.seen()), *(Call(*each) for each in asked)], now_ns)
 
     async def open(self) -> None:
         """Migrate, take a writer slot, show what is known.

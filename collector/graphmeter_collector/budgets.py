@@ -79,6 +79,7 @@ class States:
 
     as_of_ns: int
     rows: Sequence[BudgetRow]
+    in_force: Sequence[InForce]
     etag: str
     """Of what is told, whenever it was read."""
 
@@ -94,7 +95,7 @@ class Budgets:
         self._taken: Config | None = None
         self._version = -1
         self._reading = asyncio.Lock()
-        self._states = States(0, (), "")
+        self._states = States(0, (), (), "")
         self._refreshing: asyncio.Task[States] | None = None
         self._bell = asyncio.Event()
         self._rest_s = LOOK_EVERY_S
@@ -159,7 +160,7 @@ class Budgets:
             now_ns = time.time_ns() if now_ns is None else now_ns
             in_force = await self.definitions()
             rows = state.budgets(in_force, await self._table.spent(state.asked(in_force, now_ns)), now_ns)
-            self._states = States(now_ns, rows, _etag(rows))
+            self._states = States(now_ns, rows, in_force, _etag(rows, in_force))
             return self._states
 
     async def rows(self) -> Sequence[BudgetRow]:
@@ -259,9 +260,9 @@ def _forget(task: asyncio.Task[States]) -> None:
         task.exception()
 
 
-def _etag(rows: Sequence[BudgetRow]) -> str:
+def _etag(rows: Sequence[BudgetRow], in_force: Sequence[InForce]) -> str:
     # Forecasts move with every second; what was spent does not.
-    told = []
+    told: list[object] = [(one.budget.name, one.budget.key, one.budget.limit, one.budget.hard) for one in in_force]
     for row in rows:
         spent, limit = (row.spent_nano, row.spent_tokens), (row.limit_nano, row.limit_tokens)
         told.append((row.budget, row.scope, spent, limit, row.hard, row.period_start_ns, row.period_end_ns))

@@ -39,6 +39,9 @@ class States(Protocol):
     def rows(self) -> Sequence[BudgetRow]: ...
 
     @property
+    def in_force(self) -> Sequence[InForce]: ...
+
+    @property
     def etag(self) -> str: ...
 
 
@@ -80,7 +83,8 @@ def budgets_router(budgets: Budgets) -> APIRouter:
             for row in found.rows
             if budget in ("", row.budget) and all(row.scope.get(name) == value for name, value in wanted.items())
         ]
-        return JSONResponse({"as_of_ns": found.as_of_ns, "budgets": rows}, headers=headers)
+        known = [_definition(one.budget) for one in found.in_force if budget in ("", one.budget.name)]
+        return JSONResponse({"as_of_ns": found.as_of_ns, "budgets": rows, "definitions": known}, headers=headers)
 
     @router.get("/definitions", summary="Budgets in force, and whose they are")
     async def definitions() -> list[dict[str, Any]]:
@@ -113,6 +117,18 @@ def budgets_router(budgets: Budgets) -> APIRouter:
             raise HTTPException(404, f"there is no budget {name!r}")
 
     return router
+
+
+def _definition(one: Budget) -> dict[str, Any]:
+    """What a guard needs to tell which calls count, and against whose limit; also where nothing was spent yet."""
+    return {
+        "budget": one.name,
+        "unit": one.unit,
+        "limit": one.limit,
+        "hard": one.hard,
+        "match": {name: list(globs) for name, globs in one.match.restricting().items()},
+        "per": list(one.per),
+    }
 
 
 def _shown(one: InForce) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""Shared budgets by what the collector said lately: nothing is asked in the path of a call, and what goes beyond is bounded.
+
+Calls pass until the known spend reaches the limit: what the collector said at most `max_age_s` ago, and what this process
+spent since. So beyond the limit goes at most what others spent in that time (and until the collector knew of it), and what
+was in flight.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from graphmeter.budget.calls import Call, Spent
+from graphmeter.budget.desk import Desk, desk_of
+from graphmeter.budget.exceeded import Status, Unknown
+from graphmeter.budget.matching import ALL_HARD, Definition
+from graphmeter.budget.modes import WAIT, Verdict
+
+
+class Cached:
+    """See the module.
+
+    Args:
+        budgets: Names of budgets; `*` is every hard one.
+        max_age_s: How old what the collector said may be.
+        endpoint: Base URL of the collector; empty: the process's own.
+    """
+
+    def __init__(self, budgets: Sequence[str], max_age_s: float, endpoint: str) -> None:
+        self._names = frozenset(budgets) - {ALL_HARD}
+        self._all_hard = ALL_HARD in budgets
+        self._max_age_s = max_age_s
+        self._endpoint = endpoint
+
+    def begin(self) -> None:
+        """See `Mode`."""
+        desk = self._desk()
+        try:
+            desk.look()
+        except Unknown:
+            return  # logged; whether calls pass meanwhile is the guard's to say
+        self._known(desk)
+
+    def ask(self, call: Call) -> Verdict:
+        """See `Mode`."""
+        desk = self._desk()
+        if desk.fresh():
+            return self._check(desk, call)
+        if not desk.failing:
+            return WAIT
+        # What is spent comes not back before the period ends.
+        found = self._check(desk, call) if desk.states.snapshot is not None else None
+        if found is None:
+            raise Unknown(desk.why)
+        return found
+
+    def wait(self, call: Call) -> Status | None:
+        """See `Mode`."""
+        desk = self._desk()
+        desk.look()
+        return self._check(desk, call)
+
+    def dropped(self, call: Call) -> None:
+        """See `Mode`: nothing is reserved."""
+
+    def ended(self, call: Call, spent: Spent) -> None:
+        """See `Mode`: what this process spends is counted for all its guards at once."""
+
+    def statuses(self, call: Call) -> list[Status]:
+        """See `Mode`."""
+        desk = self._desk()
+        if not desk.fresh():
+            if desk.failing:
+                raise Unknown(desk.why)
+            desk.look()
+        self._known(desk)
+        return [desk.states.status(account) for account in desk.states.accounts(call) if self._watches(account[0])]
+
+    def _check(self, desk: Desk, call: Call) -> Status | None:
+        states = desk.states
+        self._known(desk)
+        waived = call.waived
+        for account in states.accounts(call):
+            definition = account[0]
+            if (
+                self._watches(definition)
+                and states.units(account) >= definition.limit_units
+                and definition.name not in waived
+            ):
+                return states.status(account)
+        return None
+
+    def _watches(self, definition: Definition) -> bool:
+        return definition.name in self._names or (self._all_hard and definition.hard)
+
+    def _known(self, desk: Desk) -> None:
+        snapshot = desk.states.snapshot
+        if snapshot is None or self._names <= snapshot.matcher.names:
+            return
+        raise UnknownBudget(min(self._names - snapshot.matcher.names), sorted(snapshot.matcher.names), desk.where)
+
+    def _desk(self) -> Desk:
+        desk = desk_of(self._endpoint)
+        if desk.max_age_s > self._max_age_s:
+            desk.max_age_s = self._max_age_s
+        return desk
+
+
+class UnknownBudget(Unknown):
+    """The collector answers, and has no budget of this name."""
+
+    def __init__(self, name: str, known: Sequence[str], where: str) -> None:
+        close = difflib.get_close_matches(name, known, n=1)
+        listed = ", ".join(known[:20]) or "none: add one to `budgets:` in graphmeter.yaml"
+        remedy = f"did you mean {close[0]!r}?" if close else f"known there: {listed}"
+        super().__init__(f"budget {name!r} is not known to the collector at {where}; {remedy}")

@@ -1,0 +1,263 @@
+"""A process's dealings with one collector: budgets and prices asked for in one background thread, answers kept for all.
+
+A guard answers from what is kept. Somebody waits for a request only where nothing is known that may be used: at the first
+call, in a forked child, after minutes without any call, and for the price of a model that is met for the first time. While
+the collector does not answer nobody waits for it at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import Final
+
+from graphmeter import client, destination, forks, guard
+from graphmeter.budget import counts
+from graphmeter.budget.exceeded import Unknown
+from graphmeter.budget.prices import Prices
+from graphmeter.budget.source import Http, Silent, Source
+from graphmeter.budget.states import States
+
+_log = logging.getLogger("graphmeter")
+
+PATIENCE_S: Final = 2.0
+"""Longest wait for one answer."""
+IDLE_S: Final = 300.0
+"""The thread ends when nobody has asked for so long; the next call waits for an answer and starts it again."""
+PRICES_S: Final = 60.0
+"""How old prices may be before it is asked whether they have changed."""
+RETRY_S: Final = 1.0
+"""How soon after a failure somebody who waits may cause another request."""
+_NEVER: Final = float("-inf")
+
+
+class Desk:
+    """What is known of one collector.
+
+    Args:
+        source: Whom to ask; made when it is first needed.
+    """
+
+    def __init__(self, endpoint: str, source: Source | None = None) -> None:
+        self._endpoint = endpoint
+        self._source = source
+        self.states = States(client.settings().flush_interval_s)
+        self.prices = Prices()
+        self.max_age_s = float("inf")
+        """How old budgets may be: the least of what guards want."""
+        self._prices_at = _NEVER
+        self._used_at = _NEVER
+        self._failed_at = {"budgets": _NEVER, "prices": _NEVER}
+        self._why = {"budgets": "", "prices": ""}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._asking = {"budgets": threading.Lock(), "prices": threading.Lock()}
+        self._starting = threading.Lock()
+        self._bell = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def where(self) -> str:
+        """The collector's address, for messages."""
+        return self._ask_whom().where
+
+    # --- what guards use --------------------------------------------------------------------------------------------
+
+    def fresh(self) -> bool:
+        """Whether what is known of budgets may be used. False: `look`, unless `failing`."""
+        self._used_at = now = time.monotonic()
+        return now - self.states.asked_at <= self.max_age_s
+
+    @property
+    def failing(self) -> bool:
+        """Whether the collector was asked for budgets and did not answer, and the thread keeps asking."""
+        return self._failed_at["budgets"] > self.states.asked_at and self._thread is not None
+
+    @property
+    def why(self) -> str:
+        """What went wrong when budgets were asked for."""
+        return f"{self.where}: {self._why['budgets']}"
+
+    def look(self) -> None:
+        """Ask for budgets now, unless somebody has just done so. Blocks.
+
+        Raises:
+            Unknown: the collector does not answer.
+        """
+        self.start()
+        began = self._used_at = time.monotonic()
+        with self._asking["budgets"]:
+            if time.monotonic() - self.states.asked_at <= min(self.max_age_s, IDLE_S):
+                return
+            if self._failed_at["budgets"] <= began - RETRY_S:
+                self._ask_budgets()
+        if self._failed_at["budgets"] > self.states.asked_at:
+            raise Unknown(self.why)
+
+    def price(self) -> None:
+        """Ask for prices that are wanted, unless somebody has just done so. Blocks; afterwards every bill has an amount."""
+        self.start()
+        began = time.monotonic()
+        with self._asking["prices"]:
+            if self.prices.due and self._failed_at["prices"] <= began - RETRY_S:
+                self._ask_prices()
+        self.states.settle()
+
+    def hurry(self) -> None:
+        """A price is wanted: ask for it soon."""
+        self.start()
+        self._bell.set()
+
+    def start(self) -> None:
+        """See that the thread runs."""
+        if self._thread is not None:
+            return
+        with self._starting:
+            if self._thread is None:
+                self._used_at = time.monotonic()
+                thread = threading.Thread(target=self._serve, name="graphmeter-budgets", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the interpreter is going down
+                    guard.swallowed("start budgets thread", error)
+                    return
+                self._thread = thread
+
+    def request(self, path: str, body: object, timeout_s: float = PATIENCE_S) -> object:
+        """What posting `body` below `/api` is answered with. Blocks.
+
+        Raises:
+            Silent: nothing of use.
+        """
+        return self._ask_whom().ask(path, (), "", timeout_s, body).said
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while True:
+            self._bell.wait(self._rest_s())
+            self._bell.clear()
+            now = time.monotonic()
+            if now - self._used_at > IDLE_S and not self.prices.wanted:
+                with self._starting:
+                    self._thread = None
+                return
+            self._round(now)
+
+    def _rest_s(self) -> float:
+        return max(min(self.max_age_s, PRICES_S) / 2, 0.1)
+
+    @guard.guarded
+    def _round(self, now: float) -> None:
+        if self.max_age_s < float("inf"):
+            with self._asking["budgets"]:
+                if now - self.states.asked_at >= self._rest_s() * 0.9:
+                    self._ask_budgets()
+        with self._asking["prices"]:
+            if self.prices.due or (self.prices.keys() and now - self._prices_at >= PRICES_S):
+                self._ask_prices()
+        self.states.settle()
+
+    def _ask_budgets(self) -> None:
+        at = time.monotonic()
+        try:
+            # So that an answer is not too old when it comes.
+            patience_s = max(min(PATIENCE_S, self.max_age_s / 2), 0.1)
+            answer = self._ask_whom().ask("/api/budgets/status", (), self.states.etag, patience_s)
+            if answer.said is not None:
+                self.states.learn(answer.said, answer.etag)
+            self.states.answered(at)
+            self._over("budgets")
+        except Silent as silence:
+            self._failed("budgets", str(silence))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._failed("budgets", f"its answer was not understood ({error!r}); is it a collector of this version?")
+
+    def _ask_prices(self) -> None:
+        keys = self.prices.keys()
+        if not keys:
+            return
+        try:
+            query = [("call", key_text(key)) for key in keys]
+            etag = self.prices.etag if self.prices.etag_of == keys else ""
+            answer = self._ask_whom().ask("/api/prices", query, etag, PATIENCE_S)
+            if answer.said is not None:
+                self.prices.learn(keys, answer.said, answer.etag)
+            self.prices.answered(keys)
+            self._prices_at = time.monotonic()
+            self._over("prices")
+        except Silent as silence:
+            self.prices.away = True
+            self._failed("prices", str(silence))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.prices.away = True
+            self._failed("prices", f"its answer was not understood ({error!r}); is it a collector of this version?")
+
+    def _failed(self, what: str, why: str) -> None:
+        self._failed_at[what], self._why[what] = time.monotonic(), why
+        counts.say_once(f"{what} {self._endpoint}", f"Budget guards cannot learn {what} from {self.where}: {why}")
+
+    def _over(self, what: str) -> None:
+        if self._failed_at[what] > _NEVER:
+            self._failed_at[what] = _NEVER
+            counts.unsay(f"{what} {self._endpoint}")
+            _log.info("Budget guards learn %s from %s again", what, self.where)
+
+    def _ask_whom(self) -> Source:
+        if self._source is None:
+            settings = client.settings()
+            target = destination.choose(replace(settings, endpoint=self._endpoint) if self._endpoint else settings)
+            self._source = Http(target.url, target.headers)
+        return self._source
+
+    def after_fork(self) -> None:
+        """In a forked child: no thread, and locks that the parent's may have held."""
+        self._reset()
+        self.states.after_fork()
+        self._failed_at = dict.fromkeys(self._failed_at, _NEVER)
+
+
+def key_text(key: tuple[str, ...]) -> str:
+    """A call as `/api/prices` takes it: JSON."""
+    return json.dumps(list(key), ensure_ascii=False, separators=(",", ":"))
+
+
+_desks: dict[str, Desk] = {}
+_diverted: Desk | None = None
+_lock = threading.Lock()
+
+
+def desk_of(endpoint: str = "") -> Desk:
+    """The desk for the collector at `endpoint`; empty: the process's own."""
+    if _diverted is not None:
+        return _diverted
+    found = _desks.get(endpoint)
+    if found is None:
+        with _lock:
+            found = _desks.setdefault(endpoint, Desk(endpoint))
+    return found
+
+
+def desks() -> list[Desk]:
+    """All that are in use."""
+    return [_diverted] if _diverted is not None else list(_desks.values())
+
+
+def divert(desk: Desk | None) -> None:
+    """Let `desk` take the place of all collectors, for tests; None: no longer."""
+    global _diverted  # of the process, as the desks are
+    _diverted = desk
+
+
+def _after_fork() -> None:
+    global _lock  # the parent may have held it at the moment of the fork
+    _lock = threading.Lock()
+    for desk in (*_desks.values(), *([_diverted] if _diverted is not None else ())):
+        desk.after_fork()
+
+
+forks.in_child(_after_fork)

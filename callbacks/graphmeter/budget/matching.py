@@ -1,0 +1,134 @@
+"""Which budgets a call counts against, and whose limit of each: as the collector matches its ledger, from the same words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final, NamedTuple, Protocol
+
+from graphmeter import names
+from graphmeter.budget.exceeded import Unit
+from graphmeter.records import Value
+
+ALL_HARD: Final = "*"
+"""Stands for every hard budget of the collector."""
+_TAG: Final = "tag:"
+_MOST_KNOWN: Final = 10_000
+_SHARED: Final = {
+    "team": (names.TEAM, names.RESOURCE_TEAM),
+    "tenant": (names.TENANT, names.TENANT),
+    "environment": (names.ENVIRONMENT, names.DEPLOYMENT_ENVIRONMENT),
+    "release": (names.RELEASE, names.SERVICE_VERSION),
+    "user": (names.USER, ""),
+    "session": (names.SESSION, ""),
+    "thread": (names.CONVERSATION_ID, ""),
+}
+"""Attribution → the span attribute that says it, and the resource's that stands in."""
+
+
+class Subject(Protocol):
+    """What a budget may select by or be divided by, of one call."""
+
+    @property
+    def shared(self) -> Mapping[str, Value]: ...
+
+    @property
+    def graph(self) -> str: ...
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+
+class Definition(NamedTuple):
+    """A budget as the collector tells it."""
+
+    name: str
+    unit: Unit
+    limit_units: int
+    hard: bool
+    match: Mapping[str, tuple[str, ...]]
+    per: tuple[str, ...]
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> Definition:
+        """One from JSON."""
+        unit: Unit = "usd" if said["unit"] == "usd" else "tokens"
+        match = {str(name): tuple(map(str, globs)) for name, globs in said["match"].items()}
+        return cls(
+            str(said["budget"]), unit, int(said["limit"]), bool(said["hard"]), match, tuple(map(str, said["per"]))
+        )
+
+
+Scope = tuple[str, ...]
+"""Values of a budget's `per`."""
+Account = tuple[Definition, Scope]
+
+
+class Matcher:
+    """A set of budgets; calls that are alike to all of them are matched once."""
+
+    def __init__(self, definitions: tuple[Definition, ...]) -> None:
+        self.definitions = definitions
+        self.names = frozenset(each.name for each in definitions)
+        wanted = sorted({name for each in definitions for name in (*each.per, *each.match)})
+        self._wanted = tuple(wanted)
+        self._readers = tuple(_reader(name) for name in wanted)
+        self._known: dict[tuple[str, ...], tuple[Account, ...]] = {}
+
+    def accounts(self, subject: Subject, resource: Mapping[str, Any]) -> tuple[Account, ...]:
+        """The budgets that a call counts against."""
+        values = tuple([read(subject, resource) for read in self._readers])
+        known = self._known.get(values)
+        if known is None:
+            said = dict(zip(self._wanted, values, strict=True))
+            known = tuple(
+                (each, tuple(said[name] for name in each.per)) for each in self.definitions if _matches(each, said)
+            )
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[values] = known
+        return known
+
+
+def _matches(definition: Definition, said: Mapping[str, str]) -> bool:
+    return all(_compiled(globs).fullmatch(said[name]) is not None for name, globs in definition.match.items())
+
+
+@cache
+def _compiled(globs: tuple[str, ...]) -> re.Pattern[str]:
+    wild = {"*": ".*", "?": "."}
+    return re.compile("|".join("".join(wild.get(c) or re.escape(c) for c in glob) for glob in globs), re.DOTALL)
+
+
+_Reader = Callable[[Subject, Mapping[str, Any]], str]
+
+
+def _reader(name: str) -> _Reader:
+    if name in _SHARED:
+        own, general = _SHARED[name]
+        return lambda subject, resource: str(subject.shared.get(own) or resource.get(general) or "")
+    if name.startswith(_TAG):
+        tag = names.TAG_PREFIX + name[len(_TAG) :]
+        return lambda subject, _: str(subject.shared.get(tag, ""))
+    return _OTHERS.get(name, _nothing)
+
+
+def _nothing(subject: Subject, resource: Mapping[str, Any]) -> str:
+    return ""
+
+
+_OTHERS: Final[Mapping[str, _Reader]] = {
+    "service": lambda _, resource: str(resource.get(names.SERVICE_NAME, "")),
+    # Without a name of its own it has its service's.
+    "graph": lambda subject, resource: subject.graph or str(resource.get(names.SERVICE_NAME, "")),
+    "node": lambda subject, _: subject.node,
+    "provider": lambda subject, _: subject.provider,
+    "model": lambda subject, _: subject.model,
+}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
+from itertools import repeat
+from operator import floordiv, mod
 
 from graphmeter.names import NANO_PER_USD
 
@@ -35,15 +37,21 @@ def split(exact_parts: Sequence[int], scale: int) -> tuple[int, tuple[int, ...]]
     """
     if scale == 1:
         return sum(exact_parts), tuple(exact_parts)
-    total = round_half_even(sum(exact_parts), scale)
-    shares = [part // scale for part in exact_parts]
-    missing = total - sum(shares)
+    # Mapped rather than comprehended, and divided once more only if something is left: this is the ingest path.
+    shares = tuple(map(floordiv, exact_parts, repeat(scale)))
+    total = sum(shares)
+    exact = sum(exact_parts)
+    if exact == total * scale:
+        return total, shares
+    rounded = round_half_even(exact, scale)
+    missing = rounded - total
     if not missing:
-        return total, tuple(shares)
-    left = [part % scale for part in exact_parts]
+        return total, shares
+    left = list(map(mod, exact_parts, repeat(scale)))
+    parts = list(shares)
     # One or two, as a rule: looking for the largest each time costs less than sorting all.
     for _ in range(missing):
         index = left.index(max(left))
-        shares[index] += 1
+        parts[index] += 1
         left[index] = -1
-    return total, tuple(shares)
+    return rounded, tuple(parts)

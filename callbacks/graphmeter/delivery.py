@@ -19,6 +19,8 @@ Ready = Union["ReadableSpan", bytes]
 
 _FIRST_BACKOFF_S: Final = 1.0
 _LONGEST_BACKOFF_S: Final = 30.0
+_dice: Final = random.SystemRandom()
+"""Not the application's generator, which it may have seeded; nor one that forked workers would share."""
 
 
 class Unreachable(Exception):
@@ -75,7 +77,7 @@ class Backoff:
         """Wait twice as long as before, or as long as the other side asks."""
         self._pause_s = min(max(self._pause_s * 2, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
         # Jitter: a fleet must not come back in step.
-        pause = max(self._pause_s * random.uniform(0.8, 1.2), error.retry_after_s)  # noqa: S311 - no secret
+        pause = max(self._pause_s * _dice.uniform(0.8, 1.2), error.retry_after_s)
         self._next_try = time.monotonic() + pause
 
     def answered(self) -> None:

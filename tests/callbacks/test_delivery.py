@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from callbacks.fakes import FakeChat, asking, chain_of, nothing
 from callbacks.otlp import Receiver, attributes
 from graphmeter import GraphMeterCallbackHandler, client, guard, names, wire
+from graphmeter.delivery import Backoff, Unreachable
 from graphmeter.destination import Destination
 from graphmeter.emit import Pipeline
 from graphmeter.records import Run
@@ -150,6 +152,15 @@ def test_spans_wait_out_an_outage(receiver: Receiver, sending: Callable[..., Sen
     assert [] == receiver.answers
     assert ["model", "node", "run", "start"] == receiver.kinds()
     assert Counts(4, 0, 0, 0) == one.pipeline.counts()
+
+
+def test_pauses_leave_the_applications_random_numbers_alone() -> None:
+    before = random.getstate()
+    pauses = Backoff()
+    for _ in range(3):
+        pauses.failed(Unreachable("away"))
+    assert pauses.wait_s > 0
+    assert before == random.getstate()
 
 
 def test_spans_go_over_tls_to_whom_the_machine_trusts(

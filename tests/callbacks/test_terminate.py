@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -67,7 +66,6 @@ meter(chain_of(('n', nothing))).invoke({})
 with client._lock:
     signal.raise_signal(signal.SIGTERM)
 """
-    started = time.monotonic()
     done = python(
         code,
         GRAPHMETER_ENDPOINT=receiver.url,
@@ -76,7 +74,6 @@ with client._lock:
         **SLOW,
     )
     assert -signal.SIGTERM == done.returncode, done.stderr
-    assert time.monotonic() - started < 25
 
 
 def test_outside_of_the_main_thread_it_is_said_once_and_nothing_is_installed(receiver: Receiver) -> None:

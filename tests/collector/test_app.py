@@ -302,6 +302,7 @@ def _send_until_refused(it: processes.Collector) -> tuple[list[bytes], list[thre
 def test_ready_is_said_once_with_what_is_in_force_and_no_option_of_the_database(
     tmp_path: Path, postgres_url: str
 ) -> None:
+    began = time.monotonic()
     with processes.collector(tmp_path, database_url=f"{postgres_url}?application_name=hunter2") as it:
         [ready] = events(it, "ready")
         assert (it.url, [], "info", False) == (
@@ -310,7 +311,7 @@ def test_ready_is_said_once_with_what_is_in_force_and_no_option_of_the_database(
             ready["level"],
             "hunter2" in it.log.read_text(),
         )
-        assert 0 < ready["seconds"] < 10
+        assert 0 < ready["seconds"] < time.monotonic() - began
 
 
 def test_an_answer_is_sent_at_once_and_not_when_its_head_was_received() -> None:

@@ -12,6 +12,7 @@ import aiohttp
 import click
 
 from graphmeter_collector.reports import (
+    EFFECTIVE,
     EVERYTHING,
     BudgetRow,
     ClientRow,
@@ -28,6 +29,7 @@ from graphmeter_collector.reports import (
     SpanRow,
     TopologyRow,
     UnitCostRow,
+    View,
     WaitRow,
     Where,
 )
@@ -84,6 +86,7 @@ class HttpReader:
         timezone: str = "UTC",
         limit: int = 0,
         detail: bool = False,
+        view: View = EFFECTIVE,
     ) -> list[CostRow]:
         asked = {
             **_range(since_ns, until_ns),
@@ -91,19 +94,33 @@ class HttpReader:
             "timezone": timezone,
             "limit": limit,
             "detail": detail,
+            "view": view,
         }
         return self._rows(CostRow, await self._get("/api/cost", asked, where))
 
     async def unit_cost(
-        self, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+        self,
+        unit: str,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        view: View = EFFECTIVE,
     ) -> list[UnitCostRow]:
-        asked = {**_range(since_ns, until_ns), "unit": unit, "by": ",".join(by)}
+        asked = {**_range(since_ns, until_ns), "unit": unit, "by": ",".join(by), "view": view}
         return self._rows(UnitCostRow, await self._get("/api/cost/units", asked, where))
 
     async def outcome_cost(
-        self, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        view: View = EFFECTIVE,
     ) -> list[OutcomeCostRow]:
-        asked = {**_range(since_ns, until_ns), "by": ",".join(by)}
+        asked = {**_range(since_ns, until_ns), "by": ",".join(by), "view": view}
         return self._rows(OutcomeCostRow, await self._get("/api/cost/outcomes", asked, where))
 
     async def topologies(self, graph: str) -> list[TopologyRow]:

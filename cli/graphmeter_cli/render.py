@@ -20,7 +20,7 @@ from rich.text import Text
 
 from graphmeter import names
 from graphmeter_cli.units import count, duration, moment, percent, plural, usd, usd_places
-from graphmeter_collector.reports import BudgetRow, CostRow, NodeRow, OutcomeRow, RunRow, SloRow
+from graphmeter_collector.reports import BILLED, BudgetRow, CostRow, NodeRow, OutcomeRow, RunRow, SloRow, View
 from graphmeter_config.values import duration_text
 
 STYLES = {
@@ -218,6 +218,17 @@ def tokens_in(rows: Iterable[CostRow]) -> int:
 def tokens_out(rows: Iterable[CostRow]) -> int:
     """Output tokens of all buckets."""
     return sum(row.tokens.get(bucket, 0) for row in rows for bucket in names.OUTPUT_TOKEN_TYPES)
+
+
+def view_notes(rows: Sequence[CostRow], view: View) -> list[str]:
+    """By which prices the amounts above are, and what they were as billed where that was something else."""
+    if view == BILLED:
+        return ["As billed."]
+    cost, billed = sum(row.cost_nano for row in rows), sum(row.billed_nano for row in rows)
+    if cost == billed:
+        return ["Effective prices."]
+    places = usd_places([cost, billed])
+    return [f"Effective prices; as billed it was {usd(billed, places)} (--view billed)."]
 
 
 def cost_notes(rows: Sequence[CostRow]) -> list[str]:

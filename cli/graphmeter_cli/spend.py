@@ -19,7 +19,7 @@ from graphmeter_cli import options, render
 from graphmeter_cli.options import reads_reports
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.notify.message import Table, markdown_table
-from graphmeter_collector.reports import COST_ALIASES, COST_DIMENSIONS, Where, dimension
+from graphmeter_collector.reports import COST_ALIASES, COST_DIMENSIONS, EFFECTIVE, VIEWS, View, Where, dimension
 from graphmeter_config import periods, zones
 from graphmeter_config.periods import NoPeriod, NoZone, Period
 
@@ -42,16 +42,38 @@ class Asked:
     where: Where
     timezone: str
     form: str
+    view: View = EFFECTIVE
+    """By which prices."""
 
 
 def asks(by: str, *, formats: Sequence[str] = FORMATS) -> Callable[[_Function], _Function]:
     """Add options for time, groups, filters, format and source; the command receives `asked: Asked` and `source: Source`."""
+    return _asks([*_groups(by), *_times(_DEFAULT_SINCE), *_shapes(formats)])
 
+
+def chooses() -> Callable[[_Function], _Function]:
+    """The same for a command that changes what it is told to: a time must be said, and it is neither grouped nor shown."""
+    return _asks(_times(""))
+
+
+def _asks(options_of: Sequence[Callable[[Any], Any]]) -> Callable[[_Function], _Function]:
     def decorate(function: _Function) -> _Function:
         @functools.wraps(function)
-        def with_question(*, as_json: bool, form: str, by: str, where: tuple[str, ...], **rest: Any) -> Any:
+        def with_question(
+            *,
+            as_json: bool,
+            where: tuple[str, ...],
+            by: str = "",
+            form: str = "table",
+            view: View = EFFECTIVE,
+            **rest: Any,
+        ) -> Any:
             given = {name: rest.pop(_parameter(name)) for name in COST_DIMENSIONS}
             when = {name: rest.pop(name) for name in ("month", "week", "day", "since", "until", "timezone")}
+            if "form" not in click.get_current_context().params and not any(
+                when[name] for name in ("month", "week", "day", "since")
+            ):
+                raise click.UsageError("say since when: --since 2026-11-01, --since 30d, or --month last")
             since_ns, until_ns, before = _time(**when)
             asked = Asked(
                 _dimensions(by),
@@ -61,6 +83,7 @@ def asks(by: str, *, formats: Sequence[str] = FORMATS) -> Callable[[_Function], 
                 _conditions(given, where),
                 when["timezone"],
                 "json" if as_json else form,
+                view,
             )
             return function(asked=asked, **rest)
 
@@ -73,14 +96,14 @@ def asks(by: str, *, formats: Sequence[str] = FORMATS) -> Callable[[_Function], 
                 metavar="NAME",
                 help=f"Only spend of this {_SHORT.get(name, name).replace('_', ' ')}; may be repeated.",
             )(command)
-        for option in reversed(_options(by, formats)):
+        for option in reversed(options_of):
             command = option(command)
         return command  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _options(by: str, formats: Sequence[str]) -> list[Callable[[Any], Any]]:
+def _groups(by: str) -> list[Callable[[Any], Any]]:
     return [
         click.option(
             "--by",
@@ -89,15 +112,33 @@ def _options(by: str, formats: Sequence[str]) -> list[Callable[[Any], Any]]:
             metavar="DIMENSIONS",
             help=f"Group by one or more, with commas: {', '.join(_SHORT.get(name, name) for name in COST_DIMENSIONS)}, "
             "day, week, month, or tags: tag:plan.",
-        ),
+        )
+    ]
+
+
+def _times(since: str) -> list[Callable[[Any], Any]]:
+    default = f"  [default: {since}]" if since else ""
+    return [
         click.option("--month", metavar="YYYY-MM", help="One calendar month: 2026-11, `this` or `last`."),
         click.option("--week", metavar="YYYY-Www", help="One week, from Monday: 2026-W47, `this` or `last`."),
         click.option("--day", metavar="YYYY-MM-DD", help="One day: 2026-11-20, `this` or `last`."),
-        click.option("--since", metavar="WHEN", help=f"Since: 24h (ago), 2026-11-01.  [default: {_DEFAULT_SINCE}]"),
+        click.option("--since", metavar="WHEN", help=f"Since: 24h (ago), 2026-11-01.{default}"),
         click.option("--until", metavar="WHEN", help="Before: 24h (ago), 2026-11-20.  [default: now]"),
         click.option("--timezone", default="UTC", show_default=True, help="Of all these: Europe/Berlin."),
         click.option(
             "--where", multiple=True, metavar="NAME=VALUE", help="Only spend of this: tag:plan=pro; may be repeated."
+        ),
+    ]
+
+
+def _shapes(formats: Sequence[str]) -> list[Callable[[Any], Any]]:
+    return [
+        click.option(
+            "--view",
+            type=click.Choice(VIEWS),
+            default=EFFECTIVE,
+            show_default=True,
+            help="By which prices: the last that each call was given, or those it was billed by.",
         ),
         click.option(
             "--format",

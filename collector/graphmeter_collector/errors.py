@@ -18,6 +18,7 @@ CollectorError
 │   ├── SpoolFull        the database is away, and the disk takes no more
 │   ├── TooManyRequests  the queue before the database is full
 │   ├── NoRoom           the bodies of other requests fill the memory set aside for bodies
+│   ├── Busy             somebody else does the same, and only one may
 │   ├── Exhausted        the machine has no memory or no file left
 │   └── Stopping         the collector is shutting down
 └── StartupError         the collector cannot start; the message says what to change
@@ -160,6 +161,12 @@ class NoRoom(Transient):
     """The bodies of other requests fill the memory that is set aside for bodies."""
 
     reason = "no_room"
+
+
+class Busy(Transient):
+    """Somebody else does the same at the moment, and only one may."""
+
+    reason = "busy"
 
 
 class Exhausted(Transient):

@@ -38,6 +38,7 @@ COLUMNS: Final = (
         "x_PriceStatus",
         "x_Service",
         "x_Tenant",
+        "x_View",
     ),
 )
 _UNKNOWN: Final = "unknown"
@@ -54,14 +55,15 @@ def rows(spent: Sequence[CostRow]) -> Iterator[dict[str, str]]:
         for bucket in names.TOKEN_TYPES:
             nano, tokens = parts.get(bucket, 0), row.tokens.get(bucket, 0)
             if nano or tokens:
-                yield _row(row.group, bucket, nano, tokens, "Tokens")
+                yield _row(row, bucket, nano, tokens, "Tokens")
         rest = row.cost_nano - sum(parts.values())
         if rest:
             # What has no tokens, such as a tool that has a price.
-            yield _row(row.group, "call", rest, 1, "Charges")
+            yield _row(row, "call", rest, 1, "Charges")
 
 
-def _row(group: dict[str, str], meter: str, nano: int, quantity: int, unit: str) -> dict[str, str]:
+def _row(spent: CostRow, meter: str, nano: int, quantity: int, unit: str) -> dict[str, str]:
+    group = spent.group
     cost = f"{Decimal(nano) / _NANO:.9f}"
     day = date.fromisoformat(group["day"])
     month = dates("month", day)
@@ -106,6 +108,7 @@ def _row(group: dict[str, str], meter: str, nano: int, quantity: int, unit: str)
         "x_PriceStatus": group["price_status"],
         "x_Service": group["service"],
         "x_Tenant": group["tenant"],
+        "x_View": spent.view,
     }
     return {column: values.get(column, "") for column in COLUMNS}
 

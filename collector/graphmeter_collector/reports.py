@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.records import Envelope
@@ -18,6 +18,12 @@ from graphmeter_config import Budget
 Where = Mapping[str, Sequence[str]]
 """Dimension → the values that count; the empty value is spend that names none."""
 EVERYTHING: Where = MappingProxyType({})
+
+View = Literal["effective", "billed"]
+"""By which price a call counts: the last one it was given, if it was priced again, or always the one it was billed by."""
+EFFECTIVE: View = "effective"
+BILLED: View = "billed"
+VIEWS = (EFFECTIVE, BILLED)
 
 COST_DIMENSIONS = (
     "service",
@@ -262,7 +268,7 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """Spend of one group of model calls, and of tools and retrievers that have a price, from the ledger, as billed."""
+    """Spend of one group of model calls, and of tools and retrievers that have a price, from the ledger."""
 
     group: dict[str, str]
     """Dimension → value; the empty value is spend that names none."""
@@ -275,6 +281,10 @@ class CostRow:
     """Per bucket of `graphmeter.names.TOKEN_TYPES`."""
     cost_nano: int
     saved_nano: int
+    billed_nano: int = 0
+    """What `cost_nano` is as billed."""
+    view: View = EFFECTIVE
+    """By which prices; what `billed_nano` is apart, every amount and count is by those."""
     failed_calls: int | None = None
     """Calls that failed or were cancelled. As with what follows, None where nobody asked for details."""
     failed_nano: int | None = None
@@ -301,6 +311,7 @@ class UnitCostRow:
     max_nano: int
     rest_nano: int
     """Spend of the group that names no such unit; not in the figures above."""
+    view: View = EFFECTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +327,7 @@ class OutcomeCostRow:
     """All spend of the group in the time range, whatever became of it."""
     per_good_nano: int | None
     """Rounded down; None where nothing turned out well."""
+    view: View = EFFECTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -592,6 +604,7 @@ class Reader(Protocol):
         timezone: str = "UTC",
         limit: int = 0,
         detail: bool = False,
+        view: View = EFFECTIVE,
     ) -> list[CostRow]:
         """Spend grouped by dimensions, dearest first; `by=()` gives the one total.
 
@@ -600,6 +613,7 @@ class Reader(Protocol):
             where: Spend of which values counts.
             limit: Rows at most, the dearest; 0: all.
             detail: What went to failed calls, and parts by token bucket, too; these are not in rollups.
+            view: By which prices.
 
         Raises:
             BadRequest: there is no such dimension or time zone.
@@ -607,13 +621,26 @@ class Reader(Protocol):
         ...
 
     async def unit_cost(
-        self, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+        self,
+        unit: str,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        view: View = EFFECTIVE,
     ) -> list[UnitCostRow]:
         """What one `unit` of `COST_UNITS` costs, per group, the group with most spend first."""
         ...
 
     async def outcome_cost(
-        self, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        view: View = EFFECTIVE,
     ) -> list[OutcomeCostRow]:
         """What a good outcome costs, per group (of `OUTCOME_DIMENSIONS`) and kind."""
         ...

@@ -15,7 +15,7 @@ from typing import Final
 from graphmeter import names
 from graphmeter_collector.notify.courier import Courier
 from graphmeter_collector.notify.message import Message, Table
-from graphmeter_collector.reports import CostRow, Reader
+from graphmeter_collector.reports import BILLED, EFFECTIVE, CostRow, Reader, View
 from graphmeter_config import Config, Report
 from graphmeter_config.periods import Stretch, at
 
@@ -23,6 +23,7 @@ LATEST_NS: Final = 7 * 86_400 * 1_000_000_000
 """How long after its period a report is still sent; that of a day, within a day."""
 _NS: Final = 1_000_000_000
 _NANO: Final = Decimal(names.NANO_PER_USD)
+_BY: Final[dict[View, str]] = {EFFECTIVE: "At effective prices", BILLED: "As billed"}
 
 
 class Scheduled:
@@ -51,8 +52,8 @@ class Scheduled:
 
     async def _message(self, report: Report, stretch: Stretch) -> Message:
         earlier = stretch.before()
-        rows = await self._reader.cost(report.by, stretch.since_ns, stretch.until_ns)
-        before = await self._reader.cost((), earlier.since_ns, earlier.until_ns)
+        rows = await self._reader.cost(report.by, stretch.since_ns, stretch.until_ns, view=report.view)
+        before = await self._reader.cost((), earlier.since_ns, earlier.until_ns, view=report.view)
         return spend_message(report, stretch, rows, sum(row.cost_nano for row in before))
 
 
@@ -71,7 +72,9 @@ def spend_message(report: Report, stretch: Stretch, rows: Sequence[CostRow], bef
     unpriced = sum(row.unpriced_calls for row in rows)
     silent = sum(row.usage_missing_calls for row in rows)
     shown = rows[: report.top]
-    lines = [_change(total, before_nano, stretch)]
+    lines = [_change(total, before_nano, stretch, report.view)]
+    if billed := sum(row.billed_nano for row in rows) - total:
+        lines.append(f"Calls were priced again: as billed it was {_usd(billed + total)}.")
     if unattributed:
         lines.append(f"{_usd(unattributed)} names no {' or no '.join(report.by)}.")
     if saved := sum(row.saved_nano for row in rows):
@@ -105,9 +108,10 @@ def spend_message(report: Report, stretch: Stretch, rows: Sequence[CostRow], bef
             "timezone": report.timezone,
             "since_ns": stretch.since_ns,
             "until_ns": stretch.until_ns,
-            "view": "billed",
+            "view": report.view,
             "by": list(report.by),
             "total_nano": total,
+            "billed_nano": sum(row.billed_nano for row in rows),
             "before_nano": before_nano,
             "unattributed_nano": unattributed,
             "unpriced_calls": unpriced,
@@ -118,8 +122,8 @@ def spend_message(report: Report, stretch: Stretch, rows: Sequence[CostRow], bef
     )
 
 
-def _change(total: int, before: int, stretch: Stretch) -> str:
-    said = f"As billed, {stretch.label} ({stretch.timezone})"
+def _change(total: int, before: int, stretch: Stretch, view: View) -> str:
+    said = f"{_BY[view]}, {stretch.label} ({stretch.timezone})"
     if not before:
         return f"{said}; nothing was spent in the {stretch.period} before."
     change = total - before

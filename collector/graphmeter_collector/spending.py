@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphmeter_collector.reports import CostRow
+from graphmeter_collector.reports import EFFECTIVE, CostRow, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,18 @@ class MoverRow:
     before_calls: int
     state: str
     """`new`, `vanished`, or `moved`."""
+    view: View = EFFECTIVE
 
 
-def movers(now: Sequence[CostRow], before: Sequence[CostRow]) -> list[MoverRow]:
+def movers(now: Sequence[CostRow], before: Sequence[CostRow], view: View = EFFECTIVE) -> list[MoverRow]:
     """Every group of either time, what moved most first; the changes sum to that of the total."""
     earlier = {tuple(row.group.items()): row for row in before}
     later = {tuple(row.group.items()): row for row in now}
-    rows = [_mover(dict(key), later.get(key), earlier.get(key)) for key in later | earlier]
+    rows = [_mover(dict(key), later.get(key), earlier.get(key), view) for key in later | earlier]
     return sorted(rows, key=lambda row: (-abs(row.change_nano), -row.cost_nano, tuple(row.group.values())))
 
 
-def _mover(group: dict[str, str], now: CostRow | None, before: CostRow | None) -> MoverRow:
+def _mover(group: dict[str, str], now: CostRow | None, before: CostRow | None, view: View) -> MoverRow:
     cost, was = now.cost_nano if now else 0, before.cost_nano if before else 0
     return MoverRow(
         group=group,
@@ -43,4 +44,5 @@ def _mover(group: dict[str, str], now: CostRow | None, before: CostRow | None) -
         calls=now.calls if now else 0,
         before_calls=before.calls if before else 0,
         state="new" if before is None else "vanished" if now is None else "moved",
+        view=view,
     )

@@ -26,6 +26,8 @@ DEAREST_USD_PER_MTOK: Final = 100_000
 """The dearest model of the catalogue costs 600 USD per million tokens: beyond this somebody meant another unit."""
 DEAREST: Final = Decimal(10) ** 9
 MOST_DECIMALS: Final = 12
+OWN: Final = "graphmeter.yaml"
+"""How the source of prices of one's own is called on the ledger."""
 TARGETS: Final = ("model", "tool", "retriever", "rerank")
 
 # Where a bucket's rate is found, most specific first: what a price leaves out is billed as what contains it.
@@ -353,7 +355,7 @@ class Prices(Section):
     @property
     def source(self) -> str:
         """As it stands on ledger rows."""
-        return f"graphmeter.yaml {self.hash}"
+        return f"{OWN} {self.hash}"
 
     @cached_property
     def edges_ns(self) -> tuple[int, ...]:

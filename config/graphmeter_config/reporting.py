@@ -41,6 +41,8 @@ class Report(Section):
     """What spend is grouped by."""
     top: int = Field(20, ge=1, le=1000)
     """Groups at most, the dearest; the total is that of all."""
+    view: Literal["effective", "billed"] = "effective"
+    """By which prices: the last that each call was given, or those it was billed by."""
     receivers: tuple[str, ...] = Field(min_length=1)
     """Whom it is sent to: names of `receivers`."""
     format: Literal["slack", "json", "markdown"] | None = None

@@ -102,7 +102,7 @@ async def test_people_read_the_change_the_dearest_and_the_rest(store: Store) -> 
     rows = await store.reader.cost(DAILY.by, stretch.since_ns, stretch.until_ns)
     assert (
         "## Spend of 2026-11-18: $6.00\n\n"
-        "As billed, 2026-11-18 (Europe/Berlin); $2.00 more than the day before (+50.0%).  \n"
+        "At effective prices, 2026-11-18 (Europe/Berlin); $2.00 more than the day before (+50.0%).  \n"
         "$1.00 names no team or no model.\n\n"
         "| team | model | calls | cost | share |\n| --- | --- | ---: | ---: | ---: |\n"
         "| cx | gpt-4o | 1 | $3.00 | 50.0% |\n| 2 more |  | 2 | $3.00 |  |\n"

@@ -97,7 +97,9 @@ def test_grafana_lists_what_its_filters_choose(stack: str, values: dict[str, str
     assert [trace for _, trace in _failed_runs(stack, **values)] == traces
 
 
-@pytest.mark.parametrize("table", ["run", "run_node", "span", "ledger", "ledger_waste", "rollup_hour", "rollup_day"])
+@pytest.mark.parametrize(
+    "table", ["run", "run_node", "span", "ledger", "ledger_price", "ledger_waste", "rollup_hour", "rollup_day"]
+)
 def test_grafana_reads_facts(stack: str, table: str) -> None:
     assert postgres.execute(_reader(stack), f"SELECT count(*) FROM {table}")[0][0] >= 0
 

@@ -28,7 +28,7 @@ from graphmeter_collector.spending import MoverRow, movers
 @spend.asks("team", formats=(*spend.FORMATS, "focus"))
 @click.pass_context
 def command(ctx: click.Context, *, asked: Asked, source: Source) -> None:
-    """Show spend as billed, dearest first, with a total.
+    """Show spend, dearest first, with a total.
 
     Spend that names no team (or graph, node …) is its own line, `unattributed`. Calls without a known price and calls
     that reported no usage are said below the table, for the sums leave them out.
@@ -57,7 +57,7 @@ def command(ctx: click.Context, *, asked: Asked, source: Source) -> None:
         return
     rows = reading.ask(source, lambda reader: _cost(reader, asked))
     spend.show(asked.form, rows, lambda: _cost_sheet(rows, asked.by), lambda: render.cost_table(rows, asked.by))
-    for note in render.cost_notes(rows) if asked.form == "table" else ():
+    for note in (*render.view_notes(rows, asked.view), *render.cost_notes(rows)) if asked.form == "table" else ():
         click.echo(note)
 
 
@@ -76,8 +76,8 @@ def movers_command(*, asked: Asked, source: Source, top: int) -> None:
     """
 
     async def both(reader: Reader) -> list[MoverRow]:
-        before = await reader.cost(asked.by, *asked.before, where=asked.where, timezone=asked.timezone)
-        return movers(await _cost(reader, asked), before)
+        before = await reader.cost(asked.by, *asked.before, where=asked.where, timezone=asked.timezone, view=asked.view)
+        return movers(await _cost(reader, asked), before, asked.view)
 
     rows = reading.ask(source, both)
     shown = rows[:top]
@@ -87,6 +87,7 @@ def movers_command(*, asked: Asked, source: Source, top: int) -> None:
         lambda: spend.sheet_of(shown, asked.by),
         lambda: _mover_table(rows, len(shown), asked.by),
     )
+    _say_view(asked)
 
 
 @command.command("runs", short_help="The most expensive runs.")
@@ -106,7 +107,13 @@ def runs_command(*, asked: Asked, source: Source, top: int) -> None:
     async def dearest(reader: Reader) -> list[tuple[CostRow, RunRow | None]]:
         # Calls outside any run have no run to show.
         found = await reader.cost(
-            ["run_id"], asked.since_ns, asked.until_ns, where=asked.where, limit=top + 1, detail=True
+            ["run_id"],
+            asked.since_ns,
+            asked.until_ns,
+            where=asked.where,
+            limit=top + 1,
+            detail=True,
+            view=asked.view,
         )
         named = [row for row in found if row.group["run_id"]][:top]
         return [(row, await reader.run(row.group["run_id"])) for row in named]
@@ -116,6 +123,9 @@ def runs_command(*, asked: Asked, source: Source, top: int) -> None:
         render.print_json([{"cost": cost, "run": run} for cost, run in rows])
         return
     spend.show(asked.form, rows, lambda: _run_sheet(rows), lambda: _run_table(rows))
+    if asked.form == "table":
+        for note in render.view_notes([cost for cost, _ in rows], asked.view):
+            click.echo(note)
 
 
 @command.command("per", short_help="What one run, thread, user or good outcome costs.")
@@ -135,14 +145,27 @@ def per_command(*, unit: str, asked: Asked, source: Source) -> None:
     """
     if unit == "outcome":
         good = reading.ask(
-            source, lambda reader: reader.outcome_cost(asked.by, asked.since_ns, asked.until_ns, where=asked.where)
+            source,
+            lambda reader: reader.outcome_cost(
+                asked.by, asked.since_ns, asked.until_ns, where=asked.where, view=asked.view
+            ),
         )
         spend.show(asked.form, good, lambda: spend.sheet_of(good, asked.by), lambda: _outcome_table(good, asked.by))
+        _say_view(asked)
         return
     rows = reading.ask(
-        source, lambda reader: reader.unit_cost(unit, asked.by, asked.since_ns, asked.until_ns, where=asked.where)
+        source,
+        lambda reader: reader.unit_cost(
+            unit, asked.by, asked.since_ns, asked.until_ns, where=asked.where, view=asked.view
+        ),
     )
     spend.show(asked.form, rows, lambda: spend.sheet_of(rows, asked.by), lambda: _unit_table(rows, asked.by))
+    _say_view(asked)
+
+
+def _say_view(asked: Asked) -> None:
+    for note in render.view_notes((), asked.view) if asked.form == "table" else ():
+        click.echo(note)
 
 
 def _print_focus(asked: Asked, source: Source) -> None:
@@ -152,14 +175,17 @@ def _print_focus(asked: Asked, source: Source) -> None:
         raise click.UsageError(f"FOCUS rows are by day: leave {', '.join(sorted(periods))} out of --by")
     by = tuple(dict.fromkeys((*focus.DIMENSIONS, *asked.by)))
     spent = reading.ask(
-        source, lambda reader: reader.cost(by, asked.since_ns, asked.until_ns, where=asked.where, detail=True)
+        source,
+        lambda reader: reader.cost(by, asked.since_ns, asked.until_ns, where=asked.where, detail=True, view=asked.view),
     )
     lines = ([row[column] for column in focus.COLUMNS] for row in focus.rows(spent))
     click.echo(spend.csv_text([focus.COLUMNS, *lines]), nl=False)
 
 
 async def _cost(reader: Reader, asked: Asked) -> list[CostRow]:
-    return await reader.cost(asked.by, asked.since_ns, asked.until_ns, where=asked.where, timezone=asked.timezone)
+    return await reader.cost(
+        asked.by, asked.since_ns, asked.until_ns, where=asked.where, timezone=asked.timezone, view=asked.view
+    )
 
 
 def _cost_sheet(rows: Sequence[CostRow], by: Sequence[str]) -> Table:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphmeter import names
-from graphmeter_cli import options, render
+from graphmeter_cli import options, render, repricing
 from graphmeter_cli.configuration import configured
+from graphmeter_cli.repricing import price_book
 from graphmeter_config import Config
 from graphmeter_config.values import decimal_text
 
@@ -34,7 +35,10 @@ _DATA_DIR = click.option(
 
 @click.group("prices", short_help="Explain, list and update prices.")
 def command() -> None:
-    """Explain, list and update prices. All but `update` works without a network, and none needs a collector."""
+    """Explain, list and update prices, and price calls again. All but `update` works without a network."""
+
+
+command.add_command(repricing.command)
 
 
 @command.command("show", short_help="Explain the price of a model.")
@@ -75,7 +79,7 @@ def show(
     from graphmeter_collector.price.providers import Call
 
     at = time.time_ns() if at_ns is None else at_ns
-    book = _book(config, data_dir)
+    book = price_book(config, data_dir)
     told = explain(book, Call(provider, model, deployment, tier, server), at)
     if as_json:
         render.print_json(_as_json(told))
@@ -100,7 +104,7 @@ def list_(*, data_dir: Path | None, as_json: bool, config: Config) -> None:
     """
     from graphmeter_collector.price.listing import effective
 
-    book, now_ns = _book(config, data_dir), time.time_ns()
+    book, now_ns = price_book(config, data_dir), time.time_ns()
     if as_json:
         render.print_json(effective(book, (), now_ns))
         return
@@ -181,19 +185,6 @@ async def _fetch(url: str, most_bytes: int) -> bytes:
     if len(body) > most_bytes:
         raise click.ClickException(f"{url} answers more than {most_bytes >> 20} MiB; prices stay as they are")
     return body
-
-
-def _book(config: Config, data_dir: Path | None) -> PriceBook:
-    from graphmeter_collector.price import published
-    from graphmeter_collector.price.book import PriceBook
-    from graphmeter_collector.settings import default_data_dir
-
-    try:
-        found = published.kept(data_dir or default_data_dir())
-    except published.BadPublication as problem:
-        click.echo(f"{problem}: the built-in catalogue is used; run `graphmeter prices update`", err=True)
-        found = None
-    return PriceBook(None if found is None else [found.catalogue()], config.prices)
 
 
 def _as_json(told: Explanation) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def regroup(rows: Sequence[CostRow], *by: str) -> list[CostRow]:
             tokens={bucket: sum(row.tokens.get(bucket, 0) for row in members) for bucket in names.TOKEN_TYPES},
             cost_nano=sum(row.cost_nano for row in members),
             saved_nano=sum(row.saved_nano for row in members),
+            billed_nano=sum(row.billed_nano for row in members),
         )
         for values, members in groups.items()
     ]

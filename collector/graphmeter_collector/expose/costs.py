@@ -12,10 +12,12 @@ from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.expose.asking import PROBLEMS, Ns, Since, storable, time_range
 from graphmeter_collector.reports import (
     COST_UNITS,
+    EFFECTIVE,
     CostRow,
     OutcomeCostRow,
     Reader,
     UnitCostRow,
+    View,
     Where,
     dimension,
 )
@@ -37,6 +39,9 @@ By = Annotated[
 Values = Annotated[
     list[Annotated[str, AfterValidator(storable)]],
     Query(max_length=100, description="Spend that counts: team=cx; may be repeated. An empty value: what names none."),
+]
+Prices = Annotated[
+    View, Query(description="By which prices: `effective`, the last that each call was given, or `billed`, as billed.")
 ]
 
 
@@ -84,7 +89,7 @@ def costs_router(reader: Reader) -> APIRouter:
     """Routes below `/api/cost`."""
     router = APIRouter(prefix="/api", tags=["reports"], responses=PROBLEMS)
 
-    @router.get("/cost", summary="Spend, as billed")
+    @router.get("/cost", summary="Spend")
     async def cost(
         stretch: InTime,
         where: Values = [],  # noqa: B006 - FastAPI copies it
@@ -92,9 +97,10 @@ def costs_router(reader: Reader) -> APIRouter:
         timezone: Zone = "UTC",
         limit: Annotated[int, Query(ge=0, le=MOST_GROUPS, description="Groups at most, the dearest; 0: all.")] = 0,
         detail: Annotated[bool, Query(description="Spend on failed calls, and per token bucket, too.")] = False,
+        view: Prices = EFFECTIVE,
     ) -> list[CostRow]:
         return await reader.cost(
-            _parts(by), *stretch, where=_where(where), timezone=timezone, limit=limit, detail=detail
+            _parts(by), *stretch, where=_where(where), timezone=timezone, limit=limit, detail=detail, view=view
         )
 
     @router.get("/cost/movers", summary="Spend beside that of the time before, what moved most first")
@@ -103,10 +109,11 @@ def costs_router(reader: Reader) -> APIRouter:
         where: Values = [],  # noqa: B006
         by: By = "team",
         timezone: Zone = "UTC",
+        view: Prices = EFFECTIVE,
     ) -> list[MoverRow]:
-        now = await reader.cost(_parts(by), *stretch, where=_where(where), timezone=timezone)
-        before = await reader.cost(_parts(by), *stretch.before, where=_where(where), timezone=timezone)
-        return movers(now, before)
+        now = await reader.cost(_parts(by), *stretch, where=_where(where), timezone=timezone, view=view)
+        before = await reader.cost(_parts(by), *stretch.before, where=_where(where), timezone=timezone, view=view)
+        return movers(now, before, view)
 
     @router.get("/cost/units", summary="What one run, conversation or user costs")
     async def unit_cost(
@@ -114,16 +121,18 @@ def costs_router(reader: Reader) -> APIRouter:
         where: Values = [],  # noqa: B006
         unit: Annotated[str, Query(max_length=100, description=f"One of {', '.join(COST_UNITS)}.")] = "run_id",
         by: By = "",
+        view: Prices = EFFECTIVE,
     ) -> list[UnitCostRow]:
-        return await reader.unit_cost(unit, _parts(by), *stretch, where=_where(where))
+        return await reader.unit_cost(unit, _parts(by), *stretch, where=_where(where), view=view)
 
     @router.get("/cost/outcomes", summary="What a good outcome costs")
     async def outcome_cost(
         stretch: InTime,
         where: Values = [],  # noqa: B006
         by: By = "",
+        view: Prices = EFFECTIVE,
     ) -> list[OutcomeCostRow]:
-        return await reader.outcome_cost(_parts(by), *stretch, where=_where(where))
+        return await reader.outcome_cost(_parts(by), *stretch, where=_where(where), view=view)
 
     return router
 

@@ -30,30 +30,32 @@ _log = structlog.stdlib.get_logger(__name__)
 LOCK: Final = 0x6772_6D03
 """Advisory lock of the set of budgets: shared by who writes the ledger, exclusive for who changes the set."""
 LOCK_EXCLUSIVE: Final = f"SELECT pg_advisory_xact_lock({LOCK})"
-_LOCK_SHARED: Final = f"SELECT pg_advisory_xact_lock_shared({LOCK})"
+LOCK_SHARED: Final = f"SELECT pg_advisory_xact_lock_shared({LOCK})"
 
 QUARTER_NS: Final = 900_000_000_000
 """Days of every time zone begin with a quarter of an hour of UTC, so calls of one quarter fall into one slice."""
 _MOST_KNOWN: Final = 50_000
 BACKFILLED: Final = -1
 """Writer slot of what was summed from the ledger when a budget appeared."""
+REPRICED: Final = -2
+"""Writer slot of what changed when calls were priced again."""
 DEFINITIONS: Final = "SELECT key, since_ns, definition FROM budget ORDER BY key, name"
 VERSION: Final = "SELECT version FROM budget_set"
 
-_ADDED: Final = (
+ADDED: Final = (
     "ON CONFLICT (key, start_ns, scope, writer) DO UPDATE SET nano = budget_spend.nano + excluded.nano, "
     "tokens = budget_spend.tokens + excluded.tokens, calls = budget_spend.calls + excluded.calls"
 )
 ADD_SQLITE: Final = (
     "INSERT INTO budget_spend (key, start_ns, scope, nano, tokens, calls, writer) "  # noqa: S608 - nothing of anybody's
-    f"VALUES (?, ?, ?, ?, ?, ?, ?) {_ADDED}"
+    f"VALUES (?, ?, ?, ?, ?, ?, ?) {ADDED}"
 )
 # One round trip: adds if the version is the one that the sums were made for, and tells which it is.
 _ADD_POSTGRES: Final = (
     "WITH known AS (SELECT version FROM budget_set), "  # noqa: S608 - nothing of anybody's
     "added AS (INSERT INTO budget_spend (key, start_ns, scope, nano, tokens, calls, writer) "
     "SELECT given.*, $1::smallint FROM unnest($3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], "
-    f"$8::bigint[]) AS given(key, start_ns, scope, nano, tokens, calls), known WHERE known.version = $2 {_ADDED}) "
+    f"$8::bigint[]) AS given(key, start_ns, scope, nano, tokens, calls), known WHERE known.version = $2 {ADDED}) "
     "SELECT version FROM known"
 )
 
@@ -174,7 +176,7 @@ class Spend:
         calls = _calls(records, billed)
         if not calls:
             return
-        await connection.execute(_LOCK_SHARED)
+        await connection.execute(LOCK_SHARED)
         while True:
             columns = map(list, zip(*self._changes(calls), strict=True))
             sums = list(columns) or [[] for _ in Change._fields]

@@ -11,16 +11,17 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select, text, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, literal, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from graphmeter import names
 from graphmeter_collector.errors import Owned
 from graphmeter_collector.reports import Asked, BudgetEvent, InForce, Spent
 from graphmeter_collector.store import budget_spend as spend
+from graphmeter_collector.store import effective
 from graphmeter_collector.store.aside import Aside, calm
 from graphmeter_collector.store.engine import is_sqlite
-from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger
+from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger, ledger_price
 from graphmeter_config import Budget
 from graphmeter_config.spend import COLUMNS, TAG
 
@@ -274,30 +275,33 @@ async def _backfill(connection: AsyncConnection, sqlite: bool, new: Sequence[spe
 async def _groups(
     connection: AsyncConnection, sqlite: bool, wanted: Sequence[str], since_ns: int
 ) -> AsyncIterator[list[spend.Group]]:
-    """What is on the ledger since then, added up by quarters of an hour and the wanted attributions."""
+    """What is on the ledger since then, added up by quarters of an hour and the wanted attributions.
+
+    What calls cost as billed comes first, then by how much that changed for those that were priced again.
+    """
     plain = [name for name in wanted if not name.startswith(TAG)]
     tags = [name for name in wanted if name.startswith(TAG)]
     quarter = _quarter()
     keys: list[ColumnElement[Any]] = [ledger.c[COLUMNS[name]] for name in plain]
     if tags:
         # JSON of Postgres cannot be grouped by.
-        keys.append(literal_column("tags" if sqlite else "tags::text").label("tags_text"))
+        keys.append(literal_column("ledger.tags" if sqlite else "ledger.tags::text").label("tags_text"))
     buckets = [func.coalesce(func.sum(ledger.c[f"{bucket}_tokens"]), 0) for bucket in names.TOKEN_TYPES]
     tokens: ColumnElement[Any] = buckets[0]
     for bucket in buckets[1:]:
         tokens = tokens + bucket
-    query = (
-        select(quarter, func.sum(ledger.c.cost_nano), tokens, func.count(), *keys)
-        .where(ledger.c.start_ns >= since_ns, ledger.c.cache_hit.is_(False))
-        .group_by(quarter, *keys)
-    )
-    result = await connection.stream(query)
-    async for rows in result.partitions(_ROWS_AT_ONCE):
-        yield [_group(tuple(row), plain, tags) for row in rows]
+    billed = select(quarter, func.sum(ledger.c.cost_nano), tokens, func.count(), *keys)
+    more = func.sum(ledger_price.c.cost_nano - ledger.c.cost_nano)
+    repriced = select(quarter, more, literal(0), literal(0), *keys).select_from(effective.REPRICED)
+    for query in (billed, repriced.where(ledger_price.c.start_ns >= since_ns)):
+        counts = query.where(ledger.c.start_ns >= since_ns, ledger.c.cache_hit.is_(False))
+        result = await connection.stream(counts.group_by(quarter, *keys))
+        async for rows in result.partitions(_ROWS_AT_ONCE):
+            yield [_group(tuple(row), plain, tags) for row in rows]
 
 
 def _quarter() -> ColumnElement[int]:
-    return literal_column(f"start_ns / {spend.QUARTER_NS}")
+    return literal_column(f"ledger.start_ns / {spend.QUARTER_NS}")
 
 
 def _group(row: tuple[Any, ...], plain: Sequence[str], tags: Sequence[str]) -> spend.Group:

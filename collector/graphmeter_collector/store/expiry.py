@@ -38,8 +38,11 @@ def rows(cutoffs: Cutoffs) -> list[Old]:
         Old(tables.trace_decision, tables.trace_decision.c.decided_ns, (cutoffs.bodies_day - 1) * DAY_NS),
     ]
     if cutoffs.ledger_ns is not None:
+        # Versions after the calls that they are of: without its call a version counts nowhere, without its version a call
+        # would count as billed.
         due.append(Old(tables.ledger, tables.ledger.c.start_ns, cutoffs.ledger_ns))
         due.append(Old(tables.ledger_waste, tables.ledger_waste.c.start_ns, cutoffs.ledger_ns))
+        due.append(Old(tables.ledger_price, tables.ledger_price.c.start_ns, cutoffs.ledger_ns))
     if cutoffs.rollups_day is not None:
         hour = cutoffs.rollups_day * DAY_NS // HOUR_NS
         due.append(Old(tables.rollup_hour, tables.rollup_hour.c.hour, hour))

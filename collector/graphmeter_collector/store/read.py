@@ -17,6 +17,7 @@ from graphmeter import names
 from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailable
 from graphmeter_collector.reports import (
     COST_DIMENSIONS,
+    EFFECTIVE,
     EVERYTHING,
     ClientRow,
     ContentRow,
@@ -30,6 +31,7 @@ from graphmeter_collector.reports import (
     SpanRow,
     TopologyRow,
     UnitCostRow,
+    View,
     Where,
 )
 from graphmeter_collector.retention import Cutoffs
@@ -153,20 +155,36 @@ class SqlReader:
         timezone: str = "UTC",
         limit: int = 0,
         detail: bool = False,
+        view: View = EFFECTIVE,
     ) -> list[CostRow]:
-        if not (where or limit or detail) and set(by) <= set(COST_DIMENSIONS):
-            return await sums.cost(self, by, since_ns, until_ns)
-        return await spend.cost(self, by, since_ns, until_ns, where=where, timezone=timezone, limit=limit)
+        # The status of a price is what a repricing changes: no group of rollups can be corrected by it.
+        told = set(COST_DIMENSIONS) - ({"price_status"} if view == EFFECTIVE else set())
+        if not (where or limit or detail) and set(by) <= told:
+            return await sums.cost(self, by, since_ns, until_ns, view)
+        return await spend.cost(self, by, since_ns, until_ns, where=where, timezone=timezone, limit=limit, view=view)
 
     async def unit_cost(
-        self, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+        self,
+        unit: str,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        view: View = EFFECTIVE,
     ) -> list[UnitCostRow]:
-        return await spend.per_unit(self, unit, by, since_ns, until_ns, where=where)
+        return await spend.per_unit(self, unit, by, since_ns, until_ns, where=where, view=view)
 
     async def outcome_cost(
-        self, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        view: View = EFFECTIVE,
     ) -> list[OutcomeCostRow]:
-        return await spend.per_outcome(self, by, since_ns, until_ns, where=where)
+        return await spend.per_outcome(self, by, since_ns, until_ns, where=where, view=view)
 
     async def topologies(self, graph: str) -> list[TopologyRow]:
         columns = graph_topology.c

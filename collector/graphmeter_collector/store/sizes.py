@@ -67,7 +67,10 @@ def per_run(table_bytes: Mapping[str, int], runs: Mapping[int, int], cutoffs: Cu
         tables.span.name: cutoffs.spans_day,
         tables.span_body.name: cutoffs.bodies_day,
         **{table.name: (cutoffs.runs_ns or 0) // DAY_NS for table in by_run},
-        **{table.name: (cutoffs.ledger_ns or 0) // DAY_NS for table in (tables.ledger, tables.ledger_waste)},
+        **{
+            table.name: (cutoffs.ledger_ns or 0) // DAY_NS
+            for table in (tables.ledger, tables.ledger_price, tables.ledger_waste)
+        },
         **{table.name: cutoffs.rollups_day or 0 for table in (tables.rollup_hour, rollup_day)},
     }
     found = {}

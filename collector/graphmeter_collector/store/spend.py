@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from sqlalchemy import ColumnElement, FromClause, Select, Subquery, Text, and_, case, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Subquery,
+    Text,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -17,20 +30,24 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest
+from graphmeter_collector.ledger import CallKey, Which
 from graphmeter_collector.reports import (
     COST_ALIASES,
     COST_PERIODS,
     COST_UNITS,
+    EFFECTIVE,
     EVERYTHING,
     OUTCOME_DIMENSIONS,
     TAG,
     CostRow,
     OutcomeCostRow,
     UnitCostRow,
+    View,
     Where,
     dimension,
 )
-from graphmeter_collector.store.tables import ledger, outcome, run_tag
+from graphmeter_collector.store import effective
+from graphmeter_collector.store.tables import column_names, ledger, outcome, run_tag
 from graphmeter_config import periods
 from graphmeter_config.periods import NoZone, Period
 
@@ -44,6 +61,7 @@ _COUNTED: Final = (
     "price_status",
     "cost_nano",
     "saved_nano",
+    "billed_nano",
     *(f"{bucket}_{what}" for bucket in names.TOKEN_TYPES for what in ("tokens", "nano")),
 )
 
@@ -90,10 +108,11 @@ async def cost(
     where: Where = EVERYTHING,
     timezone: str = "UTC",
     limit: int = 0,
+    view: View = EFFECTIVE,
 ) -> list[CostRow]:
     """See `graphmeter_collector.reports.Reader.cost`."""
     by = _canonical(by)
-    spent = _spent(by, since_ns, until_ns, where, timezone)
+    spent = await _spent(reader, by, since_ns, until_ns, where, timezone, view)
     row = spent.table.c
     called = row.cache_hit.is_(False)
     # Of models: tools and retrievers that have a price bring money alone.
@@ -112,6 +131,7 @@ async def cost(
             *(_sum(row[f"{bucket}_nano"]).label(f"{bucket}_nano") for bucket in names.TOKEN_TYPES),
             total.label("cost_nano"),
             _sum(row.saved_nano).label("saved_nano"),
+            _sum(row.billed_nano).label("billed_nano"),
             func.count().filter(failed).label("failed_calls"),
             _sum(row.cost_nano, failed).label("failed_nano"),
         )
@@ -121,13 +141,20 @@ async def cost(
     )
     if limit:
         query = query.order_by(total.desc(), *spent.groups).limit(limit)
-    found = [_cost_row(each, by) for each in await reader.rows(query)]
+    found = [_cost_row(each, by, view) for each in await reader.rows(query)]
     spent_on = [each for each in found if each.calls or each.cache_hits or each.cost_nano]
     return sorted(spent_on, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
 
 
 async def per_unit(
-    reader: Rows, unit: str, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    reader: Rows,
+    unit: str,
+    by: Sequence[str],
+    since_ns: int,
+    until_ns: int,
+    *,
+    where: Where = EVERYTHING,
+    view: View = EFFECTIVE,
 ) -> list[UnitCostRow]:
     """See `graphmeter_collector.reports.Reader.unit_cost`."""
     by = _canonical(by)
@@ -136,7 +163,7 @@ async def per_unit(
         raise BadRequest(f"there is no cost per {unit!r}: choose from {', '.join(COST_UNITS)}", reason="unknown_unit")
     if unit in by:
         raise BadRequest(f"cannot group the cost per {unit} by {unit}", reason="unknown_dimension")
-    spent = _spent((*by, unit), since_ns, until_ns, where, "UTC")
+    spent = await _spent(reader, (*by, unit), since_ns, until_ns, where, "UTC", view)
     *groups, which = spent.groups
     # What each unit cost, then each one's place among those of its group.
     each = (
@@ -164,14 +191,20 @@ async def per_unit(
     found = {_key(row, by): row for row in await reader.rows(query)}
     rest = {
         tuple(row.group[name] for name in by): row.cost_nano
-        for row in await cost(reader, by, since_ns, until_ns, where=_nameless(unit, where))
+        for row in await cost(reader, by, since_ns, until_ns, where=_nameless(unit, where), view=view)
     }
-    rows = [_unit_row(key, found.get(key), rest.get(key, 0), unit, by) for key in found | rest]
+    rows = [_unit_row(key, found.get(key), rest.get(key, 0), unit, by, view) for key in found | rest]
     return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
 
 
 async def per_outcome(
-    reader: Rows, by: Sequence[str], since_ns: int, until_ns: int, *, where: Where = EVERYTHING
+    reader: Rows,
+    by: Sequence[str],
+    since_ns: int,
+    until_ns: int,
+    *,
+    where: Where = EVERYTHING,
+    view: View = EFFECTIVE,
 ) -> list[OutcomeCostRow]:
     """See `graphmeter_collector.reports.Reader.outcome_cost`."""
     by = _canonical(by)
@@ -193,15 +226,41 @@ async def per_outcome(
         .group_by(*groups, outcome.c.kind)
     )
     spent = {
-        tuple(row.group.values()): row.cost_nano for row in await cost(reader, by, since_ns, until_ns, where=where)
+        tuple(row.group.values()): row.cost_nano
+        for row in await cost(reader, by, since_ns, until_ns, where=where, view=view)
     }
     rows = []
     for row in await reader.rows(query):
         group = {name: row[name] for name in by}
         nano = spent.get(tuple(group.values()), 0)
         per_good = nano // row["good"] if row["good"] else None
-        rows.append(OutcomeCostRow(group, row["kind"], row["good"], row["bad"], row["unjudged"], nano, per_good))
+        judged = (row["good"], row["bad"], row["unjudged"])
+        rows.append(OutcomeCostRow(group, row["kind"], *judged, nano, per_good, view))
     return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values()), row.kind))
+
+
+async def calls(reader: Rows, which: Which, after: CallKey | None, limit: int) -> Sequence[RowMapping]:
+    """The next rows of the ledger, by `CallKey`: their groups (`g0`, `g1`, …), all columns, `version` and `billed_…`."""
+    since_ns = which.since_ns if after is None else after.start_ns
+    by = _canonical(which.by)
+    wanted = (*column_names(ledger), "version", "billed_nano", "billed_status")
+    spent = await _spent(reader, by, since_ns, which.until_ns, which.where, which.timezone, which.view, wanted)
+    row = spent.table.c
+    key = (row.start_ns, row.trace_id, row.span_id)
+    query = select(spent.table).order_by(*key).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(*key) > tuple_(*(literal(value) for value in after)))
+    if which.models:
+        names_of = (func.lower(row.model), func.lower(row.request_model))
+        patterns = [_like(pattern) for pattern in which.models]
+        query = query.where(or_(*(name.like(each, escape="\\") for name in names_of for each in patterns)))
+    return await reader.rows(query)
+
+
+def _like(pattern: str) -> str:
+    """A pattern with `*` and `?` as SQL has it."""
+    escaped = pattern.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
 
 
 def _canonical(by: Iterable[str]) -> tuple[str, ...]:
@@ -214,12 +273,21 @@ def _nameless(unit: str, where: Where) -> Where:
     return {**where, unit: [""] if wanted is None or "" in wanted else []}
 
 
-def _spent(by: Sequence[str], since_ns: int, until_ns: int, where: Where, timezone: str) -> _Spent:
-    """Rows of the ledger in a time range, each with its groups (`g0`, `g1`, …) and what is summed.
+async def _spent(
+    reader: Rows,
+    by: Sequence[str],
+    since_ns: int,
+    until_ns: int,
+    where: Where,
+    timezone: str,
+    view: View,
+    wanted: Sequence[str] = _COUNTED,
+) -> _Spent:
+    """Rows of the ledger in a time range, each with its groups (`g0`, `g1`, …) and what is wanted, as the view has it.
 
     A table of its own, because Postgres takes an expression with parameters for another one when it is said again.
     """
-    rows: FromClause = ledger
+    rows, columns = await effective.ledger_in(reader, view, since_ns, until_ns)
     expressions: dict[str, ColumnElement[Any]] = {}
     for name in dict.fromkeys((*by, *map(dimension, where))):
         if name in COST_PERIODS:
@@ -227,12 +295,12 @@ def _spent(by: Sequence[str], since_ns: int, until_ns: int, where: Where, timezo
         elif name.startswith(TAG):
             rows, expressions[name] = _tag(rows, name.removeprefix(TAG))
         else:
-            expressions[name] = ledger.c[name]
+            expressions[name] = columns[name]
     conditions = [expressions[dimension(name)].in_(values) for name, values in where.items()]
     table = (
         select(
             *(expressions[name].label(f"g{place}") for place, name in enumerate(by)),
-            *(ledger.c[name] for name in _COUNTED),
+            *(columns[name].label(name) for name in wanted),
         )
         .select_from(rows)
         .where(ledger.c.start_ns >= since_ns, ledger.c.start_ns < until_ns, *conditions)
@@ -278,7 +346,7 @@ def _key(row: Mapping[Any, Any], by: Sequence[str]) -> tuple[str, ...]:
     return tuple(row[f"g{place}"] for place in range(len(by)))
 
 
-def _cost_row(row: Mapping[Any, Any], by: Sequence[str]) -> CostRow:
+def _cost_row(row: Mapping[Any, Any], by: Sequence[str], view: View) -> CostRow:
     return CostRow(
         group=dict(zip(by, _key(row, by), strict=True)),
         calls=row["calls"],
@@ -288,6 +356,8 @@ def _cost_row(row: Mapping[Any, Any], by: Sequence[str]) -> CostRow:
         tokens={bucket: int(row[f"{bucket}_tokens"]) for bucket in names.TOKEN_TYPES},
         cost_nano=int(row["cost_nano"]),
         saved_nano=int(row["saved_nano"]),
+        billed_nano=int(row["billed_nano"]),
+        view=view,
         failed_calls=row["failed_calls"],
         failed_nano=int(row["failed_nano"]),
         nano={bucket: int(row[f"{bucket}_nano"]) for bucket in names.TOKEN_TYPES},
@@ -295,11 +365,11 @@ def _cost_row(row: Mapping[Any, Any], by: Sequence[str]) -> CostRow:
 
 
 def _unit_row(
-    key: tuple[str, ...], row: Mapping[Any, Any] | None, rest: int, unit: str, by: Sequence[str]
+    key: tuple[str, ...], row: Mapping[Any, Any] | None, rest: int, unit: str, by: Sequence[str], view: View
 ) -> UnitCostRow:
     group = dict(zip(by, key, strict=True))
     if row is None:
-        return UnitCostRow(group, unit, 0, 0, 0, 0, 0, 0, rest)
+        return UnitCostRow(group, unit, 0, 0, 0, 0, 0, 0, rest, view)
     total, units = int(row["cost_nano"]), row["units"]
     return UnitCostRow(
         group,
@@ -311,4 +381,5 @@ def _unit_row(
         int(row["p95_nano"]),
         int(row["max_nano"]),
         rest,
+        view,
     )

@@ -10,16 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Table, and_, func, or_, select
 from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest
-from graphmeter_collector.reports import COST_DIMENSIONS, CostRow, RunCount, Series
-from graphmeter_collector.store import ranges
+from graphmeter_collector.reports import COST_DIMENSIONS, EFFECTIVE, CostRow, RunCount, Series, View
+from graphmeter_collector.store import effective, ranges
 from graphmeter_collector.store.facts import HOUR_NS, HOURS_PER_DAY, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.nodes import Rows
-from graphmeter_collector.store.tables import is_open, is_silent, ledger, rollup_day, rollup_hour, run
+from graphmeter_collector.store.tables import is_open, is_silent, ledger, ledger_price, rollup_day, rollup_hour, run
 
 _TOKENS: Final = tuple(f"{bucket}_tokens" for bucket in names.TOKEN_TYPES)
 _SPENT: Final = ("calls", "cache_hits", "unpriced", *_TOKENS, "cost_nano", "saved_nano")
@@ -53,8 +53,8 @@ def _total(column: ColumnElement[Any], where: ColumnElement[bool] | None = None)
 # --- spend --------------------------------------------------------------------------------------------------------
 
 
-async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int) -> list[CostRow]:
-    """See `reports.Reader.cost`.
+async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int, view: View = EFFECTIVE) -> list[CostRow]:
+    """See `reports.Reader.cost`. Rollups hold what calls cost as billed; what they cost now is that, corrected.
 
     Raises:
         BadRequest: `by` names what spend has not.
@@ -68,9 +68,15 @@ async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int) ->
         cover = await _cover(source, since_ns, until_ns)
     spent: dict[Group, Counter[str]] = defaultdict(Counter)
 
-    async def add(table: Table, sums: Sequence[ColumnElement[int]], where: ColumnElement[bool]) -> None:
+    async def add(
+        table: Table,
+        sums: Sequence[ColumnElement[int]],
+        where: ColumnElement[bool],
+        rows: FromClause | None = None,
+    ) -> None:
         groups = [table.c[dimension] for dimension in by]
-        for row in await source.rows(select(*groups, *sums).where(where).group_by(*groups)):
+        asked = select(*groups, *sums).select_from(table if rows is None else rows)
+        for row in await source.rows(asked.where(where).group_by(*groups)):
             found = spent[tuple(row[dimension] for dimension in by)]
             found.update({column.name: int(row[column.name]) for column in sums})
 
@@ -81,6 +87,10 @@ async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int) ->
     # Rollups do not count these, and there are few.
     silent = [func.count().label("usage_missing")]
     await add(ledger, silent, and_(is_silent, ledger.c.start_ns >= since_ns, ledger.c.start_ns < until_ns))
+    billed = {group: found["cost_nano"] for group, found in spent.items()}
+    if view == EFFECTIVE and await effective.any_version(source, since_ns, until_ns):
+        within = and_(ledger_price.c.start_ns >= since_ns, ledger_price.c.start_ns < until_ns)
+        await add(ledger, effective.corrections(), within, effective.REPRICED)
     rows = [
         CostRow(
             group=dict(zip(by, group, strict=True)),
@@ -91,6 +101,8 @@ async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int) ->
             tokens={bucket: found[f"{bucket}_tokens"] for bucket in names.TOKEN_TYPES},
             cost_nano=found["cost_nano"],
             saved_nano=found["saved_nano"],
+            billed_nano=billed.get(group, 0),
+            view=view,
         )
         for group, found in spent.items()
         if found["calls"] or found["cache_hits"] or found["cost_nano"]

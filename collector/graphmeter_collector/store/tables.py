@@ -307,6 +307,42 @@ ledger_waste = Table(
     Index(None, "start_ns"),
 )
 
+# What calls cost by prices that became known later, beside what the ledger says, which stays as billed: one row per call and
+# repricing that came to something else. The last one of a call is effective.
+ledger_price = Table(
+    "ledger_price",
+    metadata,
+    Column("trace_id", LargeBinary, primary_key=True),
+    Column("span_id", LargeBinary, primary_key=True),
+    # That of `repricing`.
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    # The call's own, as on the ledger.
+    Column("start_ns", BigInteger, nullable=False),
+    Column("effective", Boolean, nullable=False),
+    *_text("price_status", "price_source", "price"),
+    *_big("cost_nano", "saved_nano"),
+    *_buckets("nano"),
+    Index(None, "start_ns"),
+    Index(
+        "uq_ledger_price_effective",
+        "trace_id",
+        "span_id",
+        unique=True,
+        sqlite_where=text("effective"),
+        postgresql_where=text("effective"),
+    ),
+)
+
+# Who priced calls again when, by which prices, and what that came to: the versions of `ledger_price`, in order.
+repricing = Table(
+    "repricing",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ns", BigInteger, nullable=False),
+    *_text("prices", "reason"),
+    *_big("since_ns", "until_ns", "calls", "before_nano", "after_nano"),
+)
+
 
 def _rollup(name: str, period: str) -> Table:
     """Counts, tokens, money and latency per dimension and period (`hour` or `day`: whole periods since the epoch)."""
@@ -470,6 +506,7 @@ budget_event = Table(
 # Conditions of partial indexes. Written out, not as parameters: only then does SQLite see that they are the index's.
 is_open = or_(*(run.c.status == literal_column(f"'{status}'") for status in (names.RUNNING, names.LOST)))
 is_running = run.c.status == literal_column(f"'{names.RUNNING}'")
+is_effective = literal_column("ledger_price.effective", Boolean)
 is_silent = ledger.c.price_status == literal_column("'usage_missing'")
 
 

@@ -20,7 +20,13 @@ SUMS = {
     "budget_spend": ("nano", "tokens", "calls"),
 }
 """What adds up over writers, by table."""
-LEFT_OUT = {"outbox": None, "budget_set": None, "budget": {"changed_ns"}, "budget_event": {"at_ns", "told_ns"}}
+LEFT_OUT = {
+    "outbox": None,
+    "budget_set": None,
+    "budget": {"changed_ns"},
+    "budget_event": {"at_ns", "told_ns"},
+    "repricing": {"at_ns"},
+}
 """What says when something was done and not what: whole tables, or columns."""
 
 

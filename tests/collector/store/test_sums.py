@@ -71,6 +71,7 @@ def spent(tables_of: Dump, by: Sequence[str], since_ns: int, until_ns: int) -> l
             for bucket in names.TOKEN_TYPES:
                 old["tokens"][bucket] += 0 if hit else row[f"{bucket}_tokens"] or 0
             old["cost_nano"] += row["cost_nano"]
+            old["billed_nano"] += row["cost_nano"]
             old["saved_nano"] += row["saved_nano"]
             rows[group] = CostRow(**old)
     return sorted(rows.values(), key=lambda row: (-row.cost_nano, tuple(row.group.values())))

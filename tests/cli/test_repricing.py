@@ -1,0 +1,95 @@
+"""`graphmeter prices reprice` on real databases: what it shows, what it stores, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from cli.running import failure, json_of, run
+from cli.test_reports import fill
+from collector.store.dump import dump
+from graphmeter_collector.records import Cost, TokenUsage
+from support.records import call
+
+UNPRICED = Cost(0, (0,) * 10, "unpriced")
+USAGE = TokenUsage(input=1_000_000, output=100_000)
+OWN = "prices:\n  overrides: [{name: ours, model: mystery, rates: {input: 3, output: 12}}]\n"
+MONTH = ("--month", "2026-11")
+
+
+@pytest.fixture
+def filled(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Two calls of a model that nobody knew, one that nobody knows, and one as the catalogue has it."""
+    monkeypatch.chdir(tmp_path)
+    mystery = [call(number, model="mystery", request_model="", usage=USAGE, cost=UNPRICED) for number in (1, 2)]
+    listed = Cost(3_500_000_000, (2_500_000_000, *[0] * 5, 1_000_000_000, 0, 0, 0), "priced")
+    others = [
+        call(3, model="riddle", request_model="", usage=USAGE, cost=UNPRICED),
+        call(4, usage=USAGE, cost=listed),
+    ]
+    fill(database_url, [*mystery, *others])
+    (tmp_path / "graphmeter.yaml").write_text(OWN)
+    return database_url
+
+
+def test_what_would_change_is_shown_then_done_then_nothing_is_left_to_do(filled: str) -> None:
+    at = ("prices", "reprice", *MONTH, "--database-url", filled)
+    before = asyncio.run(dump(filled))
+    tried = run(*at, "--dry-run")
+    assert 0 == tried.exit_code, tried.output
+    assert "2 of 4 calls would cost something else, by graphmeter.yaml " in tried.stdout
+    assert "nothing is stored (--dry-run)" in tried.stdout
+    assert "1 call of openai/riddle: no price is known; what they cost stays as it is." in tried.stdout
+    assert before == asyncio.run(dump(filled))
+
+    done = json_of(*at, "--reason", "it was missing")
+    [mystery] = [row for row in done["models"] if row["model"] == "mystery"]
+    assert (2, 2, 0, 8_400_000_000) == tuple(
+        mystery[name] for name in ("calls", "repriced", "before_nano", "after_nano")
+    )
+    assert "All calls cost what they did" in run(*at).stdout
+    cost = ("cost", *MONTH, "--database-url", filled)
+    assert [11_900_000_000] == [row["cost_nano"] for row in json_of(*cost)]
+    assert "Effective prices; as billed it was $3.50 (--view billed)." in run(*cost).stdout
+    assert "As billed." in run(*cost, "--view", "billed").stdout
+    [billed] = json_of(*cost, "--view", "billed")
+    assert (3_500_000_000, "billed", 3) == (billed["cost_nano"], billed["view"], billed["unpriced_calls"])
+    focus = run(*cost, "--format", "focus").stdout.splitlines()
+    assert {"x_View", "effective"} == {line.rpartition(",")[2] for line in focus}
+
+
+def test_only_what_had_no_price_is_priced_again(filled: str) -> None:
+    at = ("prices", "reprice", *MONTH, "--database-url", filled, "--only-unpriced")
+    assert 3 == sum(row["calls"] for row in json_of(*at)["models"])
+    assert ["riddle"] == [row["model"] for row in json_of(*at)["models"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "say since when: --since 2026-11-01, --since 30d, or --month last"),
+        (("--since", "2026-11-20", "--until", "2026-11-01"), "--until 2026-11-01 is not after --since 2026-11-20"),
+        ((*MONTH, "--only-unpriced", "--price-status", "priced"), "contradict each other"),
+        ((*MONTH, "--url", "http://localhost:1"), "leave --url out and give --database-url"),
+    ],
+)
+def test_bad_input_is_answered_with_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+    assert sentence in failure(2, "prices", "reprice", *arguments)
+
+
+def test_nothing_that_matches_is_said_with_what_there_is(filled: str) -> None:
+    at = ("prices", "reprice", "--database-url", filled)
+    said = failure(1, *at, *MONTH, "--model", "mysterie")
+    assert said.startswith("no call of that time is what was asked for: widen the selection; called were then: gpt-4o")
+    assert "choose another --since or --until" in failure(1, *at, "--month", "2026-10")
+
+
+def test_prices_of_ones_own_are_not_forgotten_by_mistake(filled: str, tmp_path: Path) -> None:
+    at = ("prices", "reprice", *MONTH, "--database-url", filled)
+    own = call(9, usage=USAGE, cost=Cost(7, (7, *[0] * 9), "priced", 0, "graphmeter.yaml ab12", "deal"))
+    fill(filled, [own])
+    (tmp_path / "graphmeter.yaml").unlink()
+    assert "calls of gpt-4o were billed by graphmeter.yaml ab12" in failure(1, *at)
+    assert 1 == sum(row["repriced"] for row in json_of(*at, "--defaults")["models"])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _LONGEST_WAIT_S = 60.0
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class HttpDelivery:
@@ -109,7 +109,7 @@ def opener(url: str) -> urllib.request.OpenerDirector:
     target = urlsplit(url)
     made = urllib.request.OpenerDirector()
     # A proxy knows nothing of this machine's loopback, and NO_PROXY seldom names it.
-    made.add_handler(urllib.request.ProxyHandler({} if target.hostname in _LOOPBACK else None))
+    made.add_handler(urllib.request.ProxyHandler({} if target.hostname in LOOPBACK else None))
     made.add_handler(urllib.request.HTTPHandler())
     if target.scheme == "https":
         import ssl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -15,10 +16,41 @@ if TYPE_CHECKING:
 _NO_METADATA: Mapping[str, Any] = {}
 
 
+class Held:
+    """What is reserved for one call. One thread may reserve while another finds that the call is not made."""
+
+    __slots__ = ("_dropped", "_lock", "ids")
+
+    def __init__(self) -> None:
+        self.ids: list[tuple[str, str]] = []
+        """Budget and reservation."""
+        self._lock = threading.Lock()
+        self._dropped = False
+
+    def add(self, budget: str, reservation: str) -> bool:
+        """Whether the call may still be made."""
+        with self._lock:
+            if not self._dropped:
+                self.ids.append((budget, reservation))
+            return not self._dropped
+
+    def forget(self, reservation: str) -> None:
+        """Nothing was reserved."""
+        with self._lock:
+            self.ids = [each for each in self.ids if each[1] != reservation]
+
+    def drop(self) -> list[tuple[str, str]]:
+        """The call is not made: what has to be given up."""
+        with self._lock:
+            self._dropped = True
+            ids, self.ids = self.ids, []
+            return ids
+
+
 class Call:
     """A model call that is about to be made; or the place of code that asks what one would be told."""
 
-    __slots__ = ("_asked", "messages", "metadata", "node", "params", "run_id", "serialized", "task", "tree")
+    __slots__ = ("_asked", "held", "messages", "metadata", "node", "params", "run_id", "serialized", "task", "tree")
 
     def __init__(
         self,
@@ -41,6 +73,8 @@ class Call:
         self.metadata = _NO_METADATA if metadata is None else metadata
         self.params = params
         """What is asked of the provider, `max_tokens` among it, as its integration tells."""
+        self.held: Held | None = None
+        """What is reserved for it; None: nothing is."""
         self._asked: tuple[str, models.Facts] | None = None
 
     @property

@@ -17,8 +17,9 @@ from typing import Final
 from graphmeter import client, destination, forks, guard
 from graphmeter.budget import counts
 from graphmeter.budget.exceeded import Unknown
+from graphmeter.budget.pool import Pool
 from graphmeter.budget.prices import Prices
-from graphmeter.budget.source import Http, Silent, Source
+from graphmeter.budget.source import TRACES, Http, Silent, Source
 from graphmeter.budget.states import States
 
 _log = logging.getLogger("graphmeter")
@@ -44,6 +45,7 @@ class Desk:
     def __init__(self, endpoint: str, source: Source | None = None) -> None:
         self._endpoint = endpoint
         self._source = source
+        self._pool: Pool | None = None
         self.states = States(client.settings().flush_interval_s)
         self.prices = Prices()
         self.max_age_s = float("inf")
@@ -127,13 +129,13 @@ class Desk:
                     return
                 self._thread = thread
 
-    def request(self, path: str, body: object, timeout_s: float = PATIENCE_S) -> object:
-        """What posting `body` below `/api` is answered with. Blocks.
-
-        Raises:
-            Silent: nothing of use.
-        """
-        return self._ask_whom().ask(path, (), "", timeout_s, body).said
+    @property
+    def pool(self) -> Pool:
+        """Connections for what a call waits for."""
+        if self._pool is None:
+            target = self._target()
+            self._pool = Pool(target.url.removesuffix(TRACES), target.headers)
+        return self._pool
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -209,10 +211,13 @@ class Desk:
 
     def _ask_whom(self) -> Source:
         if self._source is None:
-            settings = client.settings()
-            target = destination.choose(replace(settings, endpoint=self._endpoint) if self._endpoint else settings)
+            target = self._target()
             self._source = Http(target.url, target.headers)
         return self._source
+
+    def _target(self) -> destination.Destination:
+        settings = client.settings()
+        return destination.choose(replace(settings, endpoint=self._endpoint) if self._endpoint else settings)
 
     def after_fork(self) -> None:
         """In a forked child: no thread, and locks that the parent's may have held."""

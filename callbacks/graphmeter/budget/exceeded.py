@@ -31,6 +31,10 @@ class Status:
     known: bool = True
     """False: nobody could tell. The figures are then those of a budget that nothing was spent of, or all of it, as the guard
     fails open or closed."""
+    reserved_units: int = 0
+    """What calls under way have reserved of a strict budget."""
+    asked_units: int = 0
+    """What a call that was refused would have taken at most, of a strict budget."""
     age_s: float = 0.0
     """How long ago the collector said so; what this process spent since is added."""
 
@@ -63,9 +67,17 @@ class Status:
         whose = ", ".join(f"{name} {value or names.UNATTRIBUTED}" for name, value in self.scope.items())
         who = "the cap of this run" if self.budget == RUN else f"budget {self.budget!r}"
         who = f"{who} ({whose})" if whose else who
-        if self.unit == "usd":
-            return f"{who}: {_usd(self.spent_units)} of {_usd(self.limit_units)} USD are spent"
-        return f"{who}: {self.spent_units:,} of {self.limit_units:,} tokens are used"
+        usd = self.unit == "usd"
+        said = f"{self._text(self.spent_units)} of {self._text(self.limit_units)} "
+        said = f"{who}: {said}{'USD are spent' if usd else 'tokens are used'}"
+        if self.asked_units:
+            said += (
+                f", {self._text(self.reserved_units)} are reserved; the call may take {self._text(self.asked_units)}"
+            )
+        return said
+
+    def _text(self, units: int) -> str:
+        return _usd(units) if self.unit == "usd" else f"{units:,}"
 
     def _shown(self, units: int) -> float:
         return units / names.NANO_PER_USD if self.unit == "usd" else units

@@ -31,11 +31,12 @@ from graphmeter.budget.calls import OPEN, Call, Spent
 from graphmeter.budget.desk import Desk, desk_of
 from graphmeter.budget.exceeded import RUN, BudgetExceeded, Status, Unknown
 from graphmeter.budget.modes import WAIT, Mode, Verdict
+from graphmeter.budget.strict import Strict
 from graphmeter.langgraph import NS
 from graphmeter.runs import RUNS
 
 OnExceeded = Literal["stop", "warn"] | Callable[[Status], object]
-MODES: Final = ("cached",)
+MODES: Final = ("cached", "strict")
 _DEAREST: Final = Decimal(10) ** 9
 _MOST_TOKENS: Final = 10**15
 _LONGEST_AGE_S: Final = 3600.0
@@ -134,7 +135,9 @@ class BudgetGuard(_Asked):
         call_usd: The most that a single call costs. With it what is in flight is counted, too, and a cap of a run is never
             exceeded; without it by at most what calls in flight cost.
         call_tokens: The same in tokens.
-        mode: How shared budgets are asked for; `cached`: by what the collector said at most `max_age_s` ago.
+        mode: How shared budgets are asked for. `cached`: by what the collector said at most `max_age_s` ago. `strict`: what
+            a call takes at most (its prompt and its maximum of output tokens, or `call_usd` and `call_tokens`) is reserved
+            at the collector before it is made, which takes one request.
         on_exceeded: `stop` raises BudgetExceeded before the call; `warn` logs and counts; a function gets the Status, and
             the call is made if it returns, not made if it raises. It must not block.
         fail: What happens to calls while nobody can tell (the collector is away or refuses, does not know the budget, what a
@@ -212,7 +215,10 @@ class BudgetGuard(_Asked):
         spending.watch()
         _HOOK.register()
         if budgets:
-            self._mode = Cached(budgets, max_age_s, endpoint)
+            cached = mode == "cached"
+            self._mode = (
+                Cached(budgets, max_age_s, endpoint) if cached else Strict(budgets, max_age_s, endpoint, self._caps)
+            )
             self._mode.begin()
 
     @property

@@ -96,6 +96,10 @@ class Matcher:
             self._known[values] = known
         return known
 
+    def said(self, subject: Subject, resource: Mapping[str, Any]) -> dict[str, str]:
+        """What any of the budgets asks of a call."""
+        return {name: read(subject, resource) for name, read in zip(self._wanted, self._readers, strict=True)}
+
 
 def _matches(definition: Definition, said: Mapping[str, str]) -> bool:
     return all(_compiled(globs).fullmatch(said[name]) is not None for name, globs in definition.match.items())

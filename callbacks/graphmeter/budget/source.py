@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
-_TRACES: Final = "/v1/traces"
+TRACES: Final = "/v1/traces"
 _KEY_PROBLEMS: Final = (401, 403)
 
 
@@ -47,7 +47,7 @@ class Http:
     def __init__(self, traces_url: str, headers: Mapping[str, str]) -> None:
         from graphmeter.send import opener
 
-        self.where = traces_url.removesuffix(_TRACES)
+        self.where = traces_url.removesuffix(TRACES)
         self._headers = {**headers, "accept": "application/json", "user-agent": "graphmeter-client"}
         self._opener = opener(traces_url)
 
@@ -69,9 +69,15 @@ class Http:
                 if error.code == 304:
                     return Answer(None, etag)
                 text = error.read(300).decode("utf-8", "replace").strip()
-            remedy = "; the client's key needs the scope `read` besides `ingest`" if error.code in _KEY_PROBLEMS else ""
-            raise Silent(f"HTTP {error.code} {text}{remedy}") from None
+            raise Silent(explained(error.code, text, "read")) from None
         except urllib.error.URLError as error:
             raise Silent(str(error.reason) or type(error.reason).__name__) from None
         except (OSError, HTTPException, ValueError) as error:
             raise Silent(str(error) or type(error).__name__) from None
+
+
+def explained(status: int, text: str, scope: str) -> str:
+    """What a refusal means; `scope` is what the client's key needs for what was asked."""
+    both = "`read` besides `ingest`" if scope == "read" else f"`{scope}`"
+    remedy = f"; the client's key needs the scope {both}" if status in _KEY_PROBLEMS else ""
+    return f"HTTP {status} {text}{remedy}"

@@ -44,6 +44,10 @@ def _spent(run: Run) -> None:
     if run.told is not None and run.status != names.OK and run.facts is not None:
         # A stream that was cancelled has been paid for as far as it came.
         models.broken_off(run.facts, run.told)
+    held = [each for _, call in calls or () if call.held is not None for _, each in call.held.ids]
+    if held:
+        # Whoever bills it releases what was reserved for it.
+        run.facts = {**(run.facts or {}), names.RESERVATION: " ".join(held)}
     bills: dict[Desk, Bill] = {}
     for desk in active:
         bills[desk] = bill = _bill(run, desk)

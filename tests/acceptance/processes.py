@@ -176,7 +176,7 @@ def start_program(folder: Path, source: str, **environment: str) -> subprocess.P
 def run_program(folder: Path, source: str, **environment: str) -> str:
     """Run a Python program given as text to its end and return what it printed; fail unless it exits with 0."""
     process = start_program(folder, source, **environment)
-    code = process.wait(120)
+    code = process.wait(180)
     printed = (folder / "program.log").read_text()
     if code != 0:
         raise AssertionError(f"the program ended with {code}:\n{printed}")

@@ -8,7 +8,7 @@ from graphmeter import flush, meter
 from graphmeter_examples.workload import Workload, run_workload
 
 tally = run_workload(meter, workload=Workload(seed=3, runs=int(os.environ.get("RUNS", "40"))), time_scale=0.0)
-assert flush(30)
+assert flush(60)
 print(json.dumps({
     "runs": sum(tally.runs.values()),
     "attempts": sum(tally.attempts.values()),
@@ -28,7 +28,7 @@ from graphmeter_examples.workload import Workload, run_workload
 
 seed = int(os.environ["SEED"])
 tally = run_workload(meter, workload=Workload(seed=seed, runs=int(os.environ["RUNS"])), time_scale=0.01)
-assert flush(30)
+assert flush(60)
 print(json.dumps({
     "runs": [[*key, count] for key, count in by(tally.runs, "graph", "team", "status").items()],
     "executions": [[*key, count] for key, count in by(tally.executions, "graph", "node", "status").items()],
@@ -78,7 +78,7 @@ if answer:
     tag(run_id, reviewed=True)
 storage = {thread: {ns: dict(of) for ns, of in namespaces.items()} for thread, namespaces in saver.storage.items()}
 kept.write_bytes(pickle.dumps((storage, dict(saver.writes), dict(saver.blobs))))
-assert flush(30)
+assert flush(60)
 """
 """Asks a human and ends; started again with ANSWER, on the checkpoints that the first one left behind, goes on."""
 

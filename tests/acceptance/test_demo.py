@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 
 
 @pytest.fixture

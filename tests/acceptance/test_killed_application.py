@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 
 
 def test_a_run_whose_process_is_killed_is_running_and_then_lost(tmp_path: Path) -> None:
-    (tmp_path / "graphmeter.yaml").write_text("version: 1\nruns:\n  lost_after: 4s\n")
+    (tmp_path / "graphmeter.yaml").write_text("version: 1\nruns:\n  lost_after: 6s\n")
     with collector(tmp_path, "--config", str(tmp_path / "graphmeter.yaml")) as running:
         application = start_program(tmp_path, ENDLESS, GRAPHMETER_ENDPOINT=running.url, OTEL_SERVICE_NAME="shop")
-        until("the start record", lambda: running.get("/api/runs?status=running"))
+        [seen] = until("the start record", lambda: running.get("/api/runs?status=running"))
         application.send_signal(signal.SIGKILL)
         application.wait()
 
-        [seen] = running.get("/api/runs")
         assert ("doomed", "cx", "running", None) == (seen["graph"], seen["team"], seen["status"], seen["ended_ns"])
 
         until("the run to be lost", lambda: running.get("/api/runs?status=lost"))

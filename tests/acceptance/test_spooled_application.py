@@ -31,7 +31,9 @@ def test_what_waited_on_disk_is_stored_once(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
 
     def run(url: str) -> None:
-        run_program(tmp_path, PROGRAM, GRAPHMETER_ENDPOINT=url, GRAPHMETER_SPOOL_DIR=str(spool))
+        # With something to send at its end, and time for what others left there.
+        patient = {"GRAPHMETER_FLUSH_INTERVAL_S": "30", "GRAPHMETER_EXIT_TIMEOUT_S": "60"}
+        run_program(tmp_path, PROGRAM, GRAPHMETER_ENDPOINT=url, GRAPHMETER_SPOOL_DIR=str(spool), **patient)
 
     run("http://127.0.0.1:9")
     run("http://127.0.0.1:9")

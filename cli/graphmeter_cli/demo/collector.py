@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 20.0
 _POLL_S = 0.02
 _LOG_LINES = 15  # of a collector that did not start, shown to the user

@@ -43,8 +43,8 @@ budgets:
     limit_usd: 0.50
     per_team: true
 """
-FLUSH_WITHIN_S = 30.0
-STORED_WITHIN_S = 15.0  # after the collector has acknowledged everything: reports need one commit, not seconds
+FLUSH_WITHIN_S = 60.0
+STORED_WITHIN_S = 60.0  # after the collector has acknowledged everything: one commit, but not on every machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from graphmeter_cli.doctor import probe
 from graphmeter_cli.units import count, duration, plural
 
 MAX_SKEW_S = 10.0  # traces of several machines become unreadable well before
-STORED_WITHIN_S = 10.0
+STORED_WITHIN_S = 30.0
 HEARD_OF_WITHIN_NS = 15 * 60 * 1_000_000_000  # what a client lost long ago, and has told nothing since, is history
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _POLL_S = 0.1

@@ -37,7 +37,7 @@ class Telling:
         self.config = Config.model_validate(
             {
                 "receivers": [
-                    {"name": "bot", "url": hook.url, "headers": {"X-Key": "top-secret"}, "timeout": "200ms"},
+                    {"name": "bot", "url": hook.url, "headers": {"X-Key": "top-secret"}, "timeout": "60s"},
                     {"name": "chat", "kind": "slack", "url": hook.url},
                 ]
             }

@@ -24,7 +24,8 @@ from graphmeter_config.prices import OWN, Prices
 
 NO_PRICE: Final = "no price is known"
 _NO_USAGE: Final = "its usage is not known"
-_UNKNOWN: Final = frozenset({"unpriced", "usage_missing"})
+UNKNOWN: Final = frozenset({"unpriced", "usage_missing"})
+"""Statuses of costs that mean nothing."""
 _NONE_HERE: Final = (
     "calls of {model} were billed by {source}, and no prices of your own are given here: name the graphmeter.yaml that "
     "collectors use (--config), or let the catalogue decide (--defaults)"
@@ -105,17 +106,18 @@ async def reprice(
     run = Run(prices_of(book), reason, time.time_ns(), which.since_ns, which.until_ns)
     found = _Changes(book, careful=not by_catalogue and book.overrides.prices == Prices())
     if dry_run:
-        async for calls in _all(versions.calls, which):
+        async for calls in all_calls(versions.calls, which):
             found.take(calls)
     else:
         async with versions.exclusively():
-            async for calls in _all(versions.calls, which):
+            async for calls in all_calls(versions.calls, which):
                 if changed := found.take(calls):
                     await versions.write(run, changed)
     return Outcome(run.prices, run.since_ns, run.until_ns, dry_run, run.version, found.models(), found.unpriced())
 
 
-async def _all(read: Next, which: Which) -> AsyncIterator[list[StoredCall]]:
+async def all_calls(read: Next, which: Which) -> AsyncIterator[list[StoredCall]]:
+    """Every call that is asked for, some thousand at a time."""
     calls = await read(which, None)
     while calls:
         yield calls
@@ -158,7 +160,7 @@ class _Changes:
             if self._careful and OWN in before.source:
                 raise BadRequest(_NONE_HERE.format(model=record.model, source=before.source), reason="no_own_prices")
             after = cost_now(book, record)
-            if after is None or after.status in _UNKNOWN or (record.cache_hit and not after.source):
+            if after is None or after.status in UNKNOWN or (record.cache_hit and not after.source):
                 if after is not None and not record.cache_hit:
                     self._unpriced[record.provider, record.model, why_not(book, record, after)] += 1
                 after = before

@@ -1,4 +1,4 @@
-"""`graphmeter prices reprice` on real databases: what it shows, what it stores, and what it refuses."""
+"""`graphmeter prices reprice` and `simulate` on real databases: what they show, store and refuse."""
 
 from __future__ import annotations
 
@@ -93,3 +93,39 @@ def test_prices_of_ones_own_are_not_forgotten_by_mistake(filled: str, tmp_path: 
     (tmp_path / "graphmeter.yaml").unlink()
     assert "calls of gpt-4o were billed by graphmeter.yaml ab12" in failure(1, *at)
     assert 1 == sum(row["repriced"] for row in json_of(*at, "--defaults")["models"])
+
+
+def test_what_another_model_would_have_cost_is_shown(filled: str) -> None:
+    at = ("prices", "simulate", *MONTH, "--database-url", filled)
+    before = asyncio.run(dump(filled))
+    found = json_of(*at, "--replace", "gpt-4o=gpt-4o-mini", "--replace", "myst*=gpt-4o-mini", "--node", "answer")
+    [row] = found["rows"]
+    assert ({"model": "gpt-4o"}, "gpt-4o-mini", 1, 3_500_000_000, 210_000_000) == tuple(
+        row[name] for name in ("group", "replacement", "calls", "before_nano", "after_nano")
+    )
+    [left] = found["left_out"]
+    assert ("mystery", 2, "what it cost is not known (unpriced)") == (left["model"], left["calls"], left["why"])
+    shown = run(*at, "--replace", "gpt-4o=gpt-4o-mini", "--replace", "mystery=gpt-4o-mini", "--by", "team,node").stdout
+    assert "$0.21" in shown
+    assert "-94.0 %" in shown
+    assert "Not in these sums: 2 calls of mystery by gpt-4o-mini: what it cost is not known (unpriced)." in shown
+    lines = run(*at, "--replace", "gpt-4o=gpt-4o-mini", "--format", "csv").stdout.splitlines()
+    assert "model,replacement,calls,before_usd,after_usd,change_usd,change_ratio" == lines[0]
+    assert "gpt-4o,gpt-4o-mini,1,3.500000000,0.210000000,-3.290000000,-0.94" == lines[1]
+    assert before == asyncio.run(dump(filled))
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "sentence"),
+    [
+        (2, (), "Missing option '--replace'"),
+        (2, ("--replace", "gpt-4o"), "'gpt-4o' replaces nothing: write gpt-4o=gpt-4o-mini"),
+        (1, ("--replace", "gpt-5=gpt-4o"), "no call of 'gpt-5' is in that time and selection: called were gpt-4o, "),
+        (1, ("--replace", "gpt-4o=gpt-4o-minni"), "no price of 'gpt-4o-minni' is known: did you mean gpt-4o-mini"),
+        (1, ("--replace", "gpt-4o=o3", "--team", "nobody"), "choose another time, or fewer conditions"),
+    ],
+)
+def test_a_question_that_has_no_answer_is_explained(
+    filled: str, code: int, arguments: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in failure(code, "prices", "simulate", *MONTH, "--database-url", filled, *arguments)

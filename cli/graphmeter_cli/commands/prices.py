@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphmeter import names
-from graphmeter_cli import options, render, repricing
+from graphmeter_cli import options, render, repricing, simulating
 from graphmeter_cli.configuration import configured
 from graphmeter_cli.repricing import price_book
 from graphmeter_config import Config
@@ -39,6 +39,7 @@ def command() -> None:
 
 
 command.add_command(repricing.command)
+command.add_command(simulating.command)
 
 
 @command.command("show", short_help="Explain the price of a model.")

@@ -178,7 +178,18 @@ def cost_table(rows: Sequence[CostRow], by: Sequence[str], title: str = "") -> T
     """Spend per group, dearest first, groups that name nothing as `unattributed` at the end, and the total."""
     total = sum(row.cost_nano for row in rows)
     places = usd_places([*(row.cost_nano for row in rows), total])
-    result = table(*by, "calls>", "cached>", "tokens in>", "tokens out>", "USD>", "share>", "saved USD>", title=title)
+    result = table(
+        *by,
+        "calls>",
+        "cached>",
+        "tokens in>",
+        "tokens out>",
+        "USD>",
+        "share>",
+        "wasted USD>",
+        "saved USD>",
+        title=title,
+    )
     unsaid = [row for row in rows if not all(row.group.values())]
     for row in [*(row for row in rows if all(row.group.values())), *unsaid]:
         loose = "yellow" if row in unsaid else ""
@@ -186,11 +197,11 @@ def cost_table(rows: Sequence[CostRow], by: Sequence[str], title: str = "") -> T
             *(plain(row.group[name], loose, empty=names.UNATTRIBUTED) for name in by),
             *_cost_cells([row], places),
             f"{row.cost_nano / total * 100:.1f} %" if total else "-",
-            _saved([row]),
+            *_for_nothing([row], places),
         )
     result.add_section()
     heading = ["total", *[""] * (len(by) - 1)] if by else []
-    result.add_row(*heading, *_cost_cells(rows, places), "", _saved(rows), style="bold")
+    result.add_row(*heading, *_cost_cells(rows, places), "", *_for_nothing(rows, places), style="bold")
     return result
 
 
@@ -205,9 +216,11 @@ def _cost_cells(rows: Iterable[CostRow], places: int) -> list[str]:
     ]
 
 
-def _saved(rows: Iterable[CostRow]) -> str:
+def _for_nothing(rows: Sequence[CostRow], places: int) -> list[str]:
+    """What was paid for nothing, and what was had for nothing."""
+    wasted = sum(nano for row in rows for nano in row.wasted_nano.values())
     saved = sum(row.saved_nano for row in rows)
-    return usd(saved) if saved else ""
+    return [usd(wasted, places) if wasted else "", usd(saved) if saved else ""]
 
 
 def tokens_in(rows: Iterable[CostRow]) -> int:
@@ -232,8 +245,12 @@ def view_notes(rows: Sequence[CostRow], view: View) -> list[str]:
 
 
 def cost_notes(rows: Sequence[CostRow]) -> list[str]:
-    """What the sums leave out, in sentences: calls without a price, calls without usage. Empty when nothing is missing."""
+    """What was for nothing, and what the sums leave out (calls without a price, without usage), in sentences, if any."""
     notes = []
+    wasted = {why: sum(row.wasted_nano.get(why, 0) for row in rows) for why in names.WASTE_REASONS}
+    if total := sum(wasted.values()):
+        reasons = ", ".join(f"{why} {usd(nano)}" for why, nano in wasted.items() if nano)
+        notes.append(f"{usd(total)} was for nothing ({reasons}): `graphmeter cost waste` says where.")
     if unpriced := sum(row.unpriced_calls for row in rows):
         notes.append(
             f"{plural(unpriced, 'call')} could not be priced and cost more than shown: "

@@ -285,6 +285,10 @@ class CostRow:
     """What `cost_nano` is as billed."""
     view: View = EFFECTIVE
     """By which prices; what `billed_nano` is apart, every amount and count is by those."""
+    wasted_nano: dict[str, int] = field(default_factory=dict)
+    """Part of `cost_nano` that was for nothing, by reason (of `graphmeter.names.WASTE_REASONS`, those there are)."""
+    wasted_calls: dict[str, int] = field(default_factory=dict)
+    """How many calls that were, those that cost nothing included."""
     failed_calls: int | None = None
     """Calls that failed or were cancelled. As with what follows, None where nobody asked for details."""
     failed_nano: int | None = None

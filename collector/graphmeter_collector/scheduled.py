@@ -77,6 +77,10 @@ def spend_message(report: Report, stretch: Stretch, rows: Sequence[CostRow], bef
         lines.append(f"Calls were priced again: as billed it was {_usd(billed + total)}.")
     if unattributed:
         lines.append(f"{_usd(unattributed)} names no {' or no '.join(report.by)}.")
+    wasted = {why: sum(row.wasted_nano.get(why, 0) for row in rows) for why in names.WASTE_REASONS}
+    if any(wasted.values()):
+        reasons = ", ".join(f"{why} {_usd(nano)}" for why, nano in wasted.items() if nano)
+        lines.append(f"{_usd(sum(wasted.values()))} was for nothing: {reasons}.")
     if saved := sum(row.saved_nano for row in rows):
         lines.append(f"{_usd(saved)} saved by caches.")
     if unpriced:
@@ -114,6 +118,8 @@ def spend_message(report: Report, stretch: Stretch, rows: Sequence[CostRow], bef
             "billed_nano": sum(row.billed_nano for row in rows),
             "before_nano": before_nano,
             "unattributed_nano": unattributed,
+            "wasted_nano": wasted,
+            "saved_nano": saved,
             "unpriced_calls": unpriced,
             "usage_missing_calls": silent,
             "rows": [asdict(row) for row in shown],

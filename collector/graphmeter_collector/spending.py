@@ -1,4 +1,4 @@
-"""Two answers on spend in, what moved between them out: the same for API, command line and scheduled reports."""
+"""Answers on spend in, what moved between two of them, or was for nothing, out: the same for API and command line."""
 
 from __future__ import annotations
 
@@ -23,6 +23,40 @@ class MoverRow:
     state: str
     """`new`, `vanished`, or `moved`."""
     view: View = EFFECTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class WasteRow:
+    """What of the spend of one group was for nothing, for one reason."""
+
+    group: dict[str, str]
+    reason: str
+    """Of `graphmeter.names.WASTE_REASONS`."""
+    calls: int
+    cost_nano: int
+    spent_nano: int
+    """All spend of the group."""
+    share: float | None
+    """Part of that; None where nothing was spent, as with models that are free."""
+    view: View = EFFECTIVE
+
+
+def waste(rows: Sequence[CostRow]) -> list[WasteRow]:
+    """What was for nothing, by group and reason, the dearest first; sums are parts of those of `rows`."""
+    found = [
+        WasteRow(
+            group=row.group,
+            reason=reason,
+            calls=calls,
+            cost_nano=row.wasted_nano[reason],
+            spent_nano=row.cost_nano,
+            share=row.wasted_nano[reason] / row.cost_nano if row.cost_nano else None,
+            view=row.view,
+        )
+        for row in rows
+        for reason, calls in row.wasted_calls.items()
+    ]
+    return sorted(found, key=lambda row: (-row.cost_nano, -row.calls, tuple(row.group.values()), row.reason))
 
 
 def movers(now: Sequence[CostRow], before: Sequence[CostRow], view: View = EFFECTIVE) -> list[MoverRow]:

@@ -107,6 +107,19 @@ def test_what_the_sums_leave_out_is_said() -> None:
     assert missing.startswith("1 call reported no token usage")
 
 
+def test_what_was_for_nothing_is_said_by_reason() -> None:
+    rows = [
+        replace(spend(10**9, team="cx"), wasted_nano={"retry": 250_000_000}),
+        replace(spend(10**9, team="ops"), wasted_nano={"error": 500_000_000, "retry": 250_000_000}),
+    ]
+    [note] = render.cost_notes(rows)
+    lines = [cells(line) for line in printed(render.cost_table(rows, ["team"]))]
+
+    assert note.startswith("$1.00 was for nothing (error $0.500, retry $0.500):")
+    assert [["50.0 %", "$0.25"], ["50.0 %", "$0.75"]] == [line[-2:] for line in lines[2:4]]
+    assert "$1.00" == lines[-1][-1]
+
+
 def test_a_trace_is_a_tree_with_durations_tokens_and_cost() -> None:
     lines = tree(
         span(1),

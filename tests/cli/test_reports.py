@@ -227,6 +227,27 @@ def test_movers_say_what_is_new_against_the_month_before(filled: str) -> None:
     assert "total" in shown
 
 
+def test_what_was_for_nothing_is_shown_by_node_and_reason(filled: str) -> None:
+    asked = ("--database-url", filled, "--month", "2026-11")
+    rows = json_of("cost", "waste", *asked)
+    shown = run("cost", "waste", *asked).stdout
+
+    # The failed attempts of three runs, each of which was followed by another one.
+    assert [({"graph": "support", "node": "answer"}, "retry", 3, 3_003)] == [
+        (row["group"], row["reason"], row["calls"], row["cost_nano"]) for row in rows
+    ]
+    assert "retry" in shown
+    lines = list(csv.DictReader(run("cost", "waste", *asked, "--format", "csv").stdout.splitlines()))
+    assert [("answer", "retry", "0.000003003")] == [(row["node"], row["reason"], row["cost_usd"]) for row in lines]
+    assert ["0.000003003"] == [
+        row["wasted_retry_usd"]
+        for row in csv.DictReader(run("cost", *asked, "--by", "graph", "--format", "csv").stdout.splitlines())
+    ]
+    said = run("cost", *asked).stdout
+    assert "was for nothing (retry $" in " ".join(said.split())
+    assert "wasted USD" in said
+
+
 def test_the_dearest_runs_come_first_with_what_is_known_of_them(filled: str) -> None:
     rows = json_of("cost", "runs", "--database-url", filled, "--month", "2026-11", "--top", "2")
     shown = run("cost", "runs", "--database-url", filled, "--month", "2026-11").stdout

@@ -17,7 +17,7 @@ from collector.waiting import until
 from graphmeter_collector import jobs
 from graphmeter_collector.notify.courier import Courier
 from graphmeter_collector.notify.message import markdown
-from graphmeter_collector.reports import COST_DIMENSIONS
+from graphmeter_collector.reports import COST_DIMENSIONS, CostRow
 from graphmeter_collector.scheduled import Scheduled, due, spend_message
 from graphmeter_collector.store import Store
 from graphmeter_collector.store.notifications import NotificationTable
@@ -107,6 +107,24 @@ async def test_people_read_the_change_the_dearest_and_the_rest(store: Store) -> 
         "| team | model | calls | cost | share |\n| --- | --- | ---: | ---: | ---: |\n"
         "| cx | gpt-4o | 1 | $3.00 | 50.0% |\n| 2 more |  | 2 | $3.00 |  |\n"
     ) == markdown(spend_message(DAILY, stretch, rows, 4_000_000_000))
+
+
+async def test_people_read_what_was_for_nothing_and_what_caches_saved() -> None:
+    rows = [
+        CostRow({"team": team}, 1, 0, 0, 0, {}, 4_000_000_000, saved, wasted_nano=wasted)
+        for team, saved, wasted in (
+            ("cx", 0, {"error": 1_000_000_000}),
+            ("ops", 5_000_000_000, {"error": 1, "retry": 2}),
+        )
+    ]
+    message = spend_message(DAILY.model_copy(update={"by": ("team",)}), parse("day", "2026-11-18", BERLIN), rows, 0)
+
+    assert message.text.splitlines()[1:] == [
+        "$1.00 was for nothing: error $1.00, retry $0.000000.",
+        "$5.00 saved by caches.",
+    ]
+    assert {"error": 1_000_000_001, "retry": 2, "cancelled": 0} == message.data["wasted_nano"]
+    assert 5_000_000_000 == message.data["saved_nano"]
 
 
 async def test_a_day_without_spend_is_reported_too(sqlite_url: str) -> None:

@@ -16,7 +16,7 @@ from graphmeter_cli.units import count, duration, percent, usd, usd_places
 from graphmeter_collector import focus
 from graphmeter_collector.notify.message import Table
 from graphmeter_collector.reports import CostRow, OutcomeCostRow, Reader, RunRow, UnitCostRow
-from graphmeter_collector.spending import MoverRow, movers
+from graphmeter_collector.spending import MoverRow, WasteRow, movers, waste
 
 
 @click.group(
@@ -41,6 +41,7 @@ def command(ctx: click.Context, *, asked: Asked, source: Source) -> None:
       graphmeter cost --by tag:plan,day --since 7d
       graphmeter cost --month last --format focus
       graphmeter cost movers --week this --by team,model
+      graphmeter cost waste --by graph,node
       graphmeter cost runs --top 20 --graph support
       graphmeter cost per run --by graph
       graphmeter cost per outcome --by graph --month last
@@ -86,6 +87,33 @@ def movers_command(*, asked: Asked, source: Source, top: int) -> None:
         shown,
         lambda: spend.sheet_of(shown, asked.by),
         lambda: _mover_table(rows, len(shown), asked.by),
+    )
+    _say_view(asked)
+
+
+@command.command("waste", short_help="What was paid for nothing.")
+@spend.asks("graph,node")
+@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="How many, the dearest.")
+def waste_command(*, asked: Asked, source: Source, top: int) -> None:
+    """Show which part of the spend was for nothing, and why, dearest first.
+
+    A call was for nothing if it failed (error) or was cancelled, by itself or with the attempt of its node, or if another
+    attempt followed that one (retry).
+
+    \b
+    Examples:
+      graphmeter cost waste --week this
+      graphmeter cost waste --by team,model --month last
+      graphmeter cost waste --by run --top 5 --graph support
+    """
+    spent = reading.ask(source, lambda reader: _cost(reader, asked))
+    rows = waste(spent)
+    shown = rows[:top]
+    spend.show(
+        asked.form,
+        shown,
+        lambda: spend.sheet_of(shown, asked.by),
+        lambda: _waste_table(rows, len(shown), spent, asked.by),
     )
     _say_view(asked)
 
@@ -190,13 +218,23 @@ async def _cost(reader: Reader, asked: Asked) -> list[CostRow]:
 
 def _cost_sheet(rows: Sequence[CostRow], by: Sequence[str]) -> Table:
     made = spend.sheet_of(rows, by)
-    tokens = [[str(row.tokens[bucket]) for bucket in names.TOKEN_TYPES] for row in rows]
-    header = [*made.header, *(f"{bucket}_tokens" for bucket in names.TOKEN_TYPES)] if rows else made.header
-    lines = [[*line, *counted] for line, counted in zip(made.rows, tokens, strict=True)]
+    more = [
+        [
+            *(spend.usd_exact(row.wasted_nano.get(why, 0)) for why in names.WASTE_REASONS),
+            *(str(row.tokens[bucket]) for bucket in names.TOKEN_TYPES),
+        ]
+        for row in rows
+    ]
+    names_of = [
+        *(f"wasted_{why}_usd" for why in names.WASTE_REASONS),
+        *(f"{each}_tokens" for each in names.TOKEN_TYPES),
+    ]
+    header = [*made.header, *names_of] if rows else made.header
+    lines = [[*line, *told] for line, told in zip(made.rows, more, strict=True)]
     return Table(header, lines, frozenset(range(len(by), len(header))))
 
 
-def _group(row: CostRow | MoverRow | UnitCostRow | OutcomeCostRow, by: Sequence[str]) -> list[Text]:
+def _group(row: CostRow | MoverRow | WasteRow | UnitCostRow | OutcomeCostRow, by: Sequence[str]) -> list[Text]:
     return [render.plain(row.group[name], empty=names.UNATTRIBUTED) for name in by]
 
 
@@ -220,6 +258,28 @@ def _mover_table(rows: Sequence[MoverRow], shown: int, by: Sequence[str]) -> Ric
     heading = ["total", *[""] * (len(by) - 1)] if by else []
     cells = (usd(before, places), usd(now, places), _signed(now - before, places), ratio, more)
     result.add_row(*heading, *cells, style="bold")
+    return result
+
+
+def _waste_table(rows: Sequence[WasteRow], shown: int, spent: Sequence[CostRow], by: Sequence[str]) -> RichTable:
+    result = render.table(*by, "reason", "calls>", "USD>", "of its spend>", "of all>")
+    places = usd_places(row.cost_nano for row in rows)
+    total = sum(row.cost_nano for row in spent)
+    for row in rows[:shown]:
+        result.add_row(
+            *_group(row, by),
+            Text(row.reason),
+            count(row.calls),
+            usd(row.cost_nano, places),
+            percent(row.share),
+            percent(row.cost_nano / total if total else None),
+        )
+    wasted = sum(row.cost_nano for row in rows)
+    more = f"all {count(len(rows))}" if len(rows) > shown else ""
+    heading = ["total", *[""] * (len(by) - 1)] if by else []
+    result.add_section()
+    cells = (count(sum(row.calls for row in rows)), usd(wasted, places), "", percent(wasted / total if total else None))
+    result.add_row(*heading, more, *cells, style="bold")
     return result
 
 

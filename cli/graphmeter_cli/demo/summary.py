@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -33,10 +33,21 @@ def regroup(rows: Sequence[CostRow], *by: str) -> list[CostRow]:
             cost_nano=sum(row.cost_nano for row in members),
             saved_nano=sum(row.saved_nano for row in members),
             billed_nano=sum(row.billed_nano for row in members),
+            wasted_nano=_added(row.wasted_nano for row in members),
+            wasted_calls=_added(row.wasted_calls for row in members),
         )
         for values, members in groups.items()
     ]
     return sorted(summed, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+
+
+def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Sums by key."""
+    found: dict[str, int] = {}
+    for each in counts:
+        for key, count_of in each.items():
+            found[key] = found.get(key, 0) + count_of
+    return found
 
 
 def telling_run(runs: Sequence[RunRow]) -> RunRow | None:

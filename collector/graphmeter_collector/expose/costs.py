@@ -1,4 +1,4 @@
-"""Questions on spend as GET requests: who spent it, what moved, what one run or good outcome costs."""
+"""Questions on spend as GET requests: who spent it, what moved, what was for nothing, what one run or good outcome costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from graphmeter_collector.reports import (
     Where,
     dimension,
 )
-from graphmeter_collector.spending import MoverRow, movers
+from graphmeter_collector.spending import MoverRow, WasteRow, movers, waste
 from graphmeter_config import periods
 from graphmeter_config.periods import NoPeriod, NoZone, Period
 
@@ -114,6 +114,16 @@ def costs_router(reader: Reader) -> APIRouter:
         now = await reader.cost(_parts(by), *stretch, where=_where(where), timezone=timezone, view=view)
         before = await reader.cost(_parts(by), *stretch.before, where=_where(where), timezone=timezone, view=view)
         return movers(now, before, view)
+
+    @router.get("/cost/waste", summary="Spend that was for nothing, the dearest first")
+    async def cost_waste(
+        stretch: InTime,
+        where: Values = [],  # noqa: B006
+        by: By = "graph,node",
+        timezone: Zone = "UTC",
+        view: Prices = EFFECTIVE,
+    ) -> list[WasteRow]:
+        return waste(await reader.cost(_parts(by), *stretch, where=_where(where), timezone=timezone, view=view))
 
     @router.get("/cost/units", summary="What one run, conversation or user costs")
     async def unit_cost(

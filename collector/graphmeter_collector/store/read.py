@@ -160,8 +160,12 @@ class SqlReader:
         # The status of a price is what a repricing changes: no group of rollups can be corrected by it.
         told = set(COST_DIMENSIONS) - ({"price_status"} if view == EFFECTIVE else set())
         if not (where or limit or detail) and set(by) <= told:
-            return await sums.cost(self, by, since_ns, until_ns, view)
-        return await spend.cost(self, by, since_ns, until_ns, where=where, timezone=timezone, limit=limit, view=view)
+            rows = await sums.cost(self, by, since_ns, until_ns, view)
+        else:
+            rows = await spend.cost(
+                self, by, since_ns, until_ns, where=where, timezone=timezone, limit=limit, view=view
+            )
+        return await spend.with_waste(self, rows, by, since_ns, until_ns, where=where, timezone=timezone, view=view)
 
     async def unit_cost(
         self,

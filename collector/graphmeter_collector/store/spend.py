@@ -7,6 +7,7 @@ it belongs. So the totals of any two groupings agree to the nano-USD.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from sqlalchemy import (
@@ -47,13 +48,14 @@ from graphmeter_collector.reports import (
     dimension,
 )
 from graphmeter_collector.store import effective
-from graphmeter_collector.store.tables import column_names, ledger, outcome, run_tag
+from graphmeter_collector.store.tables import column_names, ledger, ledger_waste, outcome, run_tag
 from graphmeter_config import periods
 from graphmeter_config.periods import NoZone, Period
 
 MOST_PERIODS: Final = 400
 """Days, weeks or months that one answer tells apart."""
 _FAILED: Final = (names.ERROR, names.CANCELLED)
+_KEY: Final = ("trace_id", "span_id")
 _COUNTED: Final = (
     "cache_hit",
     "operation",
@@ -144,6 +146,45 @@ async def cost(
     found = [_cost_row(each, by, view) for each in await reader.rows(query)]
     spent_on = [each for each in found if each.calls or each.cache_hits or each.cost_nano]
     return sorted(spent_on, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+
+
+async def with_waste(
+    reader: Rows,
+    rows: Sequence[CostRow],
+    by: Sequence[str],
+    since_ns: int,
+    until_ns: int,
+    *,
+    where: Where = EVERYTHING,
+    timezone: str = "UTC",
+    view: View = EFFECTIVE,
+) -> list[CostRow]:
+    """The answer to the same question on spend, with what of it was for nothing.
+
+    Apart from that answer, which may come from rollups: calls that were for nothing are few, and found by themselves.
+    """
+    if not rows:
+        return []
+    by = _canonical(by)
+    spent = await _spent(reader, by, since_ns, until_ns, where, timezone, view, (*_KEY, "cost_nano"))
+    row, why = spent.table.c, ledger_waste.c
+    query = (
+        select(*spent.groups, why.reason, func.count().label("calls"), _sum(row.cost_nano).label("cost_nano"))
+        .select_from(spent.table)
+        .join(ledger_waste, and_(*(row[name] == why[name] for name in _KEY)))
+        .where(why.start_ns >= since_ns, why.start_ns < until_ns)
+        .group_by(*spent.groups, why.reason)
+    )
+    nano: dict[tuple[str, ...], dict[str, int]] = {}
+    calls: dict[tuple[str, ...], dict[str, int]] = {}
+    for each in sorted(await reader.rows(query), key=lambda found: names.WASTE_REASONS.index(found["reason"])):
+        nano.setdefault(_key(each, by), {})[each["reason"]] = int(each["cost_nano"])
+        calls.setdefault(_key(each, by), {})[each["reason"]] = each["calls"]
+    keys = [tuple(row.group[name] for name in by) for row in rows]
+    return [
+        replace(row, wasted_nano=nano[key], wasted_calls=calls[key]) if key in nano else row
+        for row, key in zip(rows, keys, strict=True)
+    ]
 
 
 async def per_unit(

@@ -17,14 +17,14 @@ from graphmeter_collector.store.facts import Row, is_call
 
 LONGEST_ATTEMPT_DAYS: Final = 7
 """How many days before its call an attempt may have begun: a week is the longest run."""
-_SILENT: Final = "usage_missing"
-_UNPRICED: Final = "unpriced"
 
 _CALL: Final = (
     "l.trace_id, l.span_id, l.start_ns, l.run_id, l.service, l.environment, l.graph, l.team, l.node, l.cost_nano, "
     "l.status, l.attempt_span"
 )
-_CONSUMED: Final = f"NOT l.cache_hit AND l.price_status <> '{_SILENT}'"
+# Buckets without a token are NULL.
+_TOKENS: Final = ", ".join(f"l.{bucket}_tokens" for bucket in names.TOKEN_TYPES)
+_CONSUMED: Final = f"NOT l.cache_hit AND (l.cost_nano > 0 OR l.images > 0 OR COALESCE({_TOKENS}) IS NOT NULL)"
 CALLS_SQLITE: Final = (
     f"SELECT {_CALL} FROM ledger l WHERE l.trace_id = ? AND l.attempt_span = ? AND l.run_id = ? AND {_CONSUMED}"  # noqa: S608
 )
@@ -78,10 +78,10 @@ def is_bad_attempt(record: SpanRecord) -> bool:
 
 
 def consumed(record: SpanRecord) -> bool:
-    """Whether a call used anything that somebody could charge for, known price or not."""
+    """Whether a call used anything, whatever its price: one that was refused was for nothing, and cost nothing."""
     if record.cache_hit or not is_call(record):
         return False
-    return (record.cost.status if record.cost is not None else _UNPRICED) != _SILENT
+    return bool(any(record.usage) or record.images or (record.cost is not None and record.cost.total_nano))
 
 
 def is_undecided(record: SpanRecord) -> bool:

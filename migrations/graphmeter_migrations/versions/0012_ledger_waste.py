@@ -22,7 +22,15 @@ _DAY_NS = 86_400_000_000_000
 _DAYS = 31
 """Spans are kept for 30 unless somebody says otherwise."""
 
-_CONSUMED = "NOT l.cache_hit AND l.price_status <> 'usage_missing'"
+# Buckets without a token are NULL.
+_TOKENS = ", ".join(
+    f"l.{bucket}_tokens"
+    for bucket in (
+        *("input", "cache_read", "cache_write_5m", "cache_write_1h", "input_audio", "input_image"),
+        *("output", "reasoning", "output_audio", "output_image"),
+    )
+)
+_CONSUMED = f"NOT l.cache_hit AND (l.cost_nano > 0 OR l.images > 0 OR COALESCE({_TOKENS}) IS NOT NULL)"
 _IN_ATTEMPT = "l.attempt_span IS NOT NULL AND l.run_id <> ''"
 _BAD = "(s.status IN ('error', 'cancelled') OR NOT s.attempt_final)"
 # Days are told of the run, so that Postgres asks the partitions of its time only.

@@ -302,6 +302,7 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/cost/movers",
         "/api/cost/outcomes",
         "/api/cost/units",
+        "/api/cost/waste",
         "/api/prices",
         "/api/run_counts",
         "/api/series",
@@ -310,6 +311,8 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/budgets/definitions",
         "/api/budgets/events",
         "/api/budgets/{name}",
+        "/api/budgets/{name}/reservations",
+        "/api/budgets/{name}/reservations/{reservation}",
         "/api/slos",
     } == document["paths"].keys()
     for path, operations in document["paths"].items():

@@ -20,7 +20,7 @@ from graphmeter import names
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.records import Cost, Outcome, SpanRecord
 from graphmeter_collector.reports import COST_DIMENSIONS, COST_PERIODS, COST_UNITS, Reader
-from graphmeter_collector.spending import movers
+from graphmeter_collector.spending import movers, waste
 from graphmeter_collector.store.read import open_reader
 from support.records import SECOND, T0_NS, call, note, priced
 
@@ -131,8 +131,40 @@ def test_totals_of_any_grouping_and_filter_are_those_of_the_ledger(database_url:
             sum(row.failed_calls or 0 for row in rows),
             sum(row.failed_nano or 0 for row in rows),
         )
+        for row in rows:
+            mine = [each for each in expected[tuple(row.group.values())] if not each.cache_hit]
+            for why in (names.ERROR, names.CANCELLED):
+                ended = [each for each in mine if each.status == why]
+                assert (len(ended), nano(ended)) == (row.wasted_calls.get(why, 0), row.wasted_nano.get(why, 0))
+        # Whether sums come from the ledger or from rollups.
+        assert [(row.wasted_calls, row.wasted_nano) for row in rows] == [
+            (row.wasted_calls, row.wasted_nano) for row in plain
+        ]
 
     agree()
+
+
+def test_what_was_for_nothing_is_listed_by_group_and_reason_the_dearest_first(database_url: str) -> None:
+    failed: dict[str, Any] = {"status": names.ERROR}
+    fill(
+        database_url,
+        [
+            call(1, nano=60, node="plan"),
+            call(2, nano=30, node="plan", **failed),
+            call(3, nano=10, node="plan", status=names.CANCELLED),
+            call(4, nano=50, node="answer", **failed),
+            call(5, nano=0, node="local", cost=priced(0, status="free"), **failed),
+            call(6, nano=9, node="plan", at_s=50 * DAY, **failed),
+        ],
+    )
+    rows = waste(ask(database_url, lambda reader: reader.cost(["node"], *ALL)))
+
+    assert [
+        ("answer", names.ERROR, 1, 50, 50, 1.0),
+        ("plan", names.ERROR, 1, 30, 100, 0.3),
+        ("plan", names.CANCELLED, 1, 10, 100, 0.1),
+        ("local", names.ERROR, 1, 0, 0, None),
+    ] == [(row.group["node"], row.reason, row.calls, row.cost_nano, row.spent_nano, row.share) for row in rows]
 
 
 def nearest_rank(costs: list[int], percent: int) -> int:

@@ -29,7 +29,7 @@ from support.foreign import foreign
 from support.records import T0_NS, call, record, span_id, trace
 
 OK, ERROR, CANCELLED, RETRY = names.OK, names.ERROR, names.CANCELLED, names.RETRY
-SILENT: dict[str, Any] = {"usage": NO_USAGE, "usage_missing": True, "cost": Cost(0, (0,) * 10, "usage_missing")}
+REFUSED: dict[str, Any] = {"usage": NO_USAGE, "cost": Cost(0, (0,) * 10, "priced")}
 
 
 def attempt(number: int, status: str = OK, *, final: bool = True, of: int = 1, **facts: Any) -> SpanRecord:
@@ -47,10 +47,14 @@ def spans() -> list[SpanRecord]:
     for number in range(1, len(ends) + 1):
         own += [inside(100 + 10 * number + n, number, status) for n, status in enumerate((OK, ERROR, CANCELLED))]
     own += [
-        # Another run, begun the day before, that failed; and two calls of its attempt that cost nothing.
+        # Another run, begun the day before, that failed; and calls of its attempt that used nothing, or without a price.
         attempt(1, ERROR, of=2, at_s=-50_000, s=50_100),
         inside(2, 1, of=2, nano=7),
-        inside(3, 1, of=2, **SILENT),
+        inside(3, 1, of=2, **REFUSED),
+        inside(5, 1, ERROR, of=2, **REFUSED),
+        inside(6, 1, CANCELLED, of=2, **REFUSED),
+        inside(7, 1, of=2, **{**REFUSED, "images": 2}),
+        inside(8, 1, of=2, cost=Cost(0, (0,) * 10, "unpriced")),
         inside(4, 1, of=2, cache_hit=True, response_id="", cost=Cost(0, (0,) * 10, "cached", 1_000)),
         # The same span id in another trace is another attempt, and a tool that has a price is a call.
         attempt(1, of=3),
@@ -101,7 +105,8 @@ def recounted(stored: Dump) -> dict[tuple[bytes, bytes], str]:
     }
     found = {}
     for row in stored["ledger"]:
-        if row["cache_hit"] or row["price_status"] == "usage_missing":
+        used = row["cost_nano"] or row["images"] or any(row[f"{bucket}_tokens"] for bucket in names.TOKEN_TYPES)
+        if row["cache_hit"] or not used:
             continue
         key = row["trace_id"], row["span_id"]
         around = attempts.get((row["trace_id"], row["attempt_span"], row["run_id"]))

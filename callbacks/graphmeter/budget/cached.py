@@ -39,7 +39,10 @@ class Cached:
             desk.look()
         except Unknown:
             return  # logged; whether calls pass meanwhile is the guard's to say
-        self._known(desk)
+        try:
+            self._known(desk)
+        except UnknownBudget as unknown:
+            raise ValueError(str(unknown)) from None
 
     def ask(self, call: Call) -> Verdict:
         """See `Mode`."""

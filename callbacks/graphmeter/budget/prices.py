@@ -71,7 +71,9 @@ class _Entry(NamedTuple):
 class Prices:
     """Prices of one collector. Any thread may ask; one at a time puts in what the collector said."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, listed: bool = False) -> None:
+        self._listed = listed
+        """Take list prices, and ask nobody."""
         self._entries: dict[Key, _Entry] = {}
         self.wanted: dict[Key, None] = {}
         """Met and not known, oldest first."""
@@ -84,13 +86,19 @@ class Prices:
 
     def cost(self, bill: Bill) -> tuple[int, bool] | None:
         """Nano-USD of a call, and whether that is what it cost; None: its price has yet to be asked for."""
+        if self._listed:
+            return _by_list_prices(bill)
         facts = bill.facts
         key = key_of(facts)
         entry = self._entries.get(key)
         if entry is None:
             if len(self.wanted) < MOST:
                 self.wanted[key] = None
-            return _by_list_prices(bill) if self.away else None
+            if not self.away:
+                return None
+            said = "The collector's prices cannot be had: list prices stand in, where the extra `prices` is installed"
+            counts.say_once("list prices", said)
+            return _by_list_prices(bill)
         tier = str(facts.get(names.SERVICE_TIER) or "")
         price = entry.price
         if tier not in _USUAL_TIERS:
@@ -166,7 +174,6 @@ def _by_list_prices(bill: Bill) -> tuple[int, bool]:
     found = None if bill.usage_missing else prices.cost_of(bill.facts, bill.started_ns)
     if found is None:
         return 0, False
-    counts.say_once("list prices", f"The collector's prices cannot be had: caps of runs count {found.price} meanwhile")
     return int((found.usd * names.NANO_PER_USD).to_integral_value(rounding=ROUND_HALF_EVEN)), True
 
 

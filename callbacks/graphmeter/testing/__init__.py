@@ -10,13 +10,25 @@ def test_a_refund_is_cheap():
     run.assert_cost_below("0.02")
     run.assert_visited("search", times=2)
 
+`budgets()` says what a graph's guards are told of budgets.
 Nothing is sent anywhere meanwhile. The pytest fixture `graphmeter_runs` is the same around a whole test.
 """
 
 from __future__ import annotations
 
+from graphmeter.testing.budgets import KnownBudgets, budgets
 from graphmeter.testing.measuring import measure
 from graphmeter.testing.runs import RecordedRun, UnknownCost
 from graphmeter.testing.spans import InMemorySpans, RecordedSpan, draw, recorded_span
 
-__all__ = ["InMemorySpans", "RecordedRun", "RecordedSpan", "UnknownCost", "draw", "measure", "recorded_span"]
+__all__ = [
+    "InMemorySpans",
+    "KnownBudgets",
+    "RecordedRun",
+    "RecordedSpan",
+    "UnknownCost",
+    "budgets",
+    "draw",
+    "measure",
+    "recorded_span",
+]

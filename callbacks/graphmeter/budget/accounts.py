@@ -86,8 +86,12 @@ class Account:
             if key in self._in_flight:
                 self._in_flight.discard(key)
                 self._tokens += bill.tokens
-                self._bills.append(bill)
-                self._settle()
+                nano = bill.nano()
+                if nano is not None and bill.known:
+                    self._nano += nano
+                else:
+                    self._bills.append(bill)
+                    self._settle()
 
     def unsettled(self) -> list[Bill]:
         """Calls whose price is being asked for."""

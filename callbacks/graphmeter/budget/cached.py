@@ -27,7 +27,8 @@ class Cached:
     """
 
     def __init__(self, budgets: Sequence[str], max_age_s: float, endpoint: str) -> None:
-        self._names = frozenset(budgets) - {ALL_HARD}
+        self._watched = frozenset(budgets)
+        self._names = self._watched - {ALL_HARD}
         self._all_hard = ALL_HARD in budgets
         self._max_age_s = max_age_s
         self._endpoint = endpoint
@@ -48,7 +49,7 @@ class Cached:
         """See `Mode`."""
         desk = self._desk()
         if desk.fresh():
-            return self._check(desk, call)
+            return WAIT if desk.states.owing else self._check(desk, call)
         if not desk.failing:
             return WAIT
         # What is spent comes not back before the period ends.
@@ -60,7 +61,10 @@ class Cached:
     def wait(self, call: Call) -> Status | None:
         """See `Mode`."""
         desk = self._desk()
-        desk.look()
+        if not desk.fresh():
+            desk.look()
+        if desk.states.owing:
+            desk.price()
         return self._check(desk, call)
 
     def dropped(self, call: Call) -> None:
@@ -98,14 +102,16 @@ class Cached:
 
     def _known(self, desk: Desk) -> None:
         snapshot = desk.states.snapshot
-        if snapshot is None or self._names <= snapshot.matcher.names:
+        if snapshot is None or self._names <= snapshot.names:
             return
-        raise UnknownBudget(min(self._names - snapshot.matcher.names), sorted(snapshot.matcher.names), desk.where)
+        raise UnknownBudget(min(self._names - snapshot.names), sorted(snapshot.names), desk.where)
 
     def _desk(self) -> Desk:
         desk = desk_of(self._endpoint)
         if desk.max_age_s > self._max_age_s:
             desk.max_age_s = self._max_age_s
+        if not desk.states.watches(self._watched):
+            desk.states.watch(self._watched)
         return desk
 
 

@@ -50,7 +50,7 @@ class Held:
 class Call:
     """A model call that is about to be made; or the place of code that asks what one would be told."""
 
-    __slots__ = ("_asked", "held", "messages", "metadata", "node", "params", "run_id", "serialized", "task", "tree")
+    __slots__ = ("_asked", "around", "held", "messages", "metadata", "params", "run_id", "serialized", "tree")
 
     def __init__(
         self,
@@ -64,9 +64,8 @@ class Call:
         self.run_id = run_id
         self.tree: Tree | None = None if around is None else around.tree
         """What the run shares that it is part of; None: nothing measures it."""
-        self.node = "" if around is None else around.node
-        self.task = None if around is None else around.task
-        """The node attempt around."""
+        self.around = around
+        """The innermost open run."""
         self.serialized = serialized
         self.messages = messages
         """The prompt: messages, or texts."""
@@ -83,6 +82,16 @@ class Call:
         if self.tree is not None:
             return self.tree.shared
         return attribution.read(self.metadata, attribution.Attribution().over(client.settings()).shared())
+
+    @property
+    def node(self) -> str:
+        """Path of the node around; empty outside of nodes."""
+        return "" if self.around is None else self.around.node
+
+    @property
+    def task(self) -> Run | None:
+        """The node attempt around."""
+        return None if self.around is None else self.around.task
 
     @property
     def graph(self) -> str:

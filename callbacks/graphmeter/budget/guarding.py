@@ -37,6 +37,7 @@ from graphmeter.runs import RUNS
 
 OnExceeded = Literal["stop", "warn"] | Callable[[Status], object]
 MODES: Final = ("cached", "strict")
+_MOST_OPEN: Final = 10_000
 _DEAREST: Final = Decimal(10) ** 9
 _MOST_TOKENS: Final = 10**15
 _LONGEST_AGE_S: Final = 3600.0
@@ -90,7 +91,9 @@ class _Asked(BaseCallbackHandler):
             verdict, unknown = each.ask(call)
             if verdict is WAIT:
                 verdict, unknown = each.wait(call)
-            each.settle(call, verdict, unknown, passed)
+            if verdict is not None or unknown:
+                each.decide(call, verdict, unknown, passed)
+            each.passes(call, passed)
 
     async def _before_waiting(
         self,
@@ -115,7 +118,9 @@ class _Asked(BaseCallbackHandler):
                 except BaseException:  # cancelled meanwhile: the call is not made
                     each.drop(call)
                     raise
-            each.settle(call, verdict, unknown, passed)
+            if verdict is not None or unknown:
+                each.decide(call, verdict, unknown, passed)
+            each.passes(call, passed)
 
     on_chat_model_start: Any = _Either(_before, _before_waiting)
     on_llm_start: Any = _Either(_before, _before_waiting)
@@ -305,8 +310,10 @@ class BudgetGuard(_Asked):
             boundary.swallowed("budget guard", error)
             return None, f"a fault of the guard ({type(error).__name__})"
 
-    def settle(self, call: Call, status: Verdict, unknown: str, passed: list[tuple[BudgetGuard, Call]]) -> None:
-        """Let `call` pass, or raise; `passed` are the same call at other guards, which is then not made either.
+    def decide(self, call: Call, status: Verdict, unknown: str, passed: list[tuple[BudgetGuard, Call]]) -> None:
+        """What becomes of a call that a budget does not allow, or that nobody can tell of; returns if it is made.
+
+        `passed` are the same call at other guards, where it is then not made either.
 
         Raises:
             BudgetExceeded: the call is not allowed.
@@ -325,9 +332,21 @@ class BudgetGuard(_Asked):
                 guard.drop(each)
             spending.stopped(call, error)
             raise
-        passed.append((self, call))
-        if call.tree is not None:
-            OPEN.setdefault(call.run_id.int, []).append((self, call))
+
+    def passes(self, call: Call, passed: list[tuple[BudgetGuard, Call]]) -> None:
+        """`call` is made, as far as this guard is asked: its end is waited for."""
+        entry = (self, call)
+        passed.append(entry)
+        if call.tree is None:
+            return
+        key = call.run_id.int
+        others = OPEN.get(key)
+        if others is not None:
+            others.append(entry)
+            return
+        OPEN[key] = [entry]
+        if len(OPEN) > _MOST_OPEN:
+            _forget_unheard()
 
     def drop(self, call: Call) -> None:
         """`call` is not made after all."""
@@ -427,6 +446,14 @@ class BudgetGuard(_Asked):
         return self._fail_open
 
 
+def _forget_unheard() -> None:
+    """Calls whose end nobody will tell: another handler has raised before they were made."""
+    for key, entries in OPEN.copy().items():
+        if key not in RUNS and OPEN.pop(key, None) is not None:
+            for guard, call in entries:
+                guard.drop(call)
+
+
 class _Together(_Asked):
     """Several guards, for a call that heard of none of them."""
 
@@ -457,10 +484,16 @@ class _Hook:
 
     def get(self) -> _Asked | None:
         """The guards for what is being configured here."""
-        found = guards_here()
-        if len(found) > 1:
-            return _Together(found)
-        return found[0] if found else None
+        config = var_child_runnable_config.get()
+        if config is None:
+            return None
+        found: _Asked | None = None
+        for handler in getattr(config.get("callbacks"), "handlers", ()):
+            if isinstance(handler, _Asked):
+                if found is not None:
+                    return _Together(guards_here())
+                found = handler
+        return found
 
 
 _HOOK: Final = _Hook()

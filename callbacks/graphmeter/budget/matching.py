@@ -15,6 +15,9 @@ ALL_HARD: Final = "*"
 """Stands for every hard budget of the collector."""
 _TAG: Final = "tag:"
 _MOST_KNOWN: Final = 10_000
+_MOST_RUNS: Final = 1_000
+_OF_A_CALL: Final = frozenset({"node", "provider", "model"})
+"""Attributions in which calls of one run may differ."""
 _SHARED: Final = {
     "team": (names.TEAM, names.RESOURCE_TEAM),
     "tenant": (names.TENANT, names.TENANT),
@@ -76,14 +79,27 @@ class Matcher:
 
     def __init__(self, definitions: tuple[Definition, ...]) -> None:
         self.definitions = definitions
-        self.names = frozenset(each.name for each in definitions)
         wanted = sorted({name for each in definitions for name in (*each.per, *each.match)})
         self._wanted = tuple(wanted)
         self._readers = tuple(_reader(name) for name in wanted)
         self._known: dict[tuple[str, ...], tuple[Account, ...]] = {}
+        self._same_in_a_run = _OF_A_CALL.isdisjoint(wanted)
+        self._runs: dict[int, tuple[Mapping[str, Value], tuple[Account, ...]]] = {}
+        """By the number of a run's attribution, and that itself, lest another one gets its number."""
 
     def accounts(self, subject: Subject, resource: Mapping[str, Any]) -> tuple[Account, ...]:
         """The budgets that a call counts against."""
+        if not self._same_in_a_run:
+            return self._matched(subject, resource)
+        shared = subject.shared
+        found = self._runs.get(id(shared))
+        if found is None or found[0] is not shared:
+            if len(self._runs) >= _MOST_RUNS:
+                self._runs.clear()
+            found = self._runs[id(shared)] = shared, self._matched(subject, resource)
+        return found[1]
+
+    def _matched(self, subject: Subject, resource: Mapping[str, Any]) -> tuple[Account, ...]:
         values = tuple([read(subject, resource) for read in self._readers])
         known = self._known.get(values)
         if known is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN
+from operator import mul
 from typing import Any, Final, NamedTuple
 
 from graphmeter import names, prices
@@ -49,10 +50,12 @@ class _Price(NamedTuple):
     """From when of the day, and above how many input tokens (-1: always), ascending."""
 
     def rates(self, time_of_day_ns: int, usage: Buckets) -> _Rates:
-        tiers = self.tariffs[0][1]
-        for start, each in self.tariffs:
-            if start <= time_of_day_ns:
-                tiers = each
+        tariffs = self.tariffs
+        tiers = tariffs[0][1]
+        if len(tariffs) > 1:
+            for start, each in tariffs:
+                if start <= time_of_day_ns:
+                    tiers = each
         if len(tiers) == 1:
             return tiers[0][1]
         prompt, found = sum(usage[:6]), tiers[0][1]
@@ -151,12 +154,12 @@ def _cost(price: _Price, bill: Bill) -> tuple[int, bool]:
     """As the collector bills it: one rounding, half to even."""
     usage = bill.usage
     rates = price.rates(bill.started_ns % DAY_NS, usage)
-    if bill.usage_missing and rates.needs_usage:
+    if not bill.tokens and bill.usage_missing and rates.needs_usage:
         return 0, False
     for index in rates.missing:
         if usage[index]:
             return 0, False
-    exact = sum([tokens * rate for tokens, rate in zip(usage, rates.per_token, strict=True)])
+    exact = sum(map(mul, usage, rates.per_token))
     if rates.per_request or rates.per_image or rates.per_ns:
         # A call that failed before any token was used was not served: no fee either.
         if not bill.failed or usage != NONE or price.bill_failed:

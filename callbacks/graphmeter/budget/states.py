@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from graphmeter import destination
 from graphmeter.budget.bills import Bill
 from graphmeter.budget.exceeded import Status
-from graphmeter.budget.matching import Account, Definition, Matcher, Scope, Subject
+from graphmeter.budget.matching import ALL_HARD, Account, Definition, Matcher, Scope, Subject
 
 COLLECTOR_LAG_S: Final = 3.0
 """How old the collector's own figures may be when it tells them."""
@@ -49,7 +49,11 @@ class _Entry:
 class Snapshot(NamedTuple):
     """What a collector said."""
 
+    definitions: tuple[Definition, ...]
+    """All of its budgets."""
+    names: frozenset[str]
     matcher: Matcher
+    """Of those that somebody here watches."""
     rows: Mapping[_Key, _Row]
 
 
@@ -60,6 +64,7 @@ class States:
         self._lag_s = lag_s + COLLECTOR_LAG_S + MARGIN_S
         self._lock = threading.Lock()
         self._resource: Mapping[str, Any] | None = None
+        self._watched: frozenset[str] = frozenset()
         self.snapshot: Snapshot | None = None
         self.asked_at = float("-inf")
         """When the last answer was asked for, by the monotonic clock."""
@@ -76,6 +81,11 @@ class States:
     def age_s(self) -> float:
         """Seconds since the last answer was asked for."""
         return time.monotonic() - self.asked_at
+
+    @property
+    def owing(self) -> bool:
+        """Whether a call has ended whose price is not known yet."""
+        return bool(self._owed)
 
     @property
     def resource(self) -> Mapping[str, Any]:
@@ -101,9 +111,26 @@ class States:
             if row["budget"] in per
         }
         before = self.snapshot
-        same = before is not None and before.matcher.definitions == definitions
-        matcher = before.matcher if before is not None and same else Matcher(definitions)
-        self.snapshot, self.etag = Snapshot(matcher, rows), etag
+        watched = self._of_interest(definitions)
+        matcher = Matcher(watched) if before is None or before.matcher.definitions != watched else before.matcher
+        names_ = frozenset(each.name for each in definitions)
+        self.snapshot, self.etag = Snapshot(definitions, names_, matcher, rows), etag
+
+    def watch(self, budgets: frozenset[str]) -> None:
+        """Somebody asks for these budgets from now on, `*` for all hard ones: only those are counted here."""
+        with self._lock:
+            self._watched |= budgets
+            before = self.snapshot
+            if before is not None:
+                self.snapshot = before._replace(matcher=Matcher(self._of_interest(before.definitions)))
+
+    def watches(self, budgets: frozenset[str]) -> bool:
+        """Whether somebody has asked for all of them."""
+        return budgets <= self._watched
+
+    def _of_interest(self, definitions: tuple[Definition, ...]) -> tuple[Definition, ...]:
+        all_hard = ALL_HARD in self._watched
+        return tuple(each for each in definitions if each.name in self._watched or (all_hard and each.hard))
 
     def answered(self, asked_at: float) -> None:
         """The answer to what was asked then is known: what it contains for certain is no longer added to it."""

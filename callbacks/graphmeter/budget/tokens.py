@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from graphmeter import names
 
 Buckets = tuple[int, int, int, int, int, int, int, int, int, int]
 """In the order of `graphmeter.names.TOKEN_TYPES`; no token is in two of them."""
 NONE: Buckets = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+_PARTS: Final = frozenset(
+    {
+        names.USAGE_CACHE_WRITE,
+        names.CACHE_WRITE_5M_TOKENS,
+        names.CACHE_WRITE_1H_TOKENS,
+        names.USAGE_AUDIO_INPUT,
+        names.USAGE_IMAGE_INPUT,
+        names.USAGE_AUDIO_OUTPUT,
+        names.USAGE_IMAGE_OUTPUT,
+    }
+)
+"""What few calls report."""
 
 
 def buckets(facts: Mapping[str, Any]) -> Buckets:
@@ -19,6 +33,12 @@ def buckets(facts: Mapping[str, Any]) -> Buckets:
     """
     get = facts.get
     read = get(names.USAGE_CACHE_READ) or 0
+    if _PARTS.isdisjoint(facts):
+        # Nearly every call; the general way below would say the same.
+        reasoning = get(names.USAGE_REASONING) or 0
+        plain_in, plain_out = get(names.USAGE_INPUT, -1) - read, get(names.USAGE_OUTPUT, -1) - reasoning
+        if plain_in >= 0 and plain_out >= 0:
+            return plain_in, read, 0, 0, 0, 0, plain_out, reasoning, 0, 0
     five, hour = get(names.CACHE_WRITE_5M_TOKENS) or 0, get(names.CACHE_WRITE_1H_TOKENS) or 0
     # What names no lifetime lives five minutes, the providers' default.
     unnamed, five, hour = _fill(get(names.USAGE_CACHE_WRITE) or five + hour, five, hour)

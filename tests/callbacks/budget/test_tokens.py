@@ -23,9 +23,7 @@ _PARTS = (
     names.USAGE_IMAGE_OUTPUT,
 )
 _COUNTS = st.integers(0, 1000)
-_USAGE = st.fixed_dictionaries(
-    {}, optional=dict.fromkeys((names.USAGE_INPUT, names.USAGE_OUTPUT, *_PARTS), _COUNTS)
-)
+_USAGE = st.fixed_dictionaries({}, optional=dict.fromkeys((names.USAGE_INPUT, names.USAGE_OUTPUT, *_PARTS), _COUNTS))
 
 
 @given(_USAGE)

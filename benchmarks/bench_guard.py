@@ -1,0 +1,182 @@
+"""What a budget guard costs per model call: the same measured graph without a guard and with one, in turns.
+
+A node asks a model that answers at once, twenty times a run, sync and async. Budgets and prices come from a
+collector that is a function of this process, so that the guard's own work is measured; the real thread asks it. Figures are
+the processor time of the thread that runs the graph, which is where a guard works: medians over rounds, each of which runs
+both graphs in an order shuffled anew.
+
+    python benchmarks/bench_guard.py [--rounds 40] [--runs 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypedDict
+
+import contestants
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.graph import START, StateGraph
+
+from graphmeter import BudgetGuard, GraphMeterCallbackHandler, meter, names
+from graphmeter.budget import desk
+from graphmeter.budget.source import Answer
+
+CALLS: Final = 20
+BUDGETS: Final = 20
+WARM_UP: Final = 20
+
+
+class State(TypedDict, total=False):
+    x: int
+
+
+class Model(BaseChatModel):
+    """Answers at once."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "fake"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return {"ls_provider": "openai", "ls_model_name": "gpt-4o-mini", "ls_model_type": "chat"}
+
+    def _result(self) -> ChatResult:
+        usage: Any = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        message = AIMessage("hello", usage_metadata=usage, response_metadata={"model_name": "gpt-4o-mini-2024-07-18"})
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._result()
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return self._result()
+
+
+class Here:
+    """A collector that is a function."""
+
+    where = "here"
+
+    def ask(self, path: str, query: Sequence[tuple[str, str]], etag: str, timeout_s: float, body: Any = None) -> Answer:
+        if "budgets" in path:
+            return Answer({"definitions": [_definition(number) for number in range(BUDGETS)], "budgets": []}, "")
+        rates = {"above": None, "per_token": [150, 75, 0, 0, 0, 0, 600, 600, 0, 0], "scale": 1}
+        price = {"bill_failed": False, "tariffs": [{"from_time_ns": 0, "tiers": [rates]}]}
+        key = {
+            "provider": "openai",
+            "model": "gpt-4o-mini-2024-07-18",
+            "request_model": "gpt-4o-mini",
+            "server": "",
+        }
+        assert len(names.TOKEN_TYPES) == len(rates["per_token"])  # type: ignore[arg-type]
+        return Answer({"models": [{**key, "price": price, "service_tiers": {}}], "until_ns": 2**62}, "")
+
+
+def _definition(number: int) -> dict[str, Any]:
+    per = ["team", "tag:plan"] if number % 2 else []
+    match = {"environment": ["prod*"]} if number % 4 == 3 else {}
+    name = f"b{number}"
+    return {"budget": name, "unit": "usd", "limit": 10**18, "hard": True, "match": match, "per": per}
+
+
+def graph_of(asynchronous: bool) -> Any:
+    model = Model()
+
+    def node(state: State) -> State:
+        for _ in range(CALLS):
+            model.invoke("hi")
+        return {"x": 1}
+
+    async def node_async(state: State) -> State:
+        for _ in range(CALLS):
+            await model.ainvoke("hi")
+        return {"x": 1}
+
+    builder = StateGraph(State)
+    builder.add_node("ask", node_async if asynchronous else node)
+    builder.add_edge(START, "ask")
+    return builder.compile(name="bench")
+
+
+def took_us(graph: Any, known: desk.Desk, asynchronous: bool, runs: int) -> float:
+    """Microseconds of this thread per model call."""
+    desk.divert(known)
+
+    async def several() -> None:
+        for _ in range(runs):
+            await graph.ainvoke({})
+
+    began = time.thread_time_ns()
+    if asynchronous:
+        asyncio.run(several())
+    else:
+        for _ in range(runs):
+            graph.invoke({})
+    return (time.thread_time_ns() - began) / 1e3 / runs / CALLS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    handler = GraphMeterCallbackHandler(exporter=contestants.NullExporter(), team="cx", tags={"plan": "free"})
+    guards: dict[str, Callable[[], BudgetGuard | None]] = {
+        "no guard": lambda: None,
+        "cap of the run": lambda: BudgetGuard(per_run_usd=1_000_000),
+        "one budget": lambda: BudgetGuard("b0"),
+        "a budget per team and tag, and a cap": lambda: BudgetGuard("b1", per_run_usd=1_000_000),
+        f"every hard budget ({BUDGETS})": lambda: BudgetGuard("*"),
+    }
+    print(f"{'guard':40} {'sync µs/call':>14} {'async µs/call':>14}")
+    for_both: dict[str, list[float]] = {}
+    for asynchronous in (False, True):
+        graphs: dict[str, tuple[Any, desk.Desk]] = {}
+        for name, make in guards.items():
+            known = desk.Desk("", Here())
+            desk.divert(known)
+            graphs[name] = meter(graph_of(asynchronous), handler=handler, budget=make()), known
+        rounds: dict[str, list[float]] = {name: [] for name in graphs}
+        for each in graphs.values():
+            took_us(*each, asynchronous, WARM_UP)
+        gc.collect()
+        gc.disable()
+        for _ in range(args.rounds):
+            order = list(graphs)
+            random.shuffle(order)
+            for name in order:
+                rounds[name].append(took_us(*graphs[name], asynchronous, args.runs))
+            gc.collect()
+        gc.enable()
+        for name, found in rounds.items():
+            added = [each - none for each, none in zip(found, rounds["no guard"], strict=True)]
+            for_both.setdefault(name, []).append(statistics.median(found if name == "no guard" else added))
+    for name, (plain, waiting) in for_both.items():
+        sign = "" if name == "no guard" else "+"
+        print(f"{name:40} {sign + format(plain, '.1f'):>14} {sign + format(waiting, '.1f'):>14}")
+    desk.divert(None)
+
+
+if __name__ == "__main__":
+    main()

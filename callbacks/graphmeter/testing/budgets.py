@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import unquote
 
 from graphmeter import names
 from graphmeter.budget import desk as desks
 from graphmeter.budget.desk import Desk
 from graphmeter.budget.exceeded import Unknown
+from graphmeter.budget.pool import Pool
 from graphmeter.budget.prices import Prices
 
 _KNOWN: Final = frozenset({"limit_usd", "limit_tokens", "spent_usd", "spent_tokens", "match", "per", "scope", "hard"})
@@ -79,6 +81,7 @@ class _Desk(Desk):
         self.prices = Prices(listed=call_usd is None)
         self._call_nano = 0 if call_usd is None else _nano(call_usd)
         self.away = False
+        self._pool = _Pool(self)
         self.tell(said)
 
     def tell(self, said: Mapping[str, Any]) -> None:
@@ -126,6 +129,25 @@ class _Desk(Desk):
             "price": {"bill_failed": False, "tariffs": [{"from_time_ns": 0, "tiers": [rates]}]},
             "service_tiers": {},
         }
+
+
+class _Pool(Pool):
+    """Grants what there is room for, with what this process has spent; what calls under way reserve is not held."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__("http://graphmeter.testing", {})
+        self._desk = desk
+
+    def ask(self, method: str, path: str, body: object, timeout_s: float) -> tuple[int, Any]:
+        snapshot = self._desk.states.snapshot
+        if method != "POST" or not isinstance(body, Mapping) or snapshot is None:
+            return 204, None
+        name = unquote(path.split("/")[3])
+        one = next(each for each in snapshot.definitions if each.name == name)
+        units = body.get("nano_usd", 0) if one.unit == "usd" else body["tokens"]
+        spent = self._desk.states.units((one, tuple(body["attributes"].get(each, "") for each in one.per)))
+        said = {"units": units, "spent": spent, "reserved": 0, "limit": one.limit_units, "counted": True}
+        return 200, {**said, "granted": spent + units <= one.limit_units}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -220,8 +221,9 @@ def test_a_forked_child_asks_for_itself(fake: Fake, spans: InMemorySpans) -> Non
     graph = graph_of(model, spans, BudgetGuard("b", max_age_s=60, endpoint=fake.url))
     graph.invoke({})
     found = desks.desk_of(fake.url)
-    with found._starting, found._asking["budgets"], found.states._lock:  # as if the thread held them
-        child = os.fork()
+    with found._starting, found._asking["budgets"], found.states._lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forking beside threads
+        child = os.fork()  # as if the thread held the locks
         if child == 0:
             try:
                 thread = found._thread

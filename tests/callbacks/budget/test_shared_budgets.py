@@ -319,6 +319,15 @@ def test_the_kit_prices_calls_by_list_where_nothing_else_is_said(spans: InMemory
     assert 1 == model.answers
 
 
+def test_the_kit_grants_strict_guards_what_there_is_room_for(spans: InMemorySpans) -> None:
+    model = FakeChat()
+    with budgets(support={"limit_usd": 1, "spent_usd": "0.95"}, call_usd="0.02"):
+        graph = metered(model, spans, budget=BudgetGuard("support", mode="strict", call_usd="0.02"))
+        with pytest.raises(BudgetExceeded, match=r"0.99 of 1.00 USD are spent, .*; the call may take 0.02"):
+            graph.invoke({})
+    assert 2 == model.answers
+
+
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [

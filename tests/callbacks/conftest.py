@@ -20,6 +20,8 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with alone(monkeypatch):
         # One more note at each graph's first run would be in every count; its own tests switch it on.
         monkeypatch.setenv("GRAPHMETER_TOPOLOGY", "0")
+        # Nor should a run be, that takes half a minute on a machine where many others work.
+        monkeypatch.setenv("GRAPHMETER_HEARTBEAT_S", "3600")
         # Settings are read from this environment, not from an earlier test's.
         monkeypatch.setattr(client, "_settings", None)
         # An instrumentation that another test has loaded is none of this test's.

@@ -41,6 +41,8 @@ class FakeChat(BaseChatModel):
     seen: Callable[[], None] | None = None
     """Called inside every call."""
     answers: int = 0
+    asked: int = 0
+    """Calls that have come so far, answered or not."""
 
     @property
     def _llm_type(self) -> str:
@@ -88,6 +90,7 @@ class FakeChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        self.asked += 1
         if self.delay_s:
             time.sleep(self.delay_s)
         return self._result()
@@ -99,6 +102,7 @@ class FakeChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        self.asked += 1
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         return self._result()
@@ -124,6 +128,7 @@ class FakeStreamingChat(FakeChat):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        self.asked += 1
         for chunk in self._chunks():
             if run_manager is not None:
                 run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
@@ -138,12 +143,20 @@ class FakeStreamingChat(FakeChat):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        self.asked += 1
         for chunk in self._chunks():
             if run_manager is not None:
                 await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             yield chunk
+
+
+async def reached(model: FakeChat, times: int = 1) -> None:
+    """Return when the model has been asked so often."""
+    async with asyncio.timeout(60):
+        while model.asked < times:  # noqa: ASYNC110 - some are asked in threads, which cannot set the loop's events
+            await asyncio.sleep(0.001)
 
 
 def chain_of(*nodes: tuple[str, Any], **compile_options: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from callbacks.fakes import FakeChat, State, asking_async, chain_of
+from callbacks.fakes import FakeChat, State, asking_async, chain_of, reached
 from graphmeter import names, runs
 from graphmeter.testing import InMemorySpans
 
@@ -46,18 +46,15 @@ def test_an_error_names_its_type_and_place_but_keeps_its_text(spans: InMemorySpa
 
 async def test_nothing_grows_when_calls_are_cancelled(spans: InMemorySpans) -> None:
     """Case 19."""
-    graph = chain_of(("ask", asking_async(FakeChat(delay_s=5))))
+    model = FakeChat(delay_s=60)
+    graph = chain_of(("ask", asking_async(model)))
     bound = config(spans)
-
-    async def once() -> None:
-        try:
-            async with asyncio.timeout(0.02):
-                await graph.ainvoke({}, config=bound)
-        except TimeoutError:
-            pass
-
-    for _ in range(4):
-        await asyncio.gather(*(once() for _ in range(25)))
+    for times in range(1, 5):
+        calls = [asyncio.create_task(graph.ainvoke({}, config=bound)) for _ in range(25)]
+        await reached(model, times * 25)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
     assert 0 == runs.open_runs()
     assert {} == runs._STRAYS
     assert {"cancelled": 300} == {
@@ -70,16 +67,19 @@ async def test_cancelled_calls_outside_of_graphs_are_given_up_in_time(
 ) -> None:
     async def once() -> None:
         # LangChain reports no end of a call that is cancelled while it waits for the whole answer.
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await FakeChat(delay_s=5).ainvoke("hi", config=config(spans))
+        model = FakeChat(delay_s=60)
+        call = asyncio.create_task(model.ainvoke("hi", config=config(spans)))
+        await reached(model)
+        call.cancel()
+        await asyncio.wait([call])
 
     monkeypatch.setattr(runs, "_MOST_STRAYS", 3)
     for _ in range(5):
         await once()
     assert 3 == runs.open_runs()
     assert ["cancelled"] * 2 == [span.status for span in spans.spans("model")]
-    monkeypatch.setattr(runs, "_STRAY_PATIENCE_NS", 5_000_000)
+    for stray in runs._STRAYS.values():
+        stray.started_ns -= 2 * runs._STRAY_PATIENCE_NS
     await FakeChat().ainvoke("hi", config=config(spans))
     assert 0 == runs.open_runs()
     assert ["cancelled"] * 5 + ["ok"] == sorted(span.status for span in spans.spans("model"))

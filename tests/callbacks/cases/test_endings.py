@@ -61,7 +61,7 @@ async def test_a_failing_branch_fails_the_run_and_not_its_sibling(way: Way, span
     """Case 21: sync branches run to their end, async ones are cancelled."""
 
     async def bad(state: Sum) -> Sum:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         raise ValueError("no")
 
     builder = StateGraph(Sum)
@@ -91,8 +91,8 @@ async def test_the_recursion_limit_fails_the_run_and_no_node(way: Way, spans: In
 
 async def test_a_step_that_runs_out_of_time_fails_the_run(way: Way, spans: InMemorySpans, bound: Any) -> None:
     """Case 23: an async node is cancelled, a sync one cannot be and ends first."""
-    graph = chain_of(("slow", way.slow(5 if way.asynchronous else 0.1)), ("never", way.node(nothing)))
-    graph.step_timeout = 0.03
+    graph = chain_of(("slow", way.slow(5 if way.asynchronous else 0.6)), ("never", way.node(nothing)))
+    graph.step_timeout = 0.2
     with pytest.raises(TimeoutError):
         await way.invoke(graph, {}, bound)
     ended = "cancelled" if way.asynchronous else "ok"
@@ -104,7 +104,7 @@ async def test_a_step_that_runs_out_of_time_fails_the_run(way: Way, spans: InMem
 async def test_a_node_that_runs_out_of_time_carries_the_reason(spans: InMemorySpans, bound: Any) -> None:
     """Case 23: LangGraph allows the limit for async nodes, tells the node "cancelled", and the graph why."""
     builder = StateGraph(State)
-    builder.add_node("slow", Way(True).slow(5), timeout=0.02)
+    builder.add_node("slow", Way(True).slow(5), timeout=0.3)
     builder.add_edge(START, "slow")
     with pytest.raises(Exception, match="slow"):
         await builder.compile(name="demo").ainvoke({}, bound)

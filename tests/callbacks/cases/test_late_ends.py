@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from callbacks.fakes import FakeChat, State, chain_of, nothing
+from callbacks.fakes import FakeChat, State, chain_of, nothing, reached
 from callbacks.trees import MINI, whole
 from graphmeter import names, runs
 from graphmeter.testing import InMemorySpans
@@ -81,16 +81,18 @@ def test_a_tool_that_outlives_its_node_is_closed_with_its_graph(spans: InMemoryS
 
 async def test_a_task_left_behind_and_cancelled_later_leaves_nothing_open(spans: InMemorySpans, bound: Any) -> None:
     left: list[asyncio.Task[Any]] = []
+    asked = asyncio.Event()
 
     @tool
     async def slow(query: str) -> str:
         """Look up."""
+        asked.set()
         await asyncio.sleep(60)
         return "found"
 
     async def node(state: State) -> State:
         left.append(asyncio.create_task(slow.ainvoke({"query": "q"})))
-        await asyncio.sleep(0.01)
+        await asked.wait()
         return {"x": 1}
 
     await chain_of(("n", node)).ainvoke({}, config=bound)
@@ -108,8 +110,9 @@ async def test_a_call_left_behind_and_cancelled_is_given_up_in_time(
     left: list[asyncio.Task[Any]] = []
 
     async def node(state: State) -> State:
-        left.append(asyncio.create_task(FakeChat(delay_s=60).ainvoke("hi")))
-        await asyncio.sleep(0.01)
+        model = FakeChat(delay_s=60)
+        left.append(asyncio.create_task(model.ainvoke("hi")))
+        await reached(model)
         return {"x": 1}
 
     graph = chain_of(("n", node))

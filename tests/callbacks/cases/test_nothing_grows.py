@@ -12,7 +12,7 @@ import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
 
-from callbacks.fakes import FakeChat, FakeStreamingChat, State, chain_of, nothing
+from callbacks.fakes import FakeChat, FakeStreamingChat, State, chain_of, nothing, reached
 from callbacks.ways import Way
 from graphmeter import GraphMeterCallbackHandler, client, prompts, runs
 from graphmeter.records import Run
@@ -86,7 +86,7 @@ async def _every_ending(way: Way, config: Any) -> None:
         for model in (FakeChat(delay_s=60), FakeStreamingChat(delay_s=60)):
             graph = chain_of(("ask", way.asking(model)))
             tasks = [asyncio.create_task(graph.ainvoke({}, config)) for _ in range(TIMES)]
-            await asyncio.sleep(0.2)
+            await reached(model, TIMES)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

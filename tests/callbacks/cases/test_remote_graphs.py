@@ -157,7 +157,7 @@ async def test_metered_its_stream_may_be_left(way: Way, spans: InMemorySpans, re
         await anext(stream)
         await stream.aclose()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(graph.ainvoke({"x": 1}), 0.1)
+            await asyncio.wait_for(graph.ainvoke({"x": 1}), 0.3)
         assert "run remote cancelled\nrun remote cancelled" == whole(spans)
     else:
         plain: Any = graph.stream({"x": 1}, stream_mode="values")

@@ -281,14 +281,18 @@ async def per_outcome(
 
 
 async def calls(reader: Rows, which: Which, after: CallKey | None, limit: int) -> Sequence[RowMapping]:
-    """The next rows of the ledger, by `CallKey`: their groups (`g0`, `g1`, …), all columns, `version` and `billed_…`."""
+    """The next rows of the ledger, by `CallKey`: their groups (`g0`, `g1`, …), all columns, `version` and `billed_…`.
+
+    Tags are told as JSON text: most calls have none, or are asked for something else.
+    """
     since_ns = which.since_ns if after is None else after.start_ns
     by = _canonical(which.by)
     wanted = (*column_names(ledger), "version", "billed_nano", "billed_status")
     spent = await _spent(reader, by, since_ns, which.until_ns, which.where, which.timezone, which.view, wanted)
     row = spent.table.c
     key = (row.start_ns, row.trace_id, row.span_id)
-    query = select(spent.table).order_by(*key).limit(limit)
+    told = [column.cast(Text).label("tags") if column.name == "tags" else column for column in row]
+    query = select(*told).order_by(*key).limit(limit)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(*(literal(value) for value in after)))
     if which.models:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Select, bindparam, func, insert, select, text, update
@@ -41,6 +42,16 @@ _COPIED: Final = tuple(
     if name in SpanRecord.__dataclass_fields__ and name not in ("tags", "response_id", "attempt_span", "duration_ns")
 )
 """Columns that say what the record's fields of that name do."""
+_AT: Final = {name: place for place, name in enumerate(column_names(ledger))}
+_COPY: Final = itemgetter(*(_AT[name] for name in _COPIED))
+_READ: Final = itemgetter(
+    *(_AT[name] for name in ("tags", "price_status", "price_source", "price", "cost_nano", "saved_nano"))
+)
+_DURATION: Final = _AT["duration_ns"]
+_TOKENS, _PARTS = (
+    slice(_AT[f"{names.TOKEN_TYPES[0]}_{what}"], _AT[f"{names.TOKEN_TYPES[-1]}_{what}"] + 1)
+    for what in ("tokens", "nano")
+)
 _KINDS: Final = {names.OP_TOOL: names.TOOL, names.OP_RETRIEVAL: names.RETRIEVER, names.OP_RERANK: names.RETRIEVER}
 
 _columns = ledger_price.c
@@ -193,41 +204,45 @@ def _version_row(each: Repriced, version: int) -> dict[str, Any]:
 
 
 def _call(row: RowMapping, groups: int) -> StoredCall:
-    usage = TokenUsage(*(row[f"{bucket}_tokens"] or 0 for bucket in names.TOKEN_TYPES))
-    tags = row["tags"]
-    kind = _KINDS.get(row["operation"], names.MODEL)
+    """By place, not by name: a look-up for each of sixty columns takes longer than all else."""
+    values: tuple[Any, ...] = tuple(row.values())
+    columns, (version, billed_nano, billed_status) = values[groups:-3], values[-3:]
+    tags, price_status, price_source, price, cost_nano, saved_nano = _READ(columns)
     record = SpanRecord(
         parent_id=b"",
         name="",
-        kind=kind,
-        end_ns=row["start_ns"] + row["duration_ns"],
+        kind=names.MODEL,
+        end_ns=0,
         envelope=_NO_ENVELOPE,
         body=b"",
-        # Of tools and retrievers the name stands where models have theirs.
-        tool="" if kind == names.MODEL else row["model"],
-        usage=usage,
-        usage_missing=_silent(row, usage),
-        tags=json.loads(tags) if isinstance(tags, str) else dict(tags),
+        usage=TokenUsage(*[count or 0 for count in columns[_TOKENS]]),
+        tags={} if tags == "{}" else json.loads(tags),
         cost=Cost(
-            row["cost_nano"],
-            tuple(row[f"{bucket}_nano"] or 0 for bucket in names.TOKEN_TYPES),
-            row["price_status"],
-            row["saved_nano"],
-            row["price_source"],
-            row["price"],
+            cost_nano,
+            tuple([part or 0 for part in columns[_PARTS]]),
+            price_status,
+            saved_nano,
+            price_source,
+            price,
         ),
-        **{name: row[name] for name in _COPIED},
+        **dict(zip(_COPIED, _COPY(columns), strict=True)),
     )
-    return StoredCall(record, tuple(row[f"g{place}"] for place in range(groups)), row["version"])
+    record.duration_ns = columns[_DURATION]
+    record.end_ns = record.start_ns + record.duration_ns
+    if kind := _KINDS.get(record.operation):
+        # Of tools and retrievers the name stands where models have theirs.
+        record.kind, record.tool = kind, record.model
+    record.usage_missing = _silent(record, billed_status, billed_nano)
+    return StoredCall(record, values[:groups], version)
 
 
-def _silent(row: RowMapping, usage: TokenUsage) -> bool:
+def _silent(record: SpanRecord, billed_status: str, billed_nano: int) -> bool:
     """Whether the call did not say its usage.
 
     The ledger knows where that mattered for the price. Where it did not, as for what is free or costs something per second,
     a call without tokens that did not fail is taken to be silent, as on its arrival: a price by tokens makes it not free.
     """
-    if row["billed_status"] == "usage_missing":
+    if billed_status == "usage_missing":
         return True
-    by_other = row["billed_status"] == "free" or (row["billed_status"] == "priced" and row["billed_nano"] > 0)
-    return by_other and not any(usage) and not row["cache_hit"] and row["status"] != names.ERROR
+    by_other = billed_status == "free" or (billed_status == "priced" and billed_nano > 0)
+    return by_other and not any(record.usage) and not record.cache_hit and record.status != names.ERROR

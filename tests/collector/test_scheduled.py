@@ -111,7 +111,7 @@ async def test_people_read_the_change_the_dearest_and_the_rest(store: Store) -> 
 
 async def test_people_read_what_was_for_nothing_and_what_caches_saved() -> None:
     rows = [
-        CostRow({"team": team}, 1, 0, 0, 0, {}, 4_000_000_000, saved, wasted_nano=wasted)
+        CostRow({"team": team}, 1, 0, 0, 0, {}, 4_000_000_000, saved, 4_000_000_000, wasted_nano=wasted)
         for team, saved, wasted in (
             ("cx", 0, {"error": 1_000_000_000}),
             ("ops", 5_000_000_000, {"error": 1, "retry": 2}),
@@ -125,6 +125,19 @@ async def test_people_read_what_was_for_nothing_and_what_caches_saved() -> None:
     ]
     assert {"error": 1_000_000_001, "retry": 2, "cancelled": 0} == message.data["wasted_nano"]
     assert 5_000_000_000 == message.data["saved_nano"]
+
+
+async def test_what_was_priced_again_is_said_beside_what_was_billed() -> None:
+    rows = [CostRow({"team": "cx"}, 2, 0, 0, 0, {}, 4_000_000_000, 0, 1_500_000_000)]
+    stretch = parse("day", "2026-11-18", BERLIN)
+    effective = spend_message(DAILY.model_copy(update={"by": ("team",)}), stretch, rows, 0)
+    assert "Calls were priced again: as billed it was $1.50." == effective.text.splitlines()[1]
+    assert ("effective", 4_000_000_000, 1_500_000_000) == tuple(
+        effective.data[name] for name in ("view", "total_nano", "billed_nano")
+    )
+    billed = spend_message(DAILY.model_copy(update={"view": "billed"}), stretch, [], 0)
+    assert billed.text.startswith("As billed, 2026-11-18")
+    assert "billed" == billed.data["view"]
 
 
 async def test_a_day_without_spend_is_reported_too(sqlite_url: str) -> None:

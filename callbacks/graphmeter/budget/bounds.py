@@ -44,6 +44,7 @@ _NESTED: Final = (
     "model_kwargs",
 )
 """Where some put it."""
+_CHOICES: Final = ("n", "candidate_count", "candidateCount")
 _TOOLS: Final = ("tools", "functions", "response_format", "system", "instructions")
 """What is sent with the prompt, and billed as part of it."""
 _CACHED: Final = "cache_control"
@@ -120,10 +121,8 @@ def _asked(params: Mapping[str, Any] | None) -> int:
     ]
     if not found:
         return 0
-    choices = next(
-        (n for name in ("n", "candidate_count", "candidateCount") if isinstance(n := params.get(name), int)), 1
-    )
-    return max(found) * max(choices, 1)
+    choices = [n for place in places for name in _CHOICES if isinstance(n := place.get(name), int)]
+    return max(found) * max([1, *choices])
 
 
 def _prompt(call: Call) -> tuple[int, bool]:

@@ -30,13 +30,13 @@ class Pool:
     """Connections to one collector. Any thread may use it; a forked child opens its own."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[HTTPConnection] = []
+        self._owner = os.getpid()
         self._url = base_url
         self._target = urlsplit(base_url)
         self._proxied = _proxied(base_url)
         self._headers = {**headers, "accept": "application/json", "user-agent": "graphmeter-client"}
-        self._lock = threading.Lock()
-        self._idle: list[HTTPConnection] = []
-        self._owner = os.getpid()
         self._context: Any = None
 
     def ask(self, method: str, path: str, body: object, timeout_s: float) -> tuple[int, Any]:
@@ -78,6 +78,17 @@ class Pool:
             else:
                 self._give_back(connection)
             return _read(answer.status, text)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def __del__(self) -> None:
+        # Nobody asks any more: sockets are not left to chance.
+        if self._owner == os.getpid():
+            self.close()
 
     def _take(self) -> HTTPConnection | None:
         if self._owner != os.getpid():

@@ -159,7 +159,11 @@ class Budgets:
         async with self._reading:
             now_ns = time.time_ns() if now_ns is None else now_ns
             in_force = await self.definitions()
-            rows = state.budgets(in_force, await self._table.spent(state.asked(in_force, now_ns)), now_ns)
+            spent = await self._table.spent(state.asked(in_force, now_ns))
+            rows: list[BudgetRow] = []
+            for some in state.budget_by_budget(in_force, spent, now_ns):
+                rows += some
+                await asyncio.sleep(0)  # whoever asks meanwhile gets the states before
             self._states = States(now_ns, rows, in_force, _etag(rows, in_force))
             return self._states
 
@@ -264,9 +268,9 @@ def _etag(rows: Sequence[BudgetRow], in_force: Sequence[InForce]) -> str:
     # Forecasts move with every second; what was spent does not.
     told: list[object] = [(one.budget.name, one.budget.key, one.budget.limit, one.budget.hard) for one in in_force]
     for row in rows:
-        spent, limit = (row.spent_nano, row.spent_tokens), (row.limit_nano, row.limit_tokens)
-        told.append((row.budget, row.scope, spent, limit, row.hard, row.period_start_ns, row.period_end_ns))
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        spent, period = (row.spent_nano, row.spent_tokens), (row.period_start_ns, row.period_end_ns)
+        told.append((row.budget, *row.scope.values(), spent, period))
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def _once(event: BudgetEvent) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ that a browser cannot be made to ask for it by another site: such a request has 
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from dataclasses import fields
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Body, Header, HTTPException, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from graphmeter_collector.errors import BadRequest
@@ -26,6 +26,7 @@ NS: Final = 1_000_000_000
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MOST_EVENTS: Final = 1000
 _LONGEST: Final = 500
+_MOST_ANSWERS: Final = 1000
 _FIELDS: Final = tuple(field.name for field in fields(BudgetRow))
 
 
@@ -64,6 +65,7 @@ class Budgets(Protocol):
 def budgets_router(budgets: Budgets) -> APIRouter:
     """Routes below `/api/budgets`."""
     router = APIRouter(prefix="/api/budgets", tags=["budgets"], responses=PROBLEMS)
+    answers = _Answers()
 
     @router.get("/status", summary="State of budgets, at most 3 seconds old; 304 where nothing was spent since")
     async def status(
@@ -77,14 +79,7 @@ def budgets_router(budgets: Budgets) -> APIRouter:
         headers = {"ETag": f'"{found.etag}"', "Cache-Control": "no-cache"}
         if f'"{found.etag}"' in if_none_match:
             return Response(status_code=304, headers=headers)
-        wanted = dict(_part(each) for each in scope)
-        rows = [
-            {name: getattr(row, name) for name in _FIELDS}
-            for row in found.rows
-            if budget in ("", row.budget) and all(row.scope.get(name) == value for name, value in wanted.items())
-        ]
-        known = [_definition(one.budget) for one in found.in_force if budget in ("", one.budget.name)]
-        return JSONResponse({"as_of_ns": found.as_of_ns, "budgets": rows, "definitions": known}, headers=headers)
+        return Response(answers.of(found, budget, tuple(scope)), media_type="application/json", headers=headers)
 
     @router.get("/definitions", summary="Budgets in force, and whose they are")
     async def definitions() -> list[dict[str, Any]]:
@@ -117,6 +112,36 @@ def budgets_router(budgets: Budgets) -> APIRouter:
             raise HTTPException(404, f"there is no budget {name!r}")
 
     return router
+
+
+class _Answers:
+    """What is said of states, put into words once: many guards ask the same between two looks at the database."""
+
+    def __init__(self) -> None:
+        self._states: States | None = None
+        self._said: dict[tuple[str, tuple[str, ...]], bytes] = {}
+
+    def of(self, states: States, budget: str, scope: tuple[str, ...]) -> bytes:
+        """JSON of the budgets that are asked for."""
+        if self._states is not states:
+            self._states, self._said = states, {}
+        found = self._said.get((budget, scope))
+        if found is None:
+            if len(self._said) >= _MOST_ANSWERS:
+                self._said.clear()
+            found = self._said[budget, scope] = _said(states, budget, dict(_part(each) for each in scope))
+        return found
+
+
+def _said(states: States, budget: str, wanted: dict[str, str]) -> bytes:
+    rows = [
+        {name: getattr(row, name) for name in _FIELDS}
+        for row in states.rows
+        if budget in ("", row.budget) and all(row.scope.get(name) == value for name, value in wanted.items())
+    ]
+    known = [_definition(one.budget) for one in states.in_force if budget in ("", one.budget.name)]
+    said = {"as_of_ns": states.as_of_ns, "budgets": rows, "definitions": known}
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _definition(one: Budget) -> dict[str, Any]:

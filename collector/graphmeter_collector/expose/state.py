@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.reports import Asked, BudgetRow, InForce, Reader, RunCount, SloRow, Spent
@@ -14,6 +14,7 @@ from graphmeter_config.spend import COLUMNS, TAG, UNBOUNDED
 
 NS = 1_000_000_000
 _MOST_KNOWN = 10_000
+_ROWS_AT_ONCE = 100
 _DIMENSIONS = ("service", "environment", "graph", "team")
 
 
@@ -28,51 +29,61 @@ def asked(in_force: Iterable[InForce], now_ns: int) -> list[Asked]:
 
 def budgets(in_force: Iterable[InForce], spent: Iterable[Spent], now_ns: int) -> list[BudgetRow]:
     """Every budget in its current period; one that is divided has a row for each scope that spent."""
+    return [row for some in budget_by_budget(in_force, spent, now_ns) for row in some]
+
+
+def budget_by_budget(in_force: Iterable[InForce], spent: Iterable[Spent], now_ns: int) -> Iterator[Sequence[BudgetRow]]:
+    """The same in parts: with many scopes it takes a while."""
     by_key: defaultdict[str, list[Spent]] = defaultdict(list)
     for each in spent:
         by_key[each.key].append(each)
-    rows = []
     for one in in_force:
         of = one.budget
         nothing = [] if of.per else [Spent(of.key, (), 0, 0, 0, 0, 0)]
-        rows += [budget_row(one, found, now_ns) for found in sorted(by_key.get(of.key) or nothing)]
-    return rows
+        found = sorted(by_key.get(of.key) or nothing)
+        for first in range(0, len(found), _ROWS_AT_ONCE):
+            yield list(_rows(one, found[first : first + _ROWS_AT_ONCE], now_ns))
 
 
-def budget_row(one: InForce, spent: Spent, now_ns: int) -> BudgetRow:
-    """State of a budget in one scope."""
+def _rows(one: InForce, spent: Iterable[Spent], now_ns: int) -> Iterator[BudgetRow]:
+    """State of a budget in each scope. What all have in common is asked for once: there may be thousands."""
     budget = one.budget
     start, end = budget.stretch_at(now_ns)
-    money = budget.unit == "usd"
-    opening = budget.opening(start)
-    units = (spent.nano if money else spent.tokens) + opening
-    leads = forecast(budget, units, spent.recent_nano if money else spent.recent_tokens, now_ns)
-    scope = dict(zip(budget.per, spent.scope, strict=True))
-    return BudgetRow(
-        budget=budget.name,
-        team=scope.get("team", ""),
-        limit_nano=budget.limit_nano,
-        spent_nano=spent.nano + (opening if money else 0),
-        period_start_ns=start,
-        period_end_ns=end,
-        used_ratio=budget.used(units),
-        per_team="team" in budget.per,
-        crossed=budget.crossed(units),
-        scope=scope,
-        unit=budget.unit,
-        limit_tokens=0 if money else budget.limit,
-        spent_tokens=spent.tokens + (0 if money else opening),
-        calls=spent.calls,
-        remaining=budget.limit - units,
-        remaining_ratio=1 - budget.used(units),
-        forecast=leads.spend if leads else None,
-        forecast_ratio=budget.used(leads.spend) if leads else None,
-        exhausted_at_ns=leads.exhausted_ns if leads else None,
-        period=budget.period_text,
-        rolling=bool(budget.rolling_ns),
-        hard=budget.hard,
-        source=one.source,
-    )
+    money, limit, opening = budget.unit == "usd", budget.limit, budget.opening(start)
+    limit_nano, limit_tokens = (limit, 0) if money else (0, limit)
+    opening_nano, opening_tokens = (opening, 0) if money else (0, opening)
+    per, per_team, period, rolling = budget.per, "team" in budget.per, budget.period_text, bool(budget.rolling_ns)
+    for each in spent:
+        spent_nano, spent_tokens = each.nano + opening_nano, each.tokens + opening_tokens
+        units = spent_nano if money else spent_tokens
+        leads = forecast(budget, units, each.recent_nano if money else each.recent_tokens, now_ns)
+        scope = dict(zip(per, each.scope, strict=True))
+        used = units / limit
+        yield BudgetRow(
+            budget=budget.name,
+            team=scope.get("team", ""),
+            limit_nano=limit_nano,
+            spent_nano=spent_nano,
+            period_start_ns=start,
+            period_end_ns=end,
+            used_ratio=used,
+            per_team=per_team,
+            crossed=budget.crossed(units),
+            scope=scope,
+            unit=budget.unit,
+            limit_tokens=limit_tokens,
+            spent_tokens=spent_tokens,
+            calls=each.calls,
+            remaining=limit - units,
+            remaining_ratio=1 - used,
+            forecast=leads.spend if leads else None,
+            forecast_ratio=leads.spend / limit if leads else None,
+            exhausted_at_ns=leads.exhausted_ns if leads else None,
+            period=period,
+            rolling=rolling,
+            hard=budget.hard,
+            source=one.source,
+        )
 
 
 def labels_of(budget: str, scope: Mapping[str, str]) -> tuple[str, str, str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, literal, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from graphmeter import names
-from graphmeter_collector.errors import Owned
+from graphmeter_collector.errors import NoSuchBudget, Owned
 from graphmeter_collector.reports import Asked, BudgetEvent, InForce, Spent
 from graphmeter_collector.store import budget_spend as spend
 from graphmeter_collector.store import effective
@@ -106,15 +107,26 @@ class BudgetTable(Aside):
         return True
 
     @calm
-    async def recount(self, now_ns: int) -> int:
-        """Sum the ledger anew for every budget, current periods only; returns how many sums there are."""
+    async def recount(self, now_ns: int, name: str = "") -> int:
+        """Sum the ledger anew for one budget, or for every one, current periods only; returns how many sums there are.
+
+        Budgets that count the same share their sums, and are counted with it.
+
+        Raises:
+            NoSuchBudget: there is none of that name.
+        """
         async with self._changing() as connection:
             rows = await _rows(connection)
             known = {row.name: _in_force(row).budget for row in rows}
+            if name and name not in known:
+                raise NoSuchBudget(f"there is no budget {name!r}: `graphmeter budget list` shows those in force")
             sources = {row.name: row.source for row in rows}
-            await connection.execute(budget.delete())
+            keys = [known[name].key] if name else [one.key for one in known.values()]
+            # Of a key that no budget has all sums go, and are made anew.
+            await connection.execute(budget.delete().where(budget.c.key.in_(keys)))
             await _replace(connection, self._sqlite, known, sources, now_ns)
-            return int((await connection.execute(select(func.count()).select_from(budget_spend))).scalar_one())
+            sums = select(func.count()).select_from(budget_spend).where(budget_spend.c.key.in_(keys))
+            return int((await connection.execute(sums)).scalar_one())
 
     async def _known(self, connection: AsyncConnection, name: str) -> tuple[dict[str, Budget], dict[str, str]]:
         rows = await _rows(connection)
@@ -128,15 +140,15 @@ class BudgetTable(Aside):
     # --- spend ------------------------------------------------------------------------------------------------------
 
     @calm
-    async def spent(self, asked: Sequence[Asked]) -> list[Spent]:
-        """What each scope has spent; scopes that spent nothing are left out."""
+    async def spent(self, asked: Sequence[Asked], scope: tuple[str, ...] | None = None) -> list[Spent]:
+        """What each scope has spent, or this one; scopes that spent nothing are left out."""
         if not asked:
             return []
+        values = {} if scope is None else {"scope": spend.scope_text(scope)}
+        query = text(_spent_query(tuple(dict.fromkeys(asked)), one_scope=scope is not None))
         async with self._question() as connection:
-            return [
-                Spent(row.key, spend.scope_values(row.scope), *(int(value) for value in row[2:]))
-                for row in await connection.execute(text(_spent_query(tuple(dict.fromkeys(asked)))))
-            ]
+            rows = (await connection.execute(query, values)).all()
+        return [Spent(key, _values(found), *sums) for key, found, *sums in rows]
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -313,15 +325,24 @@ def _group(row: tuple[Any, ...], plain: Sequence[str], tags: Sequence[str]) -> s
     return spend.Group(quarter * spend.QUARTER_NS, attributions, int(nano), int(tokens), int(calls))
 
 
-def _spent_query(asked: Iterable[Asked]) -> str:
+_values = lru_cache(maxsize=65_536)(spend.scope_values)
+"""The same scopes come every second."""
+
+
+def _spent_query(asked: Iterable[Asked], *, one_scope: bool) -> str:
     """One question for all of them. Keys are our own hashes, all else integers: there is nothing to quote."""
     wanted = " UNION ALL ".join(
         f"SELECT '{one.key}' AS key, {one.first_ns} AS first, {one.last_ns} AS last, {one.recent_ns} AS recent"
         for one in asked
     )
-    recent = "sum(CASE WHEN s.start_ns >= w.recent THEN s.{} ELSE 0 END)"
+    recent = "CASE WHEN s.start_ns >= w.recent THEN s.{} ELSE 0 END"
+    # Sums of Postgres are numerics, which Python would make decimals of, one by one.
+    sums = ", ".join(
+        f"CAST(sum({each}) AS bigint)"
+        for each in ("s.nano", "s.tokens", "s.calls", recent.format("nano"), recent.format("tokens"))
+    )
     return (
-        f"SELECT s.key, s.scope, sum(s.nano), sum(s.tokens), sum(s.calls), {recent.format('nano')}, "  # noqa: S608
-        f"{recent.format('tokens')} FROM ({wanted}) AS w JOIN budget_spend s "
-        "ON s.key = w.key AND s.start_ns >= w.first AND s.start_ns < w.last GROUP BY s.key, s.scope"
+        f"SELECT s.key, s.scope, {sums} FROM ({wanted}) AS w JOIN budget_spend s "  # noqa: S608
+        f"ON s.key = w.key AND s.start_ns >= w.first AND s.start_ns < w.last{' AND s.scope = :scope' if one_scope else ''} "
+        "GROUP BY s.key, s.scope"
     )

@@ -73,6 +73,10 @@ class OnDatabase:
     async def remove(self, name: str) -> bool:
         return await self._table.remove(name, time.time_ns())
 
+    async def recount(self, name: str) -> int:
+        """Sum the ledger anew; of every budget where `name` is empty."""
+        return await self._table.recount(time.time_ns(), name)
+
 
 class OverHttp:
     """The budgets of a collector."""

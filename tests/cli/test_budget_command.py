@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 
 import pytest
 
 from cli.running import failure, json_of, run
+from graphmeter_collector.store import open_store
 from graphmeter_collector.store.budgets import BudgetTable
-from graphmeter_config import Config
-from support.records import T0_NS
+from graphmeter_config import Budget, Config
+from support.records import T0_NS, call
 
 
 def test_a_budget_is_set_shown_and_removed(database_url: str) -> None:
@@ -31,6 +34,39 @@ def test_a_budget_is_set_shown_and_removed(database_url: str) -> None:
     assert 0 == run("budget", "remove", "acme", *at).exit_code
     assert [] == json_of("budget", "list", *at)
     assert "there is no budget 'acme'" in failure(1, "budget", "remove", "acme", *at)
+
+
+def test_spend_in_doubt_is_counted_anew(database_url: str) -> None:
+    at = ("--database-url", database_url)
+
+    async def spend() -> None:
+        store, table = await open_store(database_url), BudgetTable(database_url)
+        now_ns = time.time_ns()
+        for name, per in (("a", ()), ("b", ("team",))):
+            await table.put(
+                Budget.model_validate({"name": name, "limit_usd": "1", "rolling": "48h", "per": per}), now_ns
+            )
+        await store.write([call(1, nano=7, start_ns=now_ns), call(2, nano=5, start_ns=now_ns, team="ops")])
+        for one in await table.in_force():  # what went wrong
+            await table.expire({one.budget.key: 1 << 62})
+        await store.close()
+        await table.close()
+
+    def spent() -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for row in json_of("budget", "status", *at):
+            found[row["budget"]] += row["spent_nano"]
+        return dict(found)
+
+    asyncio.run(spend())
+    assert {"a": 0} == spent()
+    assert {"budget": "b", "sums": 2} == json_of("budget", "recount", "b", *at)
+    assert {"a": 0, "b": 12} == spent()
+    said = run("budget", "recount", *at)
+    assert (0, "All budgets were counted anew from the ledger: 3 sums.\n") == (said.exit_code, said.stdout)
+    assert {"a": 12, "b": 12} == spent()
+    assert "there is no budget 'c'" in failure(1, "budget", "recount", "c", *at)
+    assert "summed on the database" in failure(2, "budget", "recount", "--url", "http://127.0.0.1:9")
 
 
 def test_budgets_of_the_file_are_changed_there(database_url: str) -> None:

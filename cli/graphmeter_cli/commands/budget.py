@@ -151,6 +151,37 @@ def remove(*, name: str, source: Source, as_json: bool) -> None:
         click.echo(f"Budget {name} is out of force.")
 
 
+@command.command("recount", short_help="Sum the ledger anew.")
+@click.argument("name", required=False)
+@reads_reports
+def recount(*, name: str | None, source: Source, as_json: bool) -> None:
+    """Sum the ledger anew for the budget NAME, or for every one: its current period, should its spend be in doubt.
+
+    Works on the database, also beside running collectors; they store nothing until it is done.
+
+    \b
+    Examples:
+      graphmeter budget recount team-monthly --database-url postgresql://graphmeter@db/graphmeter
+    """
+    if source.url:
+        raise click.UsageError("the ledger is summed on the database: give --database-url or --data-dir, not --url")
+
+    async def summed() -> int:
+        async with OnDatabase(database(source)) as budgets:
+            return await budgets.recount(name or "")
+
+    try:
+        sums = asyncio.run(summed())
+    except CollectorError as problem:
+        raise click.ClickException(str(problem)) from problem
+    if as_json:
+        render.print_json({"budget": name or "", "sums": sums})
+    else:
+        click.echo(
+            f"{f'Budget {name} was' if name else 'All budgets were'} counted anew from the ledger: {sums:,} sums."
+        )
+
+
 def _cells(one: Budget, source: str) -> list[str]:
     limit = f"{one.limit_usd} USD" if one.limit_usd is not None else f"{one.limit_tokens:,} tokens"
     period = f"rolling {one.period_text}" if one.rolling_ns else f"{one.period} ({one.timezone})"

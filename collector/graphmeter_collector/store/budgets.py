@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, literal, literal_column, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, literal, literal_column, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from graphmeter import names
@@ -24,6 +24,7 @@ from graphmeter_collector.store.aside import Aside, calm
 from graphmeter_collector.store.engine import is_sqlite
 from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger, ledger_price
 from graphmeter_config import Budget
+from graphmeter_config.slices import HOUR_NS, Stretch
 from graphmeter_config.spend import COLUMNS, TAG
 
 YAML: Final = "yaml"
@@ -270,14 +271,24 @@ async def _replace(
 
 
 async def _backfill(connection: AsyncConnection, sqlite: bool, new: Sequence[spend.Counted]) -> None:
-    """Sum the ledger by what the new ones look at, and write down what they make of it."""
+    """Sum the ledger by what the new ones look at, and write down what they make of it.
+
+    Hour by hour: no statement may run into the time limit for one, however long the ledger is.
+    """
+    since_ns = min(each.since_ns for each in new)
+    span = select(func.min(ledger.c.start_ns), func.max(ledger.c.start_ns)).where(ledger.c.start_ns >= since_ns)
+    oldest_ns, newest_ns = (await connection.execute(span)).one()
+    if oldest_ns is None:
+        return
     sums: dict[tuple[str, int, str], list[int]] = {}
     wanted = spend.needed(new)
     known: spend.Known = {}
-    async for groups in _groups(connection, sqlite, wanted, min(each.since_ns for each in new)):
-        for change in spend.changes(new, groups, known):
-            found = sums.setdefault((change.key, change.start_ns, change.scope), [0, 0, 0])
-            found[:] = [found[0] + change.nano, found[1] + change.tokens, found[2] + change.calls]
+    for hour in range(oldest_ns // HOUR_NS, newest_ns // HOUR_NS + 1):
+        within = Stretch(max(hour * HOUR_NS, since_ns), (hour + 1) * HOUR_NS)
+        async for groups in _groups(connection, sqlite, wanted, within):
+            for change in spend.changes(new, groups, known):
+                found = sums.setdefault((change.key, change.start_ns, change.scope), [0, 0, 0])
+                found[:] = [found[0] + change.nano, found[1] + change.tokens, found[2] + change.calls]
     columns = ("key", "start_ns", "scope", "nano", "tokens", "calls")
     rows = [dict(zip(columns, (*key, *sums[key]), strict=True)) | {"writer": spend.BACKFILLED} for key in sorted(sums)]
     for first in range(0, len(rows), _ROWS_AT_ONCE):
@@ -285,9 +296,9 @@ async def _backfill(connection: AsyncConnection, sqlite: bool, new: Sequence[spe
 
 
 async def _groups(
-    connection: AsyncConnection, sqlite: bool, wanted: Sequence[str], since_ns: int
+    connection: AsyncConnection, sqlite: bool, wanted: Sequence[str], within: Stretch
 ) -> AsyncIterator[list[spend.Group]]:
-    """What is on the ledger since then, added up by quarters of an hour and the wanted attributions.
+    """What is on the ledger of that time, added up by quarters of an hour and the wanted attributions.
 
     What calls cost as billed comes first, then by how much that changed for those that were priced again.
     """
@@ -305,11 +316,15 @@ async def _groups(
     billed = select(quarter, func.sum(ledger.c.cost_nano), tokens, func.count(), *keys)
     more = func.sum(ledger_price.c.cost_nano - ledger.c.cost_nano)
     repriced = select(quarter, more, literal(0), literal(0), *keys).select_from(effective.REPRICED)
-    for query in (billed, repriced.where(ledger_price.c.start_ns >= since_ns)):
-        counts = query.where(ledger.c.start_ns >= since_ns, ledger.c.cache_hit.is_(False))
+    for query in (billed, repriced.where(_of(ledger_price.c.start_ns, within))):
+        counts = query.where(_of(ledger.c.start_ns, within), ledger.c.cache_hit.is_(False))
         result = await connection.stream(counts.group_by(quarter, *keys))
         async for rows in result.partitions(_ROWS_AT_ONCE):
             yield [_group(tuple(row), plain, tags) for row in rows]
+
+
+def _of(start_ns: ColumnElement[int], within: Stretch) -> ColumnElement[bool]:
+    return and_(start_ns >= within.start_ns, start_ns < within.end_ns)
 
 
 def _quarter() -> ColumnElement[int]:

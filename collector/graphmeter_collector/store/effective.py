@@ -38,19 +38,21 @@ async def any_version(reader: Rows, since_ns: int, until_ns: int) -> bool:
     return bool(await reader.rows(select(ledger_price.c.version).where(*within).limit(1)))
 
 
-async def ledger_in(reader: Rows, view: View, since_ns: int, until_ns: int) -> tuple[FromClause, Columns]:
-    """The ledger as a view shows it: its rows, and each of its columns by name.
+async def ledger_in(
+    reader: Rows, view: View, since_ns: int, until_ns: int, calls: FromClause = ledger
+) -> tuple[FromClause, Columns]:
+    """The ledger as a view shows it: its rows, and each of its columns by name; `calls` joins it with what picks some.
 
     There are more: `version`, 0 where a call counts as billed, and what was billed: `billed_nano`, `billed_status`.
     """
     billed = {"billed_nano": ledger.c.cost_nano, "billed_status": ledger.c.price_status}
     if view == BILLED or not await any_version(reader, since_ns, until_ns):
-        return ledger, {**ledger.c, "version": literal(0), **billed}
+        return calls, {**ledger.c, "version": literal(0), **billed}
     again = ledger_price.c.version.is_not(None)
     # A part that is NULL is one of nothing, in either.
     versioned = {name: case((again, ledger_price.c[name]), else_=ledger.c[name]) for name in VERSIONED}
     columns = {**ledger.c, **versioned, "version": func.coalesce(ledger_price.c.version, 0), **billed}
-    return ledger.outerjoin(ledger_price, SAME_CALL), columns
+    return calls.outerjoin(ledger_price, SAME_CALL), columns
 
 
 def corrections() -> list[ColumnElement[int]]:

@@ -55,7 +55,6 @@ from graphmeter_config.periods import NoZone, Period
 MOST_PERIODS: Final = 400
 """Days, weeks or months that one answer tells apart."""
 _FAILED: Final = (names.ERROR, names.CANCELLED)
-_KEY: Final = ("trace_id", "span_id")
 _COUNTED: Final = (
     "cache_hit",
     "operation",
@@ -92,6 +91,12 @@ class Rows(Protocol):
     """Who runs statements."""
 
     async def rows(self, statement: Select[Any]) -> Sequence[RowMapping]: ...
+
+
+# From the few to the many: without a condition of its own on their time, no database reads the ledger first.
+_WASTED: Final = ledger_waste.join(
+    ledger, and_(ledger.c.trace_id == ledger_waste.c.trace_id, ledger.c.span_id == ledger_waste.c.span_id)
+)
 
 
 class _Spent(NamedTuple):
@@ -166,15 +171,11 @@ async def with_waste(
     if not rows:
         return []
     by = _canonical(by)
-    spent = await _spent(reader, by, since_ns, until_ns, where, timezone, view, (*_KEY, "cost_nano"))
-    row, why = spent.table.c, ledger_waste.c
-    query = (
-        select(*spent.groups, why.reason, func.count().label("calls"), _sum(row.cost_nano).label("cost_nano"))
-        .select_from(spent.table)
-        .join(ledger_waste, and_(*(row[name] == why[name] for name in _KEY)))
-        .where(why.start_ns >= since_ns, why.start_ns < until_ns)
-        .group_by(*spent.groups, why.reason)
-    )
+    spent = await _spent(reader, by, since_ns, until_ns, where, timezone, view, ("cost_nano",), wasted=True)
+    row = spent.table.c
+    query = select(
+        *spent.groups, row.reason, func.count().label("calls"), _sum(row.cost_nano).label("cost_nano")
+    ).group_by(*spent.groups, row.reason)
     nano: dict[tuple[str, ...], dict[str, int]] = {}
     calls: dict[tuple[str, ...], dict[str, int]] = {}
     for each in sorted(await reader.rows(query), key=lambda found: names.WASTE_REASONS.index(found["reason"])):
@@ -327,12 +328,17 @@ async def _spent(
     timezone: str,
     view: View,
     wanted: Sequence[str] = _COUNTED,
+    *,
+    wasted: bool = False,
 ) -> _Spent:
     """Rows of the ledger in a time range, each with its groups (`g0`, `g1`, …) and what is wanted, as the view has it.
 
+    With `wasted` only those that were for nothing, each with its `reason`.
+
     A table of its own, because Postgres takes an expression with parameters for another one when it is said again.
     """
-    rows, columns = await effective.ledger_in(reader, view, since_ns, until_ns)
+    rows, columns = await effective.ledger_in(reader, view, since_ns, until_ns, _WASTED if wasted else ledger)
+    start_ns = ledger_waste.c.start_ns if wasted else ledger.c.start_ns
     expressions: dict[str, ColumnElement[Any]] = {}
     for name in dict.fromkeys((*by, *map(dimension, where))):
         if name in COST_PERIODS:
@@ -346,9 +352,10 @@ async def _spent(
         select(
             *(expressions[name].label(f"g{place}") for place, name in enumerate(by)),
             *(columns[name].label(name) for name in wanted),
+            *([ledger_waste.c.reason] if wasted else []),
         )
         .select_from(rows)
-        .where(ledger.c.start_ns >= since_ns, ledger.c.start_ns < until_ns, *conditions)
+        .where(start_ns >= since_ns, start_ns < until_ns, *conditions)
         .subquery("spent")
     )
     return _Spent(table, [table.c[f"g{place}"] for place in range(len(by))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sqlite3
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
@@ -14,14 +15,24 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
 
 from collector.store.dump import opened
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.records import Cost, Outcome, SpanRecord
-from graphmeter_collector.reports import COST_DIMENSIONS, COST_PERIODS, COST_UNITS, Reader
+from graphmeter_collector.reports import (
+    BILLED,
+    COST_DIMENSIONS,
+    COST_PERIODS,
+    COST_UNITS,
+    EFFECTIVE,
+    Reader,
+    View,
+)
 from graphmeter_collector.spending import movers, waste
-from graphmeter_collector.store.read import open_reader
+from graphmeter_collector.store.engine import parse
+from graphmeter_collector.store.read import SqlReader, open_reader
 from support.records import SECOND, T0_NS, call, note, priced
 
 DAY = 86_400
@@ -142,6 +153,38 @@ def test_totals_of_any_grouping_and_filter_are_those_of_the_ledger(database_url:
         ]
 
     agree()
+
+
+@pytest.mark.parametrize("view", [BILLED, EFFECTIVE])
+@pytest.mark.parametrize("by", [["team"], ["tag:plan"], ["day", "run_id"]], ids=str)
+def test_what_was_for_nothing_is_found_without_reading_the_ledger(sqlite_url: str, by: list[str], view: View) -> None:
+    fill(sqlite_url, [call(1, status=names.ERROR), call(2)])
+    asked: list[Any] = []
+
+    class Listening(SqlReader):
+        async def rows(self, statement: Any) -> Any:
+            asked.append(statement)
+            return await super().rows(statement)
+
+    async def ask_and_listen() -> None:
+        reader = Listening(parse(sqlite_url))
+        assert [1] == [row.wasted_calls[names.ERROR] for row in await reader.cost(by, *ALL, view=view)]
+        await reader.close()
+
+    database = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+    with database:
+        database.execute(
+            "INSERT INTO ledger_price (trace_id, span_id, version, start_ns, effective, cost_nano) "
+            "SELECT trace_id, span_id, 1, start_ns, 1, 5 FROM ledger"
+        )
+    asyncio.run(ask_and_listen())
+    text = str(asked[-1].compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+    plan = [row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {text}")]
+    database.close()
+
+    first, second = [step for step in plan if step.split()[1].startswith("ledger")][:2]
+    assert first.startswith("SEARCH ledger_waste USING INDEX ix_ledger_waste_start_ns")
+    assert second.startswith("SEARCH ledger USING INDEX sqlite_autoindex_ledger_1 (trace_id=? AND span_id=?)")
 
 
 def test_what_was_for_nothing_is_listed_by_group_and_reason_the_dearest_first(database_url: str) -> None:

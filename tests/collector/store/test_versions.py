@@ -185,6 +185,26 @@ async def test_unchanged_prices_write_nothing(
     assert [] == (await dump(database_url))["ledger_price"]
 
 
+async def test_what_was_for_nothing_costs_what_the_view_says(store: Store, table: PriceVersions) -> None:
+    usage = TokenUsage(input=1_000_000, output=100_000)
+    calls = [
+        call(number, model="mystery", request_model="", usage=usage, status=status)
+        for number, status in ((1, names.OK), (2, names.ERROR))
+    ]
+    await store.write(billed(calls, BOOKS[0]))
+    await reprice(table, BOOKS[1], EVERY)
+
+    for by in (["model"], ["tag:plan"]):
+        [effective] = await store.reader.cost(by, *ALL)
+        [as_billed] = await store.reader.cost(by, *ALL, view=BILLED)
+        assert (2 * 4_200_000_000, {names.ERROR: 4_200_000_000}) == (effective.cost_nano, effective.wasted_nano)
+        assert (0, {names.ERROR: 0}, {names.ERROR: 1}) == (
+            as_billed.cost_nano,
+            as_billed.wasted_nano,
+            as_billed.wasted_calls,
+        )
+
+
 async def test_doing_it_again_writes_nothing(store: Store, table: PriceVersions, database_url: str) -> None:
     await store.write(billed(some_calls(3), BOOKS[0]))
     first = await reprice(table, BOOKS[2], EVERY)

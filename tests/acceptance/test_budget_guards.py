@@ -117,7 +117,7 @@ def test_the_cap_of_a_run_counts_to_the_nano_what_the_ledger_bills(running: Coll
 def test_wildcard_budgets_are_matched_as_the_collector_does(running: Collector) -> None:
     model = of("openai", "each", 1, 1)
     handler = GraphMeterCallbackHandler(endpoint=running.url)
-    guard = BudgetGuard("teams", max_age_s=0.4, endpoint=running.url)
+    guard = BudgetGuard("teams", max_age_s=600, fail="closed", endpoint=running.url)
     graph = meter(chain_of(("a", asking(model))), handler=handler, budget=guard)
 
     def run(team: str) -> None:
@@ -131,12 +131,13 @@ def test_wildcard_budgets_are_matched_as_the_collector_does(running: Collector) 
     assert 6 == model.answers - 1_000
     # What the collector says takes the place of what this process knew by itself.
     assert graphmeter.flush(READY_WITHIN_S)
-    states = desk.desk_of(running.url).states
+    known = desk.desk_of(running.url)
 
     def told() -> bool:
+        known.states.asked_at = float("-inf")  # as if it was long ago: a guard asks again
         with pytest.raises(BudgetExceeded):
             run("red")
-        return not states._sums
+        return not known.states._sums
 
     until("local spend to be told by the collector", told)
     with pytest.raises(BudgetExceeded, match=r"team red\): 0.002 of 0.002 USD"):
@@ -152,7 +153,7 @@ from callbacks.fakes import FakeChat, asking, chain_of
 from graphmeter import BudgetExceeded, BudgetGuard, flush, meter, stats
 
 model = FakeChat(model="each", delay_s=0.1)
-guard = BudgetGuard("shared", max_age_s=1.0, fail="closed")
+guard = BudgetGuard("shared", max_age_s=4.0, fail="closed")
 graph = meter(chain_of(("a", asking(model))), team="shared", budget=guard)
 
 def work():
@@ -183,7 +184,7 @@ def test_thirty_two_workers_exceed_a_cached_budget_by_no_more_than_the_documente
     for folder in folders:
         folder.mkdir()
     workers = [start_program(folder, WORKER, **environment) for folder in folders]
-    assert [0, 0] == [worker.wait(120) for worker in workers], [
+    assert [0, 0] == [worker.wait(180) for worker in workers], [
         (folder / "program.log").read_text() for folder in folders
     ]
     told = [json.loads((folder / "program.log").read_text().splitlines()[-1]) for folder in folders]
@@ -192,6 +193,6 @@ def test_thirty_two_workers_exceed_a_cached_budget_by_no_more_than_the_documente
     assert [16, 16] == [each["stopped"] for each in told]
     # Rate of the other process times how old its spend may be here, and what was in flight. On a busy machine sending and
     # storing take their time.
-    age_s = 1.0 + 3 * (0.5 + COLLECTOR_LAG_S + MARGIN_S)
+    age_s = 4.0 + 3 * (0.5 + COLLECTOR_LAG_S + MARGIN_S)
     bound = max(each["calls"] / each["took"] for each in told) * age_s * CALL_NANO + 32 * CALL_NANO
     assert LIMIT_NANO <= nano <= LIMIT_NANO + bound

@@ -146,7 +146,7 @@ def test_news_arrive_in_the_background_and_unchanged_answers_are_not_sent_again(
     fake: Fake, spans: InMemorySpans
 ) -> None:
     model = FakeChat(usage={"input_tokens": 0, "output_tokens": 1, "total_tokens": 1})
-    graph = graph_of(model, spans, BudgetGuard("b", max_age_s=0.2, endpoint=fake.url))
+    graph = graph_of(model, spans, BudgetGuard("b", max_age_s=2.0, endpoint=fake.url))
     graph.invoke({})
     until("a question with the tag of the last answer", lambda: any(sent for _, sent, _ in fake.asked))
     fake.spent = 100
@@ -240,7 +240,7 @@ def test_a_forked_child_asks_for_itself(fake: Fake, spans: InMemorySpans) -> Non
 def test_the_thread_ends_when_nobody_asks_and_begins_again(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desks, "IDLE_S", 0.01)
     found = Desk(fake.url)
-    found.max_age_s = 0.2
+    found.max_age_s = 2.0
     found.look()
     until("the end of the thread", lambda: found._thread is None)
     asked = fake.count("/api/budgets")

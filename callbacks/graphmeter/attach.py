@@ -90,6 +90,10 @@ def meter(
     if _is_remote(graph):
         from graphmeter import remote
 
+        if budget is not None or per_run_usd is not None or per_run_tokens is not None:
+            raise ValueError(
+                "model calls of a RemoteGraph are made elsewhere: give budget= and per_run_…= to meter() there"
+            )
         compiled = remote.measured(compiled)
     elif not isinstance(graph, pregel):
         remedy = (

@@ -59,20 +59,18 @@ class Account:
         """Let the call with this number pass, which is in flight from then on; else the cap that does not allow it.
 
         Raises:
-            Unknown: the cost of an earlier call is not known, and cannot be.
+            Unknown: the cost of an earlier call is not known, and cannot be. The call is in flight then, too.
         """
         with self._lock:
             if not force:
-                if self._caps.nano is not None:
-                    if self._bills and not self._settle():
-                        return WAIT
-                    if self._unknown:
-                        self._in_flight.add(key)
-                        raise Unknown("what an earlier call of the run cost is not known")
+                if self._caps.nano is not None and self._bills and not self._settle():
+                    return WAIT
                 found = self._exceeded()
                 if found is not None:
                     return found
             self._in_flight.add(key)
+            if self._unknown and not force:
+                raise Unknown("what an earlier call of the run cost is not known")
             return None
 
     def drop(self, key: int) -> None:
@@ -120,7 +118,7 @@ class Account:
                 elif bill.known:
                     self._nano += nano
                 else:
-                    self._unknown = True
+                    self._unknown = self._caps.nano is not None
                     counts.count(counts.UNPRICED)
             self._bills = open_
         return not self._bills

@@ -267,19 +267,12 @@ class BudgetGuard(_Asked):
         """What does not allow `call`, or WAIT; and why nobody can tell, if so. Does not block. Allowed, it is in flight."""
         try:
             account = self._account(call)
-            if account is not None:
-                found = account.admit(call.run_id.int, force=RUN in call.waived)
-                if found is not None:
-                    return found, ""
-            if self._mode is not None:
-                found = self._mode.ask(call)
-                if found is not None:
-                    if account is not None:
-                        account.drop(call.run_id.int)
-                    return found, ""
-            return None, ""
-        except Unknown as unknown:
-            return None, str(unknown)
+            found, unknown = self._admit(account, call)
+            if found is None and self._mode is not None:
+                found = self._asked(account, call, self._mode.ask)
+            return found, "" if found is not None else unknown
+        except Unknown as nobody:
+            return None, str(nobody)
         except Exception as error:  # noqa: BLE001 - the guard's own fault: counted, and nobody can tell
             boundary.swallowed("budget guard", error)
             return None, f"a fault of the guard ({type(error).__name__})"
@@ -288,27 +281,39 @@ class BudgetGuard(_Asked):
         """The same after `ask` has answered WAIT. Blocks."""
         try:
             account = self._account(call)
-            if account is not None:
-                if account.unsettled():
-                    self.desk.price()
-                found = account.admit(call.run_id.int, force=RUN in call.waived)
+            if account is not None and account.unsettled():
+                self.desk.price()
+            found, unknown = self._admit(account, call)
+            if found is WAIT:
+                return None, "prices were asked for in vain"
+            if found is None and self._mode is not None:
+                mode = self._mode
+                found = self._asked(account, call, mode.ask)
                 if found is WAIT:
-                    return None, "prices were asked for in vain"
-                if found is not None:
-                    return found, ""
-            if self._mode is not None:
-                verdict = self._mode.ask(call)
-                status = self._mode.wait(call) if verdict is WAIT else verdict
-                if status is not None:
-                    if account is not None:
-                        account.drop(call.run_id.int)
-                    return status, ""
-            return None, ""
-        except Unknown as unknown:
-            return None, str(unknown)
+                    found = self._asked(account, call, mode.wait)
+            # What waits no more is one of the two.
+            return (found, "") if isinstance(found, Status) else (None, unknown)
+        except Unknown as nobody:
+            return None, str(nobody)
         except Exception as error:  # noqa: BLE001 - as in `ask`
             boundary.swallowed("budget guard", error)
             return None, f"a fault of the guard ({type(error).__name__})"
+
+    @staticmethod
+    def _admit(account: Account | None, call: Call) -> tuple[Verdict, str]:
+        if account is None:
+            return None, ""
+        try:
+            return account.admit(call.run_id.int, force=RUN in call.waived), ""
+        except Unknown as unknown:
+            return None, str(unknown)
+
+    @staticmethod
+    def _asked(account: Account | None, call: Call, ask: Callable[[Call], Verdict]) -> Verdict:
+        found = ask(call)
+        if found is not None and account is not None:
+            account.drop(call.run_id.int)
+        return found
 
     def decide(self, call: Call, status: Verdict, unknown: str, passed: list[tuple[BudgetGuard, Call]]) -> None:
         """What becomes of a call that a budget does not allow, or that nobody can tell of; returns if it is made.

@@ -346,6 +346,21 @@ def test_a_graph_that_nothing_measures_is_told_and_not_harmed(caplog: pytest.Log
     assert (2, {}) == (model.answers, OPEN)
 
 
+def test_a_call_without_a_price_leaves_the_cap_in_force(spans: InMemorySpans) -> None:
+    unpriced, model = FakeChat(model="nobody-knows-it"), FakeChat()
+    nodes = [("a", asking(unpriced)), *((name, asking(model)) for name in "bcd")]
+    guard = BudgetGuard(per_run_usd="0.000009")  # two calls by list prices
+    error = stopped(lambda: metered(chain_of(*nodes), spans, budget=guard).invoke({}))
+    assert ("run", 2) == (error.budget, model.answers)
+    assert {"stopped": 1, "failed_open": 2, "unpriced": 1} == stats().guarded
+    with pytest.raises(BudgetExceeded, match="what an earlier call of the run cost is not known"):
+        metered(chain_of(*nodes), spans, budget=BudgetGuard(per_run_usd=1, fail="closed")).invoke({})
+    assert (2, {}) == (model.answers, OPEN)
+    # Tokens are known whatever they cost.
+    nodes = [("a", asking(unpriced)), ("b", asking(model))]
+    metered(chain_of(*nodes), spans, budget=BudgetGuard(per_run_tokens=2 * CALL, fail="closed")).invoke({})
+
+
 def test_a_call_outside_of_graphs_is_a_run_by_itself(spans: InMemorySpans) -> None:
     model = FakeChat()
     for _ in range(3):

@@ -121,6 +121,12 @@ async def test_on_its_own_it_is_measured_where_it_runs(way: Way, spans: InMemory
     assert "" == whole(spans)
 
 
+def test_a_remote_graph_is_guarded_where_it_runs(remotes: Remotes) -> None:
+    for guarded in ({"budget": "support"}, {"per_run_usd": 1}, {"per_run_tokens": 1}):
+        with pytest.raises(ValueError, match="model calls of a RemoteGraph are made elsewhere"):
+            meter(remotes.graph("good"), **guarded)
+
+
 async def test_metered_it_is_a_run_as_its_caller_sees_it(way: Way, spans: InMemorySpans, remotes: Remotes) -> None:
     graph = meter(remotes.graph("good"), name="support", team="cx", handler=spans.handler())
     assert isinstance(graph, RemoteGraph)

@@ -26,6 +26,8 @@ _log = logging.getLogger("graphmeter")
 
 PATIENCE_S: Final = 2.0
 """Longest wait for one answer."""
+LEAST_PATIENCE_S: Final = 1.0
+"""The same where budgets may hardly be older than an answer takes."""
 IDLE_S: Final = 300.0
 """The thread ends when nobody has asked for so long; the next call waits for an answer and starts it again."""
 PRICES_S: Final = 60.0
@@ -168,7 +170,7 @@ class Desk:
         at = time.monotonic()
         try:
             # So that an answer is not too old when it comes.
-            patience_s = max(min(PATIENCE_S, self.max_age_s / 2), 0.1)
+            patience_s = max(min(PATIENCE_S, self.max_age_s / 2), LEAST_PATIENCE_S)
             answer = self._ask_whom().ask("/api/budgets/status", (), self.states.etag, patience_s)
             if answer.said is not None:
                 self.states.learn(answer.said, answer.etag)

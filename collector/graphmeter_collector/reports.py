@@ -476,6 +476,18 @@ class Ask(NamedTuple):
     """How long it is reserved at most, should nothing be heard of the call."""
 
 
+class Held(NamedTuple):
+    """What calls under way have reserved of one scope of a budget."""
+
+    scope: tuple[str, ...]
+    """Values of the budget's `per`."""
+    unit: str
+    """`usd` or `tokens`."""
+    units: int
+    """Nano-USD or tokens."""
+    calls: int
+
+
 @dataclass(frozen=True, slots=True)
 class Reserved:
     """What was decided on an ask. Amounts are nano-USD or tokens, as `unit` says."""

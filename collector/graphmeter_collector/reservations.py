@@ -15,7 +15,7 @@ import structlog
 
 from graphmeter import names
 from graphmeter_collector.errors import CollectorError, Permanent, StoreFailed, TooManyRequests
-from graphmeter_collector.reports import Ask, Reserved
+from graphmeter_collector.reports import Ask, Held, Reserved
 from graphmeter_collector.telemetry import Metrics
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -32,6 +32,8 @@ class Table(Protocol):
     async def reserve(self, asks: Sequence[Ask], now_ns: int) -> list[Reserved | Permanent]: ...
 
     async def release(self, ids: Iterable[str], now_ns: int) -> None: ...
+
+    async def open(self, name: str, now_ns: int) -> list[Held]: ...
 
     async def expire(self, before_ns: int) -> int: ...
 
@@ -63,6 +65,10 @@ class Reservations:
     async def release(self, reservation: str) -> None:
         """Give up what was reserved: its call cost nothing. Again, or for an id that nobody knows, it changes nothing."""
         await self._table.release([reservation], time.time_ns())
+
+    async def open(self, name: str) -> list[Held]:
+        """What calls under way have reserved of a budget now."""
+        return await self._table.open(name, time.time_ns())
 
     async def expire(self) -> None:
         """Delete what has expired."""

@@ -148,6 +148,9 @@ async def test_a_span_names_what_was_reserved_for_it(sqlite_url: str, tmp_path: 
             for n in range(3)
         ]
         assert (0, 3_000_000) == await state(it)
+        held = {"scope": ["cx"], "unit": "usd", "units": 3_000_000, "calls": 3}
+        assert [held] == await it.get("/api/budgets/strict/reservations")
+        assert [] == await it.get("/api/budgets/other/reservations")
         await bill(it, 1, 10, *ids[:2], "not!one", "short")
         assert (100_000, 1_000_000) == await state(it)
         assert 1.0 == it.collector.metrics.value(names.COLLECTOR_REPAIRED, "bad_reservation")

@@ -1,6 +1,7 @@
 """The API of strict budgets: room for a call asked for before it is made, and given up when it came to nothing.
 
-Applications ask, so it takes a key with the scope `ingest`; a key that is bound to a team asks for that team.
+Applications ask, so it takes a key with the scope `ingest`; a key that is bound to a team asks for that team. To see what is
+reserved takes one with `read`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 from graphmeter import names
 from graphmeter_collector.expose.asking import PROBLEMS, Reference, storable
 from graphmeter_collector.records import ANONYMOUS
-from graphmeter_collector.reports import Ask, Reserved
+from graphmeter_collector.reports import Ask, Held, Reserved
 from graphmeter_config.spend import COLUMNS, TAG, known
 
 NS: Final = 1_000_000_000
@@ -72,6 +73,8 @@ class Reservations(Protocol):
 
     async def release(self, reservation: str) -> None: ...
 
+    async def open(self, name: str) -> list[Held]: ...
+
 
 def reservations_router(reservations: Reservations) -> APIRouter:
     """Routes below `/api/budgets/NAME/reservations`."""
@@ -91,6 +94,10 @@ def reservations_router(reservations: Reservations) -> APIRouter:
         if not answer.granted:
             response.status_code = 200
         return asdict(answer)
+
+    @router.get("", summary="What calls under way have reserved, by scope")
+    async def held(name: Reference) -> list[dict[str, Any]]:
+        return [each._asdict() | {"scope": list(each.scope)} for each in await reservations.open(name)]
 
     @router.delete("/{reservation}", summary="Give a reservation up: its call cost nothing", status_code=204)
     async def release(name: Reference, reservation: Annotated[str, Path(pattern=f"^{names.RESERVATION_ID}$")]) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from graphmeter_collector.errors import BadRequest, NoSuchBudget, Permanent
 from graphmeter_collector.records import SpanRecord
-from graphmeter_collector.reports import Ask, Reserved
+from graphmeter_collector.reports import Ask, Held, Reserved
 from graphmeter_collector.store.aside import Aside, calm
 from graphmeter_collector.store.budget_spend import scope_text, scope_values
 from graphmeter_collector.store.engine import is_sqlite
@@ -65,8 +65,8 @@ _SUMS: Final = (
     "AND released_ns = 0 AND unit = :unit AND expires_ns > :now)"
 )
 _OPEN: Final = text(
-    "SELECT budget, scope, unit, sum(units) FROM budget_reservation WHERE released_ns = 0 AND expires_ns > :now "
-    "GROUP BY budget, scope, unit"
+    "SELECT scope, unit, sum(units), count(*) FROM budget_reservation WHERE budget = :budget AND released_ns = 0 "
+    "AND expires_ns > :now GROUP BY scope, unit ORDER BY scope, unit"
 )
 _RELEASE: Final = text(
     f"INSERT INTO budget_reservation ({_COLUMNS}) VALUES (:id, '', '', '', 0, :now, :until, :now) {_RELEASED}"  # noqa: S608
@@ -174,11 +174,11 @@ class ReservationTable(Aside):
                 await connection.execute(_RELEASE, rows)
 
     @calm
-    async def open(self, now_ns: int) -> dict[tuple[str, str, tuple[str, ...]], int]:
-        """What is reserved now, by budget, unit and scope."""
+    async def open(self, name: str, now_ns: int) -> list[Held]:
+        """What calls under way have reserved of a budget, by scope."""
         async with self._question() as connection:
-            rows = await connection.execute(_OPEN, {"now": now_ns})
-            return {(name, unit, scope_values(scope)): int(units) for name, scope, unit, units in rows}
+            rows = (await connection.execute(_OPEN, {"budget": name, "now": now_ns})).all()
+        return [Held(scope_values(scope), unit, int(units), int(calls)) for scope, unit, units, calls in rows]
 
     @calm
     async def expire(self, before_ns: int) -> int:

@@ -18,7 +18,7 @@ import graphmeter
 from acceptance.processes import Collector, collector, start_program, until
 from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of
 from graphmeter import BudgetExceeded, BudgetGuard, GraphMeterCallbackHandler, client, meter, stats
-from graphmeter.budget import strict
+from graphmeter.budget import desk, strict
 from graphmeter.budget.calls import OPEN
 
 CALL = 15
@@ -49,14 +49,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test sends has left before its collector ends, and is none of another test's."""
+    """What a test sends has left before its collector ends, and is none of another test's; nobody loses patience."""
     monkeypatch.setattr(client, "_pipelines", {})
+    for module in (desk, strict):
+        monkeypatch.setattr(module, "PATIENCE_S", 60.0)
     yield
     client.shutdown(5)
 
 
 def metered(graph: Any, at: Collector, budget: str | list[str] = "tokens", *, team: str = "cx", **how: Any) -> Any:
-    guard = BudgetGuard(budget, mode="strict", endpoint=at.url, **{"call_tokens": MOST, **how})
+    guard = BudgetGuard(budget, mode="strict", endpoint=at.url, **{"call_tokens": MOST, "max_age_s": 600, **how})
     return meter(graph, handler=GraphMeterCallbackHandler(endpoint=at.url), budget=guard, team=team)
 
 
@@ -182,8 +184,7 @@ def test_reservations_outlive_a_killed_application_and_a_killed_collector_until_
             assert -signal.SIGKILL == doomed.wait(120)
         until("the short one to expire", lambda: spent_and_reserved(first) == (0, MOST), 60)
         graphs = {
-            fail: metered(chain_of(("a", asking(model))), first, team="away", fail=fail, max_age_s=600)
-            for fail in ("open", "closed")
+            fail: metered(chain_of(("a", asking(model))), first, team="away", fail=fail) for fail in ("open", "closed")
         }
         for each in graphs.values():
             each.invoke({})

@@ -151,7 +151,8 @@ async def test_a_budget_counts_what_it_would_have_counted(
     assert [(False, 890, True), (True, 0, True), (True, 1_000, False)] == [
         (each.granted, each.remaining, each.counted) for each in found
     ]
-    assert {("free", "tokens", ()): 890} == await table.open(T0_NS)
+    assert [((), "tokens", 890, 1)] == await table.open("free", T0_NS)
+    assert [] == await table.open("free", T0_NS + TTL_NS)
 
 
 async def test_opening_spend_is_spent(table: ReservationTable, budgets: BudgetTable) -> None:

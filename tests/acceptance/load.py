@@ -24,9 +24,13 @@ _GONE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, Time
 
 
 def body(number: int) -> bytes:
-    """One run of four spans, every tenth failed; the same bytes whenever it is made within one load."""
+    """One run of four spans, every tenth failed with its node; the same bytes whenever it is made within one load."""
     status = names.ERROR if number % 10 == 0 else names.OK
-    return otlp.request(*otlp.run(number, start_ns=_BEGAN_NS, status=status)).SerializeToString()
+    spans = otlp.run(number, start_ns=_BEGAN_NS, status=status)
+    _, node, _, _ = spans
+    [said] = [attribute for attribute in node.attributes if attribute.key == names.STATUS]
+    said.value.string_value = status
+    return otlp.request(*spans).SerializeToString()
 
 
 _BEGAN_NS = time.time_ns() - 60 * SECOND

@@ -77,7 +77,9 @@ def test_a_collector_killed_at_random_under_load_loses_and_doubles_nothing(datab
     with collector(tmp_path / "calm", database_url=calm_url) as calm:
         deliver_calmly(calm, sent)
 
-    assert asyncio.run(dump(calm_url)) == asyncio.run(dump(database_url))
+    expected = asyncio.run(dump(calm_url))
+    assert expected == asyncio.run(dump(database_url))
+    assert expected["ledger_waste"]
 
 
 def test_a_postgres_stopped_and_crashed_under_load_is_not_noticed_by_senders(

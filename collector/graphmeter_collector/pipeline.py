@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from graphmeter import names
+from graphmeter_collector import otlp
 from graphmeter_collector.decode.request import Decoded, Window, decode_request
 from graphmeter_collector.errors import CollectorError, Stopping, StoreFailed, StoreUnavailable, TooManyRequests
 from graphmeter_collector.receive.answers import Ack
@@ -126,20 +126,22 @@ class Pipeline:
             self._away = False
             _log.info("database_back")
 
-    async def accept(self, request: ExportTraceServiceRequest, caller: Caller = ANONYMOUS) -> Ack:
+    async def accept(self, given: otlp.AnyRequest, caller: Caller = ANONYMOUS) -> Ack:
         """Take one request of a caller all the way; returns after the commit, or after the sync of the spool.
 
         Raises:
             Transient: nothing is promised about its spans; the sender should send them again.
+            google.protobuf.message.DecodeError: an attribute is not what OTLP has, and nothing was done.
         """
         received_ns = time.time_ns()
+        request = otlp.of(given)
         decoded = await self._read(request, caller, received_ns)
         refused_by_store = await self._keep(request, caller, received_ns, decoded.records) if decoded.records else []
         self._count_request(decoded, refused_by_store)
         return _acknowledgement(decoded, refused_by_store)
 
     async def _keep(
-        self, request: ExportTraceServiceRequest, caller: Caller, received_ns: int, records: list[SpanRecord]
+        self, request: otlp.Request, caller: Caller, received_ns: int, records: list[SpanRecord]
     ) -> list[Rejection]:
         """In the database or, while that is away, on disk; returns what the database refused."""
         if self._spool is None:
@@ -153,7 +155,7 @@ class Pipeline:
                 raise
             except StoreUnavailable as error:
                 self.went_away(str(error))
-        await self._spool.append(Spooled(request.SerializeToString(), caller, received_ns, len(records)))
+        await self._spool.append(Spooled(request.body, caller, received_ns, len(records)))
         self._metrics.inc(names.COLLECTOR_SPOOLED, by=len(records))
         return []
 
@@ -165,9 +167,8 @@ class Pipeline:
         """
         records: list[SpanRecord] = []
         for request in requests:
-            message = ExportTraceServiceRequest.FromString(request.body)
             # What was rejected then is rejected again, and was counted and told to its sender then.
-            records += (await self._read(message, request.caller, request.received_ns)).records
+            records += (await self._read(otlp.read(request.body), request.caller, request.received_ns)).records
             await asyncio.sleep(0)
         if not records:
             return
@@ -184,9 +185,9 @@ class Pipeline:
             self._metrics.inc(names.COLLECTOR_REJECTED, rejection.reason)
             _log.error("spooled_span_rejected", reason=rejection.reason, why=rejection.message)
 
-    async def _read(self, request: ExportTraceServiceRequest, caller: Caller, received_ns: int) -> Decoded:
+    async def _read(self, request: otlp.Request, caller: Caller, received_ns: int) -> Decoded:
         """Decode and price. A large request takes seconds, during which others, and `/health`, must get their answers."""
-        spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+        spans = request.size
         if spans <= LARGE_REQUEST_SPANS:
             return self._decode(request, caller, received_ns)
         # One at a time: decoded spans take many times the room of their bytes.
@@ -194,7 +195,7 @@ class Pipeline:
             self._admit(spans, 0)
             return await asyncio.to_thread(self._decode, request, caller, received_ns)
 
-    def _decode(self, request: ExportTraceServiceRequest, caller: Caller, received_ns: int) -> Decoded:
+    def _decode(self, request: otlp.Request, caller: Caller, received_ns: int) -> Decoded:
         decoded = decode_request(request, Window.around(received_ns, self.retention_days), caller)
         for record in decoded.records:
             self._book.price(record)

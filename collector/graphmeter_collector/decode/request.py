@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from graphmeter import names
+from graphmeter_collector import otlp
 from graphmeter_collector.decode import dialects, foreign, genai, notes, own, trim, twins, wire
 from graphmeter_collector.decode.attributes import LABEL_BYTES, SHORT, TEXT_BYTES, Repairs, clean, label, pick
 from graphmeter_collector.records import ANONYMOUS, NO_USAGE, Caller, Envelope, Rejection, SpanRecord
@@ -25,8 +25,6 @@ _NO_TRACE_ID: Final = bytes(16)
 _NO_SPAN_ID: Final = bytes(8)
 _EXCEPTION_TYPE: Final = {"exception.type": label}
 _OWN: Final = wire.Attributes(own.OWN, names.TAG_PREFIX)
-
-AnySpan: TypeAlias = Span | wire.RawSpan
 
 
 class Window(NamedTuple):
@@ -65,30 +63,36 @@ class _Origin(NamedTuple):
     scope: str = ""
 
 
-def decode_request(message: ExportTraceServiceRequest, window: Window, caller: Caller = ANONYMOUS) -> Decoded:
-    """Read every span of a request. The caller's team, if it is bound to one, is that of everything it sends."""
+def decode_request(given: otlp.AnyRequest, window: Window, caller: Caller = ANONYMOUS) -> Decoded:
+    """Read every span of a request. The caller's team, if it is bound to one, is that of everything it sends.
+
+    Raises:
+        google.protobuf.message.DecodeError: an attribute is not what OTLP has: text that is no UTF-8, for one.
+    """
     decoded = Decoded([], [], Counter())
-    for resource_spans in message.resource_spans:
-        whole = _origin(resource_spans.resource, decoded.repairs)
-        trim.shared(resource_spans.resource, decoded.repairs)
-        for scope_spans in resource_spans.scope_spans:
-            origin = whole._replace(scope=scope_spans.scope.name)
-            trim.shared(scope_spans.scope, decoded.repairs)
-            envelope = _envelope(resource_spans, scope_spans)
-            if origin.scope == names.SCOPE:
-                for raw, body in wire.spans(scope_spans):
-                    if (record := _begin(raw, body, envelope, origin, window, decoded)) is not None:
-                        try:
-                            _read_own(record, raw, origin, decoded.repairs)
-                        except notes.Unusable as fault:
-                            decoded.rejections.append(_reject(fault.reason, raw, str(fault)))
-                        else:
-                            decoded.records.append(record)
+    resource = None
+    for scope in otlp.of(given).scopes:
+        if scope.resource is not resource:
+            resource = scope.resource
+            whole = _origin(resource, decoded.repairs)
+            trim.shared(resource, decoded.repairs)
+        origin = whole._replace(scope=scope.scope.name)
+        trim.shared(scope.scope, decoded.repairs)
+        shared = envelope(resource, scope.scope, scope.resource_schema_url, scope.schema_url)
+        own_client = origin.scope == names.SCOPE
+        for raw, body in zip(scope.spans, scope.bodies, strict=True):
+            if (record := _begin(raw, body, shared, origin, window, decoded)) is None:
                 continue
-            for span in scope_spans.spans:
-                if (record := _begin(span, span.SerializeToString(), envelope, origin, window, decoded)) is not None:
-                    _read_foreign(record, span, origin, decoded.repairs)
-                    decoded.records.append(record)
+            if not own_client:
+                _read_foreign(record, Span.FromString(body), origin, decoded.repairs)
+                decoded.records.append(record)
+                continue
+            try:
+                _read_own(record, raw, origin, decoded.repairs)
+            except notes.Unusable as fault:
+                decoded.rejections.append(_reject(fault.reason, raw, str(fault)))
+            else:
+                decoded.records.append(record)
     if caller.team:
         for record in decoded.records:
             record.team, record.team_bound = caller.team, True
@@ -96,7 +100,7 @@ def decode_request(message: ExportTraceServiceRequest, window: Window, caller: C
 
 
 def _begin(
-    span: AnySpan, body: bytes, envelope: Envelope, origin: _Origin, window: Window, decoded: Decoded
+    span: otlp.RawSpan, body: bytes, envelope: Envelope, origin: _Origin, window: Window, decoded: Decoded
 ) -> SpanRecord | None:
     """A record of what every span has; None for a span that is rejected."""
     trace_id, span_id = span.trace_id, span.span_id
@@ -137,7 +141,7 @@ def _fault(trace_id: bytes, span_id: bytes, start: int, end: int, window: Window
     return None
 
 
-def _reject(reason: str, span: AnySpan, why: str) -> Rejection:
+def _reject(reason: str, span: otlp.RawSpan, why: str) -> Rejection:
     return Rejection(reason, f"span {span.name[:80]!r} (id {span.span_id[:8].hex() or 'missing'}) {why}")
 
 
@@ -159,15 +163,6 @@ def _origin(resource: Resource, repairs: Repairs) -> _Origin:
     )
 
 
-def _envelope(resource_spans: ResourceSpans, scope_spans: ScopeSpans) -> Envelope:
-    return envelope(
-        resource_spans.resource,
-        scope_spans.scope,
-        resource_spans.schema_url,
-        scope_spans.schema_url,
-    )
-
-
 def envelope(resource: Resource, scope: InstrumentationScope, resource_schema: str, scope_schema: str) -> Envelope:
     """Resource and scope as bytes, named by their content."""
     # A schema URL is passed on, never shown or grouped by: cutting one is not worth a metric.
@@ -186,7 +181,7 @@ def envelope(resource: Resource, scope: InstrumentationScope, resource_schema: s
     return Envelope(digest.digest(), *parts)
 
 
-def _read_own(record: SpanRecord, span: wire.RawSpan, origin: _Origin, repairs: Repairs) -> None:
+def _read_own(record: SpanRecord, span: otlp.RawSpan, origin: _Origin, repairs: Repairs) -> None:
     found, tags = _OWN.read(span.attributes[:], repairs)
     get = found.get
     if tags:
@@ -255,7 +250,7 @@ def _attribute(record: SpanRecord, found: dict[str, Any], origin: _Origin) -> No
     record.session_id = get(names.SESSION, "")
 
 
-def _read_status(record: SpanRecord, span: AnySpan, found: dict[str, Any], repairs: Repairs) -> None:
+def _read_status(record: SpanRecord, span: otlp.RawSpan | Span, found: dict[str, Any], repairs: Repairs) -> None:
     """`error` by the OTLP status, or by an error type of a sender that left the status unset."""
     status = span.status
     failed = status.code == Status.STATUS_CODE_ERROR

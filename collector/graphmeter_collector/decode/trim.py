@@ -59,7 +59,9 @@ def span(body: bytes, repairs: Repairs) -> bytes:
         _fewer(event, MOST_EVENT_ATTRIBUTES, repairs)
     for link in whole.links:
         _fewer(link, MOST_EVENT_ATTRIBUTES, repairs)
-    return whole.SerializeToString() if repairs.total() > before else body
+    written = whole.SerializeToString()
+    # Fields that were sent more than once are there once now.
+    return written if repairs.total() > before or len(written) < len(body) else body
 
 
 def shared(bearer: Resource | InstrumentationScope, repairs: Repairs) -> None:

@@ -1,27 +1,19 @@
-"""Spans of our own client as they lie on the wire: bytes of a scope's spans in, attribute values that are worth reading out.
+"""Attributes of our own client's spans as they lie on the wire: bytes in, values that are worth reading out.
 
-Almost every attribute of a span was on the span before it: the run, the graph, the team, the model. So spans are parsed with
-a copy of the OTLP schema in which an attribute is a `bytes` field, and what those bytes mean is looked up: protobuf's own
-parser does the work, no message object is made for an attribute, and a value met before costs one look-up. Unknown bytes go
-through the real schema and the reader of the dialect's table, so the two ways cannot disagree. The span's own bytes, which
-are kept, come from a second copy in which a span is a `bytes` field: to parse a scope twice as a whole costs a fifth of what
-it costs to parse its spans one by one, each with memory of its own.
+Almost every attribute of a span was on the span before it: the run, the graph, the team, the model. So what the bytes of an
+attribute mean is looked up: no message object is made for it, and a value met before costs one look-up. Unknown bytes go
+through the real schema and the reader of the dialect's table, so the two ways cannot disagree.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
-from opentelemetry.proto.common.v1 import common_pb2
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from opentelemetry.proto.resource.v1 import resource_pb2
-from opentelemetry.proto.trace.v1 import trace_pb2
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Status
 
 from graphmeter_collector.decode.attributes import SHORT, Repairs, Table, label, pick, pick_tags
 
@@ -40,56 +32,6 @@ _TAG: Final = object()
 _Pair = tuple[Any, Any]
 """An attribute's key and value; no key for one that nobody reads."""
 _IGNORED: Final[_Pair] = ("", None)
-
-
-class RawSpan(Protocol):
-    """A span whose attributes are bytes. Fields are named as in OTLP."""
-
-    @property
-    def trace_id(self) -> bytes: ...
-    @property
-    def span_id(self) -> bytes: ...
-    @property
-    def parent_span_id(self) -> bytes: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def start_time_unix_nano(self) -> int: ...
-    @property
-    def end_time_unix_nano(self) -> int: ...
-    @property
-    def attributes(self) -> Sequence[bytes]: ...
-    @property
-    def status(self) -> Status: ...
-
-
-class _Parsing(Protocol):
-    def FromString(self, data: bytes) -> Any: ...  # noqa: N802 - protobuf's name
-
-
-def _scope_spans(left: Mapping[str, Collection[str]]) -> _Parsing:
-    """A class like OTLP's `ScopeSpans`, in which some fields, by the name of their message, stay as they came."""
-    pool = DescriptorPool()
-    for module in (common_pb2, resource_pb2, trace_pb2):
-        file = FileDescriptorProto()
-        module.DESCRIPTOR.CopyToProto(file)
-        for message in file.message_type:
-            for field in message.field:
-                if field.name in left.get(message.name, ()):
-                    field.type = FieldDescriptorProto.TYPE_BYTES
-                    field.ClearField("type_name")
-        pool.AddSerializedFile(file.SerializeToString())
-    return cast("_Parsing", GetMessageClass(pool.FindMessageTypeByName("opentelemetry.proto.trace.v1.ScopeSpans")))
-
-
-_RAW_ATTRIBUTES: Final = _scope_spans({"Span": ("attributes", "events", "links")})
-_RAW_SPANS: Final = _scope_spans({"ScopeSpans": ("spans",)})
-
-
-def spans(scope_spans: ScopeSpans) -> Iterator[tuple[RawSpan, bytes]]:
-    """Each span with its OTLP bytes, in protobuf's canonical form: fields in order, the last one of copies."""
-    data = scope_spans.SerializeToString()
-    return zip(_RAW_ATTRIBUTES.FromString(data).spans, _RAW_SPANS.FromString(data).spans, strict=True)
 
 
 class _Repaired(Exception):
@@ -125,7 +67,7 @@ class Attributes:
         return len(self._known)
 
     def _slowly(self, attributes: Iterable[bytes], repairs: Repairs) -> tuple[dict[str, Any], dict[str, str]]:
-        pairs = [KeyValue.FromString(each) for each in attributes]
+        pairs = [_parsed(each) for each in attributes]
         found = pick(pairs, self._table, repairs)
         return found, pick_tags(pairs, self._tag_prefix, repairs, limit=MOST_TAGS)
 
@@ -150,24 +92,18 @@ class _Known(dict[bytes, _Pair]):
         return pair
 
     def _read(self, raw: bytes) -> _Pair:
-        if len(raw) > 2 and raw[0] == _KEY_FIRST and raw[1] < _ONE_BYTE:
-            end = 2 + raw[1]
-            key = raw[2:end]
-            is_tag = key.startswith(self._start_of_tag)
-            # Most of what a trace view shows and nobody here reads needs no parsing: its key tells.
-            if key not in self._keys and not is_tag:
-                return _IGNORED
-            text = _short_text(raw, end) if is_tag or key in self._labels else None
-            if text is not None:
-                if not is_tag:
-                    return self._keys[key], text
-                name = key[len(self._start_of_tag) :].decode()
-                if name and "\x00" not in name and len(name) <= SHORT:
-                    return _TAG, (name, text)
-        pairs = (KeyValue.FromString(raw),)
+        try:
+            pair = self._read_text(raw)
+        except UnicodeDecodeError as problem:
+            raise DecodeError(f"an attribute is not UTF-8: {problem}") from problem
+        if pair is not None:
+            return pair
+        parsed = _parsed(raw)
+        if parsed.key not in self._table and not parsed.key.startswith(self._tag_prefix):
+            return _IGNORED
         repairs: Repairs = Counter()
-        found = pick(pairs, self._table, repairs)
-        tags = pick_tags(pairs, self._tag_prefix, repairs)
+        found = pick((parsed,), self._table, repairs)
+        tags = pick_tags((parsed,), self._tag_prefix, repairs)
         if repairs:
             raise _Repaired
         for pair in found.items():
@@ -175,6 +111,47 @@ class _Known(dict[bytes, _Pair]):
         for tag in tags.items():
             return _TAG, tag
         return _IGNORED
+
+    def _read_text(self, raw: bytes) -> _Pair | None:
+        """What most attributes are, a short text under a short name, without parsing; None of others."""
+        if len(raw) < 2 or raw[0] != _KEY_FIRST or raw[1] >= _ONE_BYTE:
+            return None
+        end = 2 + raw[1]
+        key = raw[2:end]
+        is_tag = key.startswith(self._start_of_tag)
+        if not is_tag and key in self._keys and key not in self._labels:
+            return None
+        text = _short_text(raw, end)
+        if text is None:
+            return None
+        if not is_tag:
+            # A trace view shows the others, nobody here reads them.
+            return (self._keys[key], text) if key in self._labels else _IGNORED if key.decode() else None
+        name = key[len(self._start_of_tag) :].decode()
+        return (_TAG, (name, text)) if name and "\x00" not in name and len(name) <= SHORT else None
+
+
+def _parsed(raw: bytes) -> KeyValue:
+    """The attribute as a message.
+
+    Raises:
+        DecodeError: no whole request with it could be parsed.
+    """
+    pair = KeyValue.FromString(raw)
+    if pair.value.WhichOneof("value") in ("array_value", "kvlist_value"):
+        # Parsers bound how deep messages may be nested, counted from the outermost one.
+        ExportTraceServiceRequest.FromString(_nested(_nested(_nested(_nested(raw, 0x4A), 0x12), 0x12), 0x0A))
+    return pair
+
+
+def _nested(data: bytes, tag: int) -> bytes:
+    """A message's bytes as a field of another one."""
+    size, length = bytearray((tag,)), len(data)
+    while length >= _ONE_BYTE:
+        size.append(length & 0x7F | _ONE_BYTE)
+        length >>= 7
+    size.append(length)
+    return bytes(size) + data
 
 
 def _short_text(raw: bytes, at: int) -> str | None:

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.requests import ClientDisconnect
 
 from graphmeter import names
+from graphmeter_collector import otlp
 from graphmeter_collector.errors import BadRequest, CollectorError, NotHere, TooLarge, TooSlow, Unsupported
 from graphmeter_collector.receive.answers import JSON, PROTOBUF, Ack, acknowledge, acknowledge_signal, fault_of, refuse
 from graphmeter_collector.receive.body import Limits, Room, Share, read_decompressed, read_raw
@@ -26,11 +27,12 @@ from graphmeter_collector.receive.repair import with_valid_text
 from graphmeter_collector.records import ANONYMOUS, Caller
 from graphmeter_collector.telemetry import Metrics
 
-Accept = Callable[[ExportTraceServiceRequest, Caller], Awaitable[Ack]]
+Accept = Callable[[otlp.Request, Caller], Awaitable[Ack]]
 """The pipeline: returns when the spans of that caller are committed.
 
 Raises:
     Transient: they are not, and may be sent again.
+    google.protobuf.message.DecodeError: an attribute is not what OTLP has; nothing was done.
 """
 
 PATHS: Final = ("/v1/traces", "/v1/logs", "/v1/metrics")
@@ -64,9 +66,9 @@ def ingest_router(
     async def traces(request: Request) -> Response:
         async def take(content_type: str, share: Share) -> Response:
             repairs: Counter[str] = Counter()
-            message = _parse(await read_decompressed(request, limits, share), content_type, repairs)
-            check_spans(message, limits)
-            ack = told(await accept(message, caller_of(request)), repairs, metrics)
+            given = _parse(await read_decompressed(request, limits, share), content_type, repairs)
+            check_spans(given, limits)
+            ack = told(await accepted(accept, given, caller_of(request), repairs), repairs, metrics)
             metrics.inc(names.COLLECTOR_REQUESTS, _PROTOCOLS[content_type])
             return acknowledge(ack, content_type)
 
@@ -144,22 +146,37 @@ def _content_type(request: Request) -> str:
     return media_type
 
 
-def _parse(body: bytes, content_type: str, repairs: Counter[str]) -> ExportTraceServiceRequest:
+def _parse(body: bytes, content_type: str, repairs: Counter[str]) -> otlp.Request:
     if content_type == JSON:
-        return message_from_json(body, ExportTraceServiceRequest(), repairs)
+        return otlp.of(message_from_json(body, ExportTraceServiceRequest(), repairs))
     return from_protobuf(body, repairs)
 
 
-def from_protobuf(body: bytes, repairs: Counter[str]) -> ExportTraceServiceRequest:
+def from_protobuf(body: bytes, repairs: Counter[str]) -> otlp.Request:
     """The request in `body`; text that is no UTF-8 is mended, and counted in `repairs`.
 
     Raises:
         BadRequest: it is none.
     """
     try:
-        return ExportTraceServiceRequest.FromString(body)
+        return otlp.read(body)
     except DecodeError:
-        pass
+        return _mended(body, repairs)
+
+
+async def accepted(accept: Accept, request: otlp.Request, caller: Caller, repairs: Counter[str]) -> Ack:
+    """What `accept` says of the request; if an attribute is no UTF-8, of the request when all its text is mended.
+
+    Raises:
+        BadRequest: an attribute is none.
+    """
+    try:
+        return await accept(request, caller)
+    except DecodeError:
+        return await accept(_mended(request.body, repairs), caller)
+
+
+def _mended(body: bytes, repairs: Counter[str]) -> otlp.Request:
     try:
         message, repaired = with_valid_text(body)
     except DecodeError as error:
@@ -169,12 +186,12 @@ def from_protobuf(body: bytes, repairs: Counter[str]) -> ExportTraceServiceReque
             reason="bad_protobuf",
         ) from error
     repairs["bad_utf8"] += repaired
-    return message
+    return otlp.of(message)
 
 
-def check_spans(message: ExportTraceServiceRequest, limits: Limits) -> None:
-    """Raises TooLarge if `message` holds more spans than a request may."""
-    spans = sum(len(scope.spans) for resource in message.resource_spans for scope in resource.scope_spans)
+def check_spans(request: otlp.Request, limits: Limits) -> None:
+    """Raises TooLarge if `request` holds more spans than it may."""
+    spans = request.size
     if spans > limits.spans:
         error = TooLarge(f"the request holds {spans} spans, more than {limits.spans}: send smaller batches")
         error.reason = "too_many_spans"

@@ -24,7 +24,7 @@ from graphmeter import names
 from graphmeter_collector.errors import BadRequest, CollectorError, NoRoom, TooManyRequests, TooSlow, Transient
 from graphmeter_collector.receive.answers import PROTOBUF, fault_of, response_to, status_of, violations_of
 from graphmeter_collector.receive.body import Limits, Room
-from graphmeter_collector.receive.http import Accept, check_spans, from_protobuf, told
+from graphmeter_collector.receive.http import Accept, accepted, check_spans, from_protobuf, told
 from graphmeter_collector.receive.passing import Passing
 from graphmeter_collector.records import Caller
 from graphmeter_collector.telemetry import Metrics
@@ -59,9 +59,9 @@ def make_server(
 
     async def traces(body: bytes, caller: Caller) -> bytes:
         repairs: Counter[str] = Counter()
-        message = from_protobuf(body, repairs)
-        check_spans(message, limits)
-        ack = told(await accept(message, caller), repairs, metrics)
+        request = from_protobuf(body, repairs)
+        check_spans(request, limits)
+        ack = told(await accepted(accept, request, caller, repairs), repairs, metrics)
         metrics.inc(names.COLLECTOR_REQUESTS, names.GRPC)
         return response_to(ack).SerializeToString()
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
+import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from graphmeter import names
+from graphmeter_collector import otlp
 from graphmeter_collector.decode import own, wire
 from graphmeter_collector.decode.attributes import Repairs, pick, pick_tags
 
@@ -108,7 +113,9 @@ def test_what_never_repeats_does_not_fill_memory() -> None:
 
 @given(st.lists(SPANS, max_size=4))
 def test_spans_keep_their_bytes_and_fields(spans: list[Span]) -> None:
-    for span, (raw, body) in zip(spans, wire.spans(ScopeSpans(spans=spans)), strict=True):
+    message = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
+    [scope] = otlp.of(message).scopes
+    for span, raw, body in zip(spans, scope.spans, scope.bodies, strict=True):
         assert span.SerializeToString() == body
         for field in ("trace_id", "span_id", "parent_span_id", "name", "start_time_unix_nano", "end_time_unix_nano"):
             assert getattr(span, field) == getattr(raw, field)
@@ -121,11 +128,53 @@ def test_fields_in_any_order_and_more_than_once_are_read_as_protobuf_reads_them(
     value = AnyValue(string_value="late").SerializeToString()
     early = AnyValue(string_value="early").SerializeToString()
     value_first = _field(0x12, early) + _field(0x12, value) + _field(0x0A, node) + _field(0x0A, graph)
+    key_twice = _field(0x0A, b"http.route") + _field(0x12, value) + _field(0x0A, names.TEAM.encode())
     span = _field(0x4A, value_first) + _field(0x2A, b"old") + _field(0x7A, b"\x18\x02") + _field(0x7A, b"\x12\x01!")
-    raw, _ = next(wire.spans(ScopeSpans.FromString(_field(0x12, span + _field(0x2A, b"new")))))
-    assert {names.GRAPH: "late"} == KNOWN.read(raw.attributes, Counter())[0]
+    span += _field(0x4A, key_twice) + _field(0x2A, b"new")
+    [scope] = otlp.read(_field(0x0A, _field(0x12, _field(0x12, span)))).scopes
+    [raw] = scope.spans
+    assert {names.GRAPH: "late", names.TEAM: "late"} == KNOWN.read(raw.attributes, Counter())[0]
     assert ("new", 2, "!") == (raw.name, raw.status.code, raw.status.message)
+    assert [span] == list(scope.bodies), "kept as they were sent"
+
+
+@pytest.mark.parametrize(
+    "key", [names.GRAPH, names.USAGE_INPUT, "http.route", names.INPUT_MESSAGES, names.TAG_PREFIX + "t"]
+)
+@pytest.mark.parametrize("size", [3, 300])
+def test_text_that_is_no_utf_8_is_found_wherever_it_stands(key: str, size: int) -> None:
+    good = KeyValue(key=key, value=AnyValue(string_value="x" * size)).SerializeToString()
+    broken_value = good.replace(b"x" * size, b"\xff" + b"x" * (size - 1))
+    broken_key = good.replace(key.encode(), key[:-1].encode() + b"\xff")
+    for broken in (broken_value, broken_key):
+        with pytest.raises(DecodeError):
+            KNOWN.read([good, broken], Counter())
+
+
+def test_values_may_be_nested_as_deep_as_in_a_request_that_is_parsed_as_a_whole() -> None:
+    taken = {_taken(levels) for levels in range(40, 60)}
+    assert {(True, True), (False, False)} == taken
+
+
+def _taken(levels: int) -> tuple[bool, bool]:
+    """Whether a value nested so deeply can be read as part of a whole request, and by itself."""
+    value = AnyValue(string_value="x").SerializeToString()
+    for _ in range(levels):
+        value = _field(0x2A, _field(0x0A, value))
+    pair = whole = _field(0x0A, b"deep") + _field(0x12, value)
+    for tag in (0x4A, 0x12, 0x12, 0x0A):
+        whole = _field(tag, whole)
+    return _can(lambda: ExportTraceServiceRequest.FromString(whole)), _can(lambda: KNOWN.read([pair], Counter()))
+
+
+def _can(parse: Callable[[], object]) -> bool:
+    try:
+        parse()
+    except DecodeError:
+        return False
+    return True
 
 
 def _field(tag: int, data: bytes) -> bytes:
-    return bytes((tag, len(data))) + data
+    size = len(data)
+    return bytes((tag, size) if size < 0x80 else (tag, size & 0x7F | 0x80, size >> 7)) + data

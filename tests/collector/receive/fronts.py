@@ -11,6 +11,7 @@ import httpx
 from fastapi import FastAPI
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from graphmeter_collector.otlp import Request
 from graphmeter_collector.receive.answers import Ack
 from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import ingest_router
@@ -34,10 +35,10 @@ class Front:
     answer: Ack | Exception | None = None
     """None acknowledges everything."""
 
-    async def accept(self, request: ExportTraceServiceRequest, caller: Caller) -> Ack:
+    async def accept(self, request: Request, caller: Caller) -> Ack:
         if isinstance(self.answer, Exception):
             raise self.answer
-        self.accepted.append(request)
+        self.accepted.append(ExportTraceServiceRequest.FromString(request.body))
         self.callers.append(caller)
         return self.answer or Ack(1, 0)
 

@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 from collector.waiting import until
 from graphmeter import names
 from graphmeter_collector.errors import Stopping, StoreUnavailable, TooManyRequests, Unauthenticated
+from graphmeter_collector.otlp import Request
 from graphmeter_collector.receive import rpc
 from graphmeter_collector.receive.answers import Ack
 from graphmeter_collector.receive.body import Limits, Room
@@ -49,10 +50,10 @@ class Front:
         self.room = Room(1_000_000)
         self.address = ""
 
-    async def accept(self, request: ExportTraceServiceRequest, caller: Caller) -> Ack:
+    async def accept(self, request: Request, caller: Caller) -> Ack:
         if self.fault is not None:
             raise self.fault
-        self.accepted.append(request)
+        self.accepted.append(ExportTraceServiceRequest.FromString(request.body))
         self.callers.append(caller)
         if self.waits is not None:
             await self.waits.wait()

@@ -48,6 +48,7 @@ class RawSpan(Protocol):
     def attributes(self) -> Sequence[bytes]: ...
     @property
     def status(self) -> Status: ...
+    def HasField(self, name: str) -> bool: ...  # noqa: N802 - protobuf's name
 
 
 class Scope(NamedTuple):

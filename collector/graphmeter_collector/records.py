@@ -117,6 +117,12 @@ class Envelope(NamedTuple):
     scope_schema_url: str = ""
 
 
+class Likeness:
+    """What spans have in common that say the same but for ids, times, tenant, tags and numbers. Compared by identity."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class SpanRecord:
     """One span, reduced to the facts that are stored and counted, plus its own OTLP bytes."""
@@ -213,6 +219,10 @@ class SpanRecord:
     """Days since the epoch, from the span's own start: the same for every re-delivery."""
     key: SpanKey = field(init=False, compare=False)
     """What makes a span the same one."""
+    likeness: Likeness | None = field(init=False, default=None, compare=False, repr=False)
+    """Set by `decode` on spans of ours: records with the same one are equal in name, kind, status, attempt and step, in
+    service, environment, graph, team and node, in operation, provider, models and tool, and in all flags. So whoever
+    changes one of these takes it off. None says nothing."""
 
     def __post_init__(self) -> None:
         start_ns, end_ns = self.start_ns, self.end_ns

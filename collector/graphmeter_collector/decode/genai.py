@@ -83,6 +83,9 @@ OF_FRAMEWORKS: Final[Table] = MappingProxyType(
 )
 """What our own spans say in words of ours: read on others' only."""
 
+COUNTS: Final = (*_USAGE_KEYS, *(names.SAVED_PREFIX + key for key in _USAGE_KEYS))
+"""Attributes that `usage` reads."""
+
 _PLAIN: Final = (names.USAGE_INPUT, names.USAGE_OUTPUT, names.USAGE_CACHE_READ, names.USAGE_REASONING)
 _PLAIN_FIRST: Final = {
     prefix: tuple(prefix + key for key in (*_PLAIN, *(key for key in _USAGE_KEYS if key not in _PLAIN)))
@@ -214,3 +217,11 @@ def usage(found: dict[str, Any], repairs: Repairs, prefix: str = "") -> TokenUsa
 
 def _uncached(total: int | None, cached: int | None) -> int:
     return max((total or 0) - (cached or 0), 0)
+
+
+def within(ttft_ns: int, duration_ns: int, repairs: Repairs) -> int:
+    """The time to the first chunk, which is no longer than the call."""
+    if ttft_ns > duration_ns:
+        repairs["clamped"] += 1
+        return duration_ns
+    return ttft_ns

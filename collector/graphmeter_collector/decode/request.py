@@ -7,8 +7,9 @@ dialect. Nothing here waits or looks anything up, so the same bytes give the sam
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -16,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from graphmeter import names
 from graphmeter_collector import otlp
-from graphmeter_collector.decode import dialects, foreign, genai, notes, own, trim, twins, wire
+from graphmeter_collector.decode import dialects, foreign, genai, likeness, notes, own, trim, twins, wire
 from graphmeter_collector.decode.attributes import LABEL_BYTES, SHORT, TEXT_BYTES, Repairs, clean, label, pick
 from graphmeter_collector.records import ANONYMOUS, NO_USAGE, Caller, Envelope, Rejection, SpanRecord
 
@@ -24,7 +25,8 @@ DAY_NS: Final = 86_400_000_000_000
 _NO_TRACE_ID: Final = bytes(16)
 _NO_SPAN_ID: Final = bytes(8)
 _EXCEPTION_TYPE: Final = {"exception.type": label}
-_OWN: Final = wire.Attributes(own.OWN, names.TAG_PREFIX)
+_OWN: Final = wire.Attributes(own.OWN, names.TAG_PREFIX, likeness.DIFFERING)
+_MOLDS: Final = likeness.Molds()
 
 
 class Window(NamedTuple):
@@ -79,53 +81,94 @@ def decode_request(given: otlp.AnyRequest, window: Window, caller: Caller = ANON
         origin = whole._replace(scope=scope.scope.name)
         trim.shared(scope.scope, decoded.repairs)
         shared = envelope(resource, scope.scope, scope.resource_schema_url, scope.schema_url)
-        own_client = origin.scope == names.SCOPE
+        if origin.scope == names.SCOPE:
+            _read_all_own(scope, shared, origin, caller.team, window, decoded)
+            continue
         for raw, body in zip(scope.spans, scope.bodies, strict=True):
-            if (record := _begin(raw, body, shared, origin, window, decoded)) is None:
-                continue
-            if not own_client:
+            if (begun := _begin(raw, body, window, decoded)) is not None:
+                record = _record(begun, shared, origin)
                 _read_foreign(record, Span.FromString(body), origin, decoded.repairs)
+                _bind(record, caller.team)
                 decoded.records.append(record)
-                continue
-            try:
-                _read_own(record, raw, origin, decoded.repairs)
-            except notes.Unusable as fault:
-                decoded.rejections.append(_reject(fault.reason, raw, str(fault)))
-            else:
-                decoded.records.append(record)
-    if caller.team:
-        for record in decoded.records:
-            record.team, record.team_bound = caller.team, True
     return decoded
 
 
-def _begin(
-    span: otlp.RawSpan, body: bytes, envelope: Envelope, origin: _Origin, window: Window, decoded: Decoded
-) -> SpanRecord | None:
-    """A record of what every span has; None for a span that is rejected."""
+def _read_all_own(
+    scope: otlp.Scope, shared: Envelope, origin: _Origin, team: str, window: Window, decoded: Decoded
+) -> None:
+    """Spans of our own client."""
+    records, repairs, find = decoded.records, decoded.repairs, _MOLDS.find
+    sender = _MOLDS.sender(origin, team)
+    for raw, body in zip(scope.spans, scope.bodies, strict=True):
+        if (begun := _begin(raw, body, window, decoded)) is None:
+            continue
+        trace_id, span_id, parent_id, name, start_ns, end_ns, body = begun
+        attributes = raw.attributes[:]
+        # A status says more than attributes do.
+        entries = None if raw.HasField("status") else _OWN.entries(attributes)
+        if entries is not None:
+            key = (sender, name, *map(likeness.mark_of, entries))
+            mold = find(key)
+            if mold is not None:
+                # By position: a name for each costs half of what making the record does.
+                records.append(
+                    mold.cast(trace_id, span_id, parent_id, start_ns, end_ns, shared, body, entries, repairs)
+                )
+                continue
+        record = _record(begun, shared, origin)
+        try:
+            _read_own(record, raw, attributes, origin, repairs)
+        except notes.Unusable as fault:
+            decoded.rejections.append(_reject(fault.reason, raw, str(fault)))
+            continue
+        _bind(record, team)
+        records.append(record)
+        if entries is not None and not record.error_type:
+            _MOLDS.keep(key, record, entries)
+
+
+_Begun: TypeAlias = tuple[bytes, bytes, bytes, str, int, int, bytes]
+"""Trace, span and parent id, name, start, end (ns), and the bytes that are kept."""
+
+
+def _begin(span: otlp.RawSpan, body: bytes, window: Window, decoded: Decoded) -> _Begun | None:
+    """What every span has; None for a span that is rejected."""
     trace_id, span_id = span.trace_id, span.span_id
     start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
-    fault = _fault(trace_id, span_id, start_ns, end_ns, window)
-    if fault is not None:
-        decoded.rejections.append(_reject(fault[0], span, fault[1]))
+    # What nearly every span is like needs no look at what else it might be.
+    oldest_ns, newest_ns = window
+    if not (len(trace_id) == 16 and len(span_id) == 8 and oldest_ns <= start_ns <= end_ns <= newest_ns) or (
+        trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID
+    ):
+        reason, why = _fault(trace_id, span_id, start_ns, end_ns, window)
+        decoded.rejections.append(_reject(reason, span, why))
         return None
     repairs = decoded.repairs
     parent_id, name = span.parent_span_id, span.name
-    # What nearly every span is like needs no look at what else it might be.
     if len(parent_id) != 8 or parent_id in (_NO_SPAN_ID, span_id):
         parent_id = _parent(parent_id, repairs)
     if len(name) > SHORT or "\x00" in name:
         name = clean(name, LABEL_BYTES, repairs)
     if len(body) > trim.UNSUSPECTED:
         body = trim.span(body, repairs)
-    # By position: a name for each costs half of what making the record does.
-    record = SpanRecord(trace_id, span_id, parent_id, name, names.SPAN, start_ns, end_ns, envelope, body)
+    return trace_id, span_id, parent_id, name, start_ns, end_ns, body
+
+
+def _record(begun: _Begun, shared: Envelope, origin: _Origin) -> SpanRecord:
+    trace_id, span_id, parent_id, name, start_ns, end_ns, body = begun
+    record = SpanRecord(trace_id, span_id, parent_id, name, names.SPAN, start_ns, end_ns, shared, body)
     record.service = origin.service
     return record
 
 
-def _fault(trace_id: bytes, span_id: bytes, start: int, end: int, window: Window) -> tuple[str, str] | None:
-    """Why a span cannot be stored, if so: without ids it cannot be told from its copies, without time it has no place."""
+def _bind(record: SpanRecord, team: str) -> None:
+    """What the caller is bound to takes the place of what the span claims."""
+    if team:
+        record.team, record.team_bound = team, True
+
+
+def _fault(trace_id: bytes, span_id: bytes, start: int, end: int, window: Window) -> tuple[str, str]:
+    """Why a span cannot be stored: without ids it cannot be told from its copies, without time it has no place."""
     if len(trace_id) != 16 or trace_id == _NO_TRACE_ID:
         return "no_ids", "needs a trace id of 16 bytes, not all zero"
     if len(span_id) != 8 or span_id == _NO_SPAN_ID:
@@ -136,9 +179,7 @@ def _fault(trace_id: bytes, span_id: bytes, start: int, end: int, window: Window
         return "ends_before_start", f"ends {start - end} ns before it starts: check the sender's clock"
     if start < window.oldest_ns:
         return "too_old", "started before the retention of spans: it would be deleted at once"
-    if end > window.newest_ns:
-        return "in_the_future", "ends more than a day from now: check the sender's clock"
-    return None
+    return "in_the_future", "ends more than a day from now: check the sender's clock"
 
 
 def _reject(reason: str, span: otlp.RawSpan, why: str) -> Rejection:
@@ -181,8 +222,10 @@ def envelope(resource: Resource, scope: InstrumentationScope, resource_schema: s
     return Envelope(digest.digest(), *parts)
 
 
-def _read_own(record: SpanRecord, span: otlp.RawSpan, origin: _Origin, repairs: Repairs) -> None:
-    found, tags = _OWN.read(span.attributes[:], repairs)
+def _read_own(
+    record: SpanRecord, span: otlp.RawSpan, attributes: Sequence[bytes], origin: _Origin, repairs: Repairs
+) -> None:
+    found, tags = _OWN.read(attributes, repairs)
     get = found.get
     if tags:
         record.tags = tags
@@ -294,11 +337,4 @@ def _read_call(record: SpanRecord, found: dict[str, Any], repairs: Repairs) -> N
     record.usage_missing = not record.cache_hit and (
         found.get(names.USAGE_MISSING, False) or (silent and record.status != names.ERROR)
     )
-    record.ttft_ns = _within(found.get(names.TIME_TO_FIRST_CHUNK, 0), record.duration_ns, repairs)
-
-
-def _within(ttft_ns: int, duration_ns: int, repairs: Repairs) -> int:
-    if ttft_ns > duration_ns:
-        repairs["clamped"] += 1
-        return duration_ns
-    return ttft_ns
+    record.ttft_ns = genai.within(found.get(names.TIME_TO_FIRST_CHUNK, 0), record.duration_ns, repairs)

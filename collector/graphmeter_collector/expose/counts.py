@@ -49,7 +49,8 @@ _labels: Callable[[SpanRecord], tuple[str, ...]] = attrgetter(
     "tool",
     "cache_hit",
 )
-"""Everything that decides which children a span moves, its own numbers and the price of its call aside."""
+"""Everything that decides which children a span moves, its own numbers and the price of its call aside; equal in all spans
+of one likeness."""
 
 
 def _nobodys(_: SpanRecord) -> tuple[tuple[str, str, str], ...]:
@@ -68,15 +69,19 @@ class Counts:
 
     def count(self, result: WriteResult) -> None:
         """Count what one transaction stored, spans of equal labels together: they move the same children."""
-        alike: defaultdict[tuple[str, ...], list[SpanRecord]] = defaultdict(list)
+        # Most are told to be alike by identity; only one of each such group is looked at.
+        alike: defaultdict[object, list[SpanRecord]] = defaultdict(list)
         for record in chain(result.new, result.settled):
             if (
                 record.kind in _BY_KIND
                 and not record.waits_for
                 and (record.run_id or record.kind == names.MODEL or record.cost is not None)
             ):
-                alike[_labels(record)].append(record)
+                alike[record.likeness or _labels(record)].append(record)
+        moving: defaultdict[tuple[str, ...], list[SpanRecord]] = defaultdict(list)
         for records in alike.values():
+            moving[_labels(records[0])] += records
+        for records in moving.values():
             _BY_KIND[records[0].kind](self, records)
         for totals in result.finished:
             self._run(totals)

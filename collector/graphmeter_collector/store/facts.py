@@ -238,20 +238,22 @@ def rollups(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
 
     `billed` are calls that the ledger had already: they were counted with the span that brought them.
     """
-    alike: dict[tuple[Any, ...], list[SpanRecord]] = {}
+    alike: dict[tuple[int, object], list[SpanRecord]] = {}
     for record in records:
         # Of other instrumentations' spans only the calls count: they have no run whose nodes could be reported.
         if record.kind not in ROLLED_UP or not (record.run_id or record.kind == names.MODEL or is_paid_piece(record)):
             continue
         if billed and record.key in billed:
             continue
-        key = (record.start_ns // HOUR_NS, *_alike(record))
+        # Most are told to be alike by identity; those that are not meet again in one row, below.
+        key = (record.start_ns // HOUR_NS, record.likeness or _alike(record))
         try:
             alike[key].append(record)
         except KeyError:
             alike[key] = [record]
     found: dict[RollupKey, Rollup] = {}
-    for (hour, *dimensions, model, tool, status, final, cached), same in alike.items():
+    for (hour, _), same in alike.items():
+        *dimensions, model, tool, status, final, cached = _alike(same[0])
         # Tools and retrievers have no model; their name stands in its place.
         rollup_key: RollupKey = (hour, *dimensions, model or tool)
         rollup = found.get(rollup_key)

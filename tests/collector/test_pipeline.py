@@ -153,6 +153,41 @@ async def test_a_lone_request_waits_for_nobody(sqlite_url: str) -> None:
         assert [["n1"], ["n2"]] == it.store.groups
 
 
+async def test_senders_that_were_answered_together_and_come_again_share_the_next_commit(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_GAP_S", 30.0)
+    monkeypatch.setattr(module, "_GAP", 1e6)
+    async with running(sqlite_url) as it:
+
+        async def sender(first: int) -> None:
+            for number in (first, first + 10):
+                assert Ack(1, 0) == await it.send(node(number))
+
+        it.store.gate.clear()
+        sending = [asyncio.create_task(sender(1))]
+        await it.store.entered.wait()
+        sending += [asyncio.create_task(sender(number)) for number in (2, 3, 4)]
+        await until(lambda: it.pipeline.queued_spans == 4)
+        it.store.gate.set()
+        await asyncio.gather(*sending)
+        sizes = [len(group) for group in it.store.groups]
+        assert [1, 3, 4] == sizes, "the first sender comes again while the others are stored, and is stored with them"
+
+
+async def test_nobody_waits_for_senders_that_do_not_come_again(sqlite_url: str) -> None:
+    async with running(sqlite_url) as it:
+        it.store.gate.clear()
+        first = it.send(node(1))
+        await it.store.entered.wait()
+        others = [it.send(node(number)) for number in (2, 3)]
+        await until(lambda: it.pipeline.queued_spans == 3)
+        it.store.gate.set()
+        await asyncio.gather(first, *others)
+        assert Ack(1, 0) == await it.send(node(4))
+        assert ["n4"] == it.store.groups[-1]
+
+
 async def test_a_group_ends_where_it_would_grow_too_large_but_a_large_request_goes_whole(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

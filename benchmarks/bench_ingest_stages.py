@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from load import Shape, requests
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from graphmeter_collector import otlp
 from graphmeter_collector.decode.request import Window, decode_request
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.price.book import PriceBook
@@ -42,7 +42,7 @@ def measure(shape: Shape, book: PriceBook) -> dict[str, float]:
         return result
 
     bodies = list(requests(shape, SPANS, seed=time.time_ns()))
-    messages = timed("parse protobuf", lambda: [ExportTraceServiceRequest.FromString(body) for body in bodies])
+    messages = timed("parse protobuf", lambda: [otlp.read(body) for body in bodies])
     window = Window.around(time.time_ns(), 30)
     decoded = timed("decode", lambda: [decode_request(message, window).records for message in messages])
     records = [record for each in decoded for record in each]

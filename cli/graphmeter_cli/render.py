@@ -240,7 +240,7 @@ def view_notes(rows: Sequence[CostRow], view: View) -> list[str]:
     cost, billed = sum(row.cost_nano for row in rows), sum(row.billed_nano for row in rows)
     if cost == billed:
         return ["Effective prices."]
-    places = usd_places([cost, billed])
+    places = usd_places([*(row.cost_nano for row in rows), cost, billed])
     return [f"Effective prices; as billed it was {usd(billed, places)} (--view billed)."]
 
 

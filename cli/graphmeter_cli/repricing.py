@@ -64,7 +64,9 @@ def command(*, asked: Asked, source: Source, config: Config, only_unpriced: bool
     from graphmeter_collector.store.versions import PriceVersions
 
     if source.url:
-        raise click.UsageError("calls are priced again in the database: leave --url out and give --database-url")
+        raise click.UsageError(
+            "calls are priced again in the database: leave --url (GRAPHMETER_URL) out, or give --database-url"
+        )
     where = dict(asked.where)
     if only_unpriced:
         if "price_status" in where:

@@ -54,7 +54,9 @@ def command(*, asked: Asked, source: Source, config: Config, replace: tuple[str,
     except BadRequest as problem:
         raise click.BadParameter(str(problem), param_hint="--replace") from problem
     if source.url:
-        raise click.UsageError("calls are read from the database: leave --url out and give --database-url")
+        raise click.UsageError(
+            "calls are read from the database: leave --url (GRAPHMETER_URL) out, or give --database-url"
+        )
     found = _simulated(asked, source, config, wanted)
     if asked.form == "json":
         render.print_json(asdict(found))

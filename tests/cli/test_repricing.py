@@ -72,7 +72,7 @@ def test_only_what_had_no_price_is_priced_again(filled: str) -> None:
         ((), "say since when: --since 2026-11-01, --since 30d, or --month last"),
         (("--since", "2026-11-20", "--until", "2026-11-01"), "--until 2026-11-01 is not after --since 2026-11-20"),
         ((*MONTH, "--only-unpriced", "--price-status", "priced"), "contradict each other"),
-        ((*MONTH, "--url", "http://localhost:1"), "leave --url out and give --database-url"),
+        ((*MONTH, "--url", "http://localhost:1"), "leave --url (GRAPHMETER_URL) out, or give --database-url"),
     ],
 )
 def test_bad_input_is_answered_with_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:

@@ -120,10 +120,11 @@ def _spool(chosen: Settings, endpoint: str) -> Spool | None:
 
 @guard.guarded
 def finished(run: Run) -> None:
-    """Redact what a finished run has in words; complete a stream that broke off; add the cost of a model call, where prices
-    are installed; print finished trees in debug mode."""
+    """Redact what a finished run has in words; read its answer; complete a stream that broke off; add the cost of a model
+    call, where prices are installed; print finished trees in debug mode."""
     if run.captured is not None or run.failure is not None:
         _settle(run)
+    models.read(run)
     if run.told is not None and run.facts is not None and run.status != names.OK:
         models.broken_off(run.facts, run.told)
     if run.kind == names.MODEL and run.facts is not None and names.USAGE_INPUT in run.facts:

@@ -138,7 +138,10 @@ def _runs_below(module: str) -> bool:
 
 
 def current() -> tuple[Context, Span]:
-    """The current context and span, with ended proxies of ours peeled off, so that chains stay short."""
+    """The current context and span; not an ended proxy of ours but what is below it, so that chains stay short.
+
+    The context is as it is, with that proxy: to be built upon, or put back, for either of which it is as good.
+    """
     here = _get_current()
     span = here.get(_SPAN_KEY)
     if type(span) is not CurrentSpan:
@@ -148,8 +151,7 @@ def current() -> tuple[Context, Span]:
     below = span.below
     while type(below) is CurrentSpan and below.ended:
         below = below.below
-    # Not the older context itself: the application may have set baggage since.
-    return trace.set_span_in_context(below, here), below
+    return here, below
 
 
 def run_here() -> Run | None:

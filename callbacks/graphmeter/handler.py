@@ -332,13 +332,13 @@ class GraphMeterCallbackHandler(_Base):
             guard.swallowed("on_llm_end", error)
 
     def _read(self, run: Run, response: LLMResult) -> None:
-        # At once, not in the exporter's thread: LangChain's cache keeps this very message, and marks it at the next hit.
         try:
             if self._events is not None:
                 self._events.model_answered(run, response)
             if run.facts is not None:
-                models.answered(run.facts, response, run.told)
+                run.answer = models.Answer(response)
                 if run.request is not None:
+                    models.read(run)
                     prompts.settle(run.facts, run.request, response)
         except Exception:
             # An answer that we cannot read has been paid for all the same.
@@ -359,7 +359,7 @@ class GraphMeterCallbackHandler(_Base):
             if run.facts is not None:
                 # A stream that broke may have said what it used; a call that failed outright owes no usage.
                 if response is not None:
-                    models.answered(run.facts, response, run.told)
+                    models.answered(run.facts, models.Answer(response), run.told)
                     run.facts.pop(names.USAGE_MISSING, None)
                 run.facts.update(failures.facts_of(error))
         finally:

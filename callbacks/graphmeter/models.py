@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from graphmeter import names, providers
+from graphmeter import guard, names, providers
 from graphmeter.attribution import text
-from graphmeter.records import Value
+from graphmeter.records import Run, Value
 from graphmeter.servers import Server, server_of
 from graphmeter.usage import Usage, usage_of
 from graphmeter.usage.streams import Told
@@ -54,42 +54,73 @@ def locate(facts: Facts, server: Server | None) -> None:
         facts[names.PROVIDER] = server.provider
 
 
-def answered(facts: Facts, response: Any, told: Told | None = None) -> None:
+class Answer:
+    """What an LLMResult says of a call, to be read later and elsewhere: in place, where nothing of ours is in the caches of
+    the processor any more, reading takes three times as long.
+
+    The application has the message, and LangChain's cache keeps it and marks it at the next hit. So what is read of it is
+    copied, as deep as an application might write in it that adds up its usage.
+    """
+
+    __slots__ = ("id", "info", "others", "output", "response_metadata", "usage_metadata")
+
+    def __init__(self, response: Any) -> None:
+        generations: Sequence[Any] = response.generations[0] if response.generations else ()
+        first = generations[0] if generations else None
+        message = getattr(first, "message", None)
+        self.usage_metadata = _copy(getattr(message, "usage_metadata", None))
+        """This and the next two as in the first choice's AIMessage."""
+        self.response_metadata = _copy(getattr(message, "response_metadata", None)) or {}
+        self.id = getattr(message, "id", None)
+        self.info = getattr(first, "generation_info", None)
+        """What else the first choice came with."""
+        self.output: Mapping[str, Any] = response.llm_output or {}
+        self.others = [_reason_of(other) for other in generations[1:]]
+        """Why the other choices ended."""
+
+
+def _copy(said: Any) -> Any:
+    if type(said) is not dict:
+        return said
+    return {key: value.copy() if type(value) is dict else value for key, value in said.items()}
+
+
+def answered(facts: Facts, answer: Answer, told: Told | None = None) -> None:
     """Add to `facts` what the answer says: model, id, finish reasons, usage.
 
-    `response` is an LLMResult, `told` what chunks told of usage if it was streamed.
+    `told` is what chunks told of usage if it was streamed.
     """
-    generations: Sequence[Any] = response.generations[0] if response.generations else ()
-    first = generations[0] if generations else None
-    message = getattr(first, "message", None)
-    output: Mapping[str, Any] = response.llm_output or {}
-    said: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
-
+    output, said = answer.output, answer.response_metadata
     model = providers.answering_model(said, output, str(facts.get(names.REQUEST_MODEL, "")))
     if model:
         facts[names.RESPONSE_MODEL] = model
-    identity = providers.identity(said, output, message)
+    identity = providers.identity(said, output, answer)
     if identity:
         facts[names.RESPONSE_ID] = identity
     if names.PROVIDER not in facts and isinstance(said.get("model_provider"), str):
         facts[names.PROVIDER] = providers.provider_name(said["model_provider"])
-    reasons = [reason for generation in generations if (reason := _finish_reason(generation))]
+    reasons = [reason for reason in (_finish_reason(said, answer.info or {}), *answer.others) if reason]
     if reasons:
         facts[names.FINISH_REASONS] = reasons
     tier = providers.tier(said) or (providers.tier(output) if output else "")
     if tier:
         facts[names.SERVICE_TIER] = tier
 
-    _use(
-        facts,
-        usage_of(
-            message,
-            output,
-            getattr(first, "generation_info", None),
-            str(facts.get(names.PROVIDER, "")),
-            told.whole if told is not None else None,
-        ),
-    )
+    whole = told.whole if told is not None else None
+    _use(facts, usage_of(answer, output, answer.info, str(facts.get(names.PROVIDER, "")), whole))
+
+
+def read(run: Run) -> None:
+    """Add to the facts of the finished `run` what its answer says, whoever needs it first."""
+    answer, run.answer = run.answer, None
+    if answer is None or run.facts is None:
+        return
+    try:
+        answered(run.facts, answer, run.told)
+    except Exception as error:  # noqa: BLE001 - an answer that we cannot read has been paid for all the same
+        guard.swallowed("read answer", error)
+        if names.USAGE_INPUT not in run.facts:
+            run.facts[names.USAGE_MISSING] = True
 
 
 def broken_off(facts: Facts, told: Told) -> None:
@@ -113,10 +144,13 @@ def _use(facts: Facts, usage: Usage | None) -> None:
             facts[names.USAGE_MISSING] = True
 
 
-def _finish_reason(generation: Any) -> str:
-    """Why the provider stopped, in its own word."""
+def _reason_of(generation: Any) -> str:
     metadata = getattr(getattr(generation, "message", None), "response_metadata", None) or {}
-    info = getattr(generation, "generation_info", None) or {}
+    return _finish_reason(metadata, getattr(generation, "generation_info", None) or {})
+
+
+def _finish_reason(metadata: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """Why the provider stopped, in its own word."""
     for place in (metadata, info):
         for key in ("finish_reason", "stop_reason", "done_reason", "stopReason"):
             reason = place.get(key)

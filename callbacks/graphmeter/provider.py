@@ -74,7 +74,7 @@ class ProviderSink:
     @guard.guarded
     def _note(self, note: Note, below: Context) -> None:
         said = spans.describe_note(note, self._service)
-        span = self._tracer.start_span(said.name, below, attributes=said.attributes, start_time=note.at_ns)
+        span = self._tracer.start_span(said.name, below, attributes=said.own, start_time=note.at_ns)
         span.end(note.at_ns)
 
     def close(self, run: Run) -> None:
@@ -87,9 +87,9 @@ class ProviderSink:
         self._finished(run)
         if span is None:
             return
-        description = spans.describe(run, self._service, error_messages=self._error_messages)
+        description = spans.describe(run, self._service, error_messages=self._error_messages, whole=True)
         span.update_name(description.name)
-        span.set_attributes(description.attributes)
+        span.set_attributes(description.own)
         for event in description.events:
             span.add_event(event.name, event.attributes, event.timestamp)
         for link in run.links or ():

@@ -5,6 +5,7 @@ Bounded; what has left is still found by its run id, which makes the trace id, o
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -27,33 +28,31 @@ class Ended(NamedTuple):
     sink: Sink
 
 
-_ENDED: dict[UUID, Ended] = {}
-"""The one that ended last is last."""
+_ENDED: OrderedDict[int, Ended] = OrderedDict()
+"""By number of the run id, the one that ended last is last. A plain dict of which the first is taken away again and again is
+searched for its first from where it once began."""
 
 
 def keep(run: Run) -> None:
     """Remember the root `run`, which has ended."""
     tree = run.tree
-    put(run.run_id, Ended(run.context.trace_id, tree.graph, run.shared, tree.state, tree.sink))
+    put(run.run_id, Ended(run.trace_id, tree.graph, run.shared, tree.state, tree.sink))
 
 
 def put(run_id: UUID, ended: Ended) -> None:
     """Remember `ended`; forget the oldest beyond the bound."""
-    _ENDED[run_id] = ended
+    _ENDED[run_id.int] = ended
     if len(_ENDED) > _MOST:
-        try:
-            _ENDED.pop(next(iter(_ENDED)), None)
-        except (StopIteration, RuntimeError):  # another thread is at it
-            pass
+        _ENDED.popitem(last=False)
 
 
 def find(run_id: UUID) -> Ended | None:
     """What is remembered of the run."""
-    return _ENDED.get(run_id)
+    return _ENDED.get(run_id.int)
 
 
 def forget(sink: Sink) -> None:
     """Nothing goes to `sink` any more, and nothing here keeps it alive."""
-    for run_id, ended in _ENDED.copy().items():
+    for key, ended in _ENDED.copy().items():
         if ended.sink is sink:
-            _ENDED.pop(run_id, None)
+            _ENDED.pop(key, None)

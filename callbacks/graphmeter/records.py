@@ -19,6 +19,7 @@ from graphmeter.usage.streams import Told
 if TYPE_CHECKING:
     from graphmeter.budget.accounts import Accounts
     from graphmeter.capture import Capture, Taken
+    from graphmeter.models import Answer
     from graphmeter.prompts import Request
 
 CHAIN: Final = "chain"
@@ -154,6 +155,7 @@ class Run:
     """One LangChain run that is or may become a span."""
 
     __slots__ = (
+        "answer",
         "attempt",
         "attempts",
         "captured",
@@ -213,6 +215,8 @@ class Run:
         self.links: list[SpanContext] | None = None
         self.facts: dict[str, Value | list[str]] | None = None
         """Attributes of this run alone, beyond those made from the fields here."""
+        self.answer: Answer | None = None
+        """What else the facts are made from: `graphmeter.models.read` adds it."""
         self.captured: Taken | None = None
         """What happened, in the application's own words; None unless asked for."""
         self.status = names.OK
@@ -259,6 +263,12 @@ class Run:
         """That of `context`, which need not be made for it."""
         identity = self.identity
         return span_id_of(self.run_id) if identity is None else identity.span_id
+
+    @property
+    def trace_id(self) -> int:
+        """That of `context`, likewise."""
+        identity = self.identity
+        return self.tree.trace_id if identity is None else identity.trace_id
 
     @property
     def parent_context(self) -> SpanContext | None:

@@ -48,11 +48,6 @@ class Description(NamedTuple):
     status: Status = UNSET
     events: Sequence[Event] = ()
 
-    @property
-    def attributes(self) -> dict[str, AttributeValue]:
-        """All of them."""
-        return {**self.shared, **self.own}
-
 
 @cache
 def scope() -> InstrumentationScope:
@@ -104,17 +99,21 @@ def describe_note(note: Note, service: str) -> Description:
     return Description(name, INTERNAL, attributes)
 
 
-def describe(run: Run, service: str, *, error_messages: bool = False) -> Description:
-    """Name, attributes, status and events of the finished `run`; `service` names graphs that have no name."""
+def describe(run: Run, service: str, *, error_messages: bool = False, whole: bool = False) -> Description:
+    """Name, attributes, status and events of the finished `run`; `service` names graphs that have no name.
+
+    `whole`: what the tree shares is among its own attributes, for who has no use for it apart.
+    """
     kind = run.kind
     shared = _shared(run, service)
+    attributes: dict[str, AttributeValue] = {}
+    if whole:
+        attributes, shared = dict(shared), _NOTHING
     operation = _OPERATIONS[kind]
-    attributes: dict[str, AttributeValue] = {
-        names.KIND: kind,
-        names.NODE_PATH: _text(run.node),
-        names.OPERATION: operation,
-        names.STATUS: run.status,
-    }
+    attributes[names.KIND] = kind
+    attributes[names.NODE_PATH] = _text(run.node)
+    attributes[names.OPERATION] = operation
+    attributes[names.STATUS] = run.status
     if run.facts:
         _add(attributes, run.facts)
     label = _text(run.name)
@@ -179,13 +178,13 @@ def service_of(resource: Resource) -> str:
 
 def build(run: Run, resource: Resource, *, error_messages: bool = False) -> ReadableSpan:
     """The finished span of `run`, sampled whatever the application's sampler says."""
-    span = describe(run, service_of(resource), error_messages=error_messages)
+    span = describe(run, service_of(resource), error_messages=error_messages, whole=True)
     return ReadableSpan(
         span.name,
         SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, run.tree.state),
         run.parent_context,
         resource,
-        span.attributes,
+        span.own,
         span.events,
         () if run.links is None else [Link(link) for link in run.links],
         span.kind,
@@ -205,7 +204,7 @@ def build_note(note: Note, resource: Resource) -> ReadableSpan:
         SpanContext(note.trace_id, note_id_of(note), False, _SAMPLED, note.state),
         root,
         resource,
-        span.attributes,
+        span.own,
         (),
         (),
         span.kind,

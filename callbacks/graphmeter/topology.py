@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from graphmeter import client, forks, guard, langgraph, names
 from graphmeter.records import Note, Run, Sink, Value
@@ -48,6 +48,8 @@ class _Told:
 
 
 _told: WeakKeyDictionary[Sink, _Told] = WeakKeyDictionary()
+_last: tuple[ref[Sink], ref[Any]] | None = None
+"""Who was found to know which graph when it was last asked: nearly always the same again, and these two are asked sooner."""
 
 
 @guard.guarded
@@ -88,13 +90,16 @@ def name_of(graph: Any) -> str:
 @guard.guarded
 def tell(run: Run, graph: Any) -> None:
     """Say once per process what `graph`, whose root `run` has just begun, looks like, unless GRAPHMETER_TOPOLOGY is off."""
-    if not client.settings().topology:
-        return
+    global _last
     tree = run.tree
+    last = _last
+    if (last is not None and last[1]() is graph and last[0]() is tree.sink) or not client.settings().topology:
+        return
     told = _told.get(tree.sink)
     if told is None:
         told = _told.setdefault(tree.sink, _Told())
     if graph in told.graphs:
+        _last = ref(tree.sink), ref(graph)
         return
     now = time.monotonic()
     if now < told.next_s.get(tree.graph, 0.0) or len(told.next_s) >= _MOST_NAMES:
@@ -195,4 +200,11 @@ def _find_pregel() -> type | None:
     return _pregel
 
 
-forks.in_child(_told.clear)
+def forget() -> None:
+    """Nobody was told anything."""
+    global _last
+    _last = None
+    _told.clear()
+
+
+forks.in_child(forget)

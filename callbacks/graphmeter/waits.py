@@ -11,6 +11,7 @@ thread is the one that resumes. A LangGraph that tells nothing (before 1.1.8) is
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
@@ -37,8 +38,8 @@ class _Pause:
         """The first run that its thread made afterwards."""
 
 
-_by_checkpoint: dict[str, _Pause] = {}
-_by_thread: dict[tuple[str, str], _Pause] = {}
+_by_checkpoint: OrderedDict[str, _Pause] = OrderedDict()
+_by_thread: OrderedDict[tuple[str, str], _Pause] = OrderedDict()
 """The last one of each thread, by name of the graph and thread id. Both oldest first; single operations, hence no lock."""
 
 
@@ -97,11 +98,8 @@ def _thread(root: Run) -> tuple[str, str]:
     return root.name, str(root.tree.shared.get(names.CONVERSATION_ID, ""))
 
 
-def _remember(pauses: dict[Any, _Pause], key: object, pause: _Pause) -> None:
-    pauses.pop(key, None)  # so that it stands last
+def _remember(pauses: OrderedDict[Any, _Pause], key: object, pause: _Pause) -> None:
     pauses[key] = pause
-    while len(pauses) > _MOST:
-        try:
-            pauses.pop(next(iter(pauses)), None)
-        except (StopIteration, RuntimeError):  # another thread is at it
-            return
+    pauses.move_to_end(key)
+    if len(pauses) > _MOST:
+        pauses.popitem(last=False)

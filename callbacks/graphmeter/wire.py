@@ -58,7 +58,7 @@ def encode(run: Run, service: str, *, error_messages: bool = False) -> bytes:
     if shared.keys().isdisjoint(said.own):
         attributes = known[2] + _attributes(_IN_SPAN, said.own)
     else:
-        attributes = _attributes(_IN_SPAN, said.attributes)
+        attributes = _attributes(_IN_SPAN, {**shared, **said.own})
     under = run.under
     return _span(
         said,

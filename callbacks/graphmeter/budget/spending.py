@@ -41,6 +41,7 @@ def _spent(run: Run) -> None:
     active = desks()
     if not calls and not active:
         return
+    models.read(run)
     if run.told is not None and run.status != names.OK and run.facts is not None:
         # A stream that was cancelled has been paid for as far as it came.
         models.broken_off(run.facts, run.told)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncpg
 
-PARTITION_LOCK = 0x6772_6D03
+PARTITION_LOCK = 0x6772_6D06
 """Advisory lock key: two collectors may meet a new day at the same time."""
 LAST_DAY = (1 << 63) // 86_400_000_000_000 - 1
 """Beyond it a start does not fit its column."""

@@ -111,6 +111,12 @@ class Desk:
                 self._ask_prices()
         self.states.settle()
 
+    def used(self) -> None:
+        """A call has ended that counts here: what is known has to be kept up to date."""
+        self._used_at = time.monotonic()
+        if self._thread is None and (self.prices.known or self.max_age_s < float("inf")):
+            self.start()
+
     def hurry(self) -> None:
         """A price is wanted: ask for it soon."""
         self.start()

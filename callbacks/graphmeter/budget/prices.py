@@ -138,6 +138,11 @@ class Prices:
             self.wanted.pop(key, None)
 
     @property
+    def known(self) -> bool:
+        """Whether there is a price that may change."""
+        return bool(self._entries)
+
+    @property
     def due(self) -> bool:
         """Whether something has to be asked, however long ago the last answer came."""
         return bool(self.wanted) or (bool(self._entries) and time.time_ns() >= self.until_ns)

@@ -52,6 +52,7 @@ def _spent(run: Run) -> None:
     bills: dict[Desk, Bill] = {}
     for desk in active:
         bills[desk] = bill = _bill(run, desk)
+        desk.used()
         desk.states.spend(Ended(run), bill)
     for each, call in calls or ():
         desk = each.desk

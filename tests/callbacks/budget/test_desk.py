@@ -250,6 +250,25 @@ def test_the_thread_ends_when_nobody_asks_and_begins_again(fake: Fake, monkeypat
     assert fake.count("/api/budgets") > asked
 
 
+def test_prices_are_kept_up_to_date_while_calls_are_made(
+    fake: Fake, spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "IDLE_S", 0.01)
+    monkeypatch.setattr(desks, "PRICES_S", 0.02)
+    graph = graph_of(FakeChat(), spans, BudgetGuard(per_run_usd=1, endpoint=fake.url))
+    graph.invoke({})
+    found = desks.desk_of(fake.url)
+    until("the end of the thread", lambda: found._thread is None)
+    asked = fake.count("/api/prices")
+
+    def asked_again() -> bool:
+        graph.invoke({})
+        return fake.count("/api/prices") > asked
+
+    until("another question for prices", asked_again)
+    assert fake.asked[-1][1]  # with the tag of the last answer
+
+
 def test_nothing_of_a_guard_is_loaded_where_none_is_made() -> None:
     program = "import sys, graphmeter.attach; print([each for each in sys.modules if 'graphmeter.budget' in each])"
     assert "[]\n" == subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

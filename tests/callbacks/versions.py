@@ -21,6 +21,8 @@ ERROR_HANDLER = "1.2.0"
 """add_node(error_handler=…)."""
 OWN_METADATA = "1.2.0"
 """Tasks that a synchronous @entrypoint starts at once never share their metadata; seen on 1.0.0 and 1.1.8, not since."""
+CALLBACKS_OF_SUBGRAPHS = "1.2.0"
+"""A compiled graph that is a node keeps the callbacks of its own config; not so on 1.0.0."""
 STREAM_EVENTS_V3 = "1.2.0"
 """graph.stream_events(version="v3")."""
 

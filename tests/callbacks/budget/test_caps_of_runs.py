@@ -17,6 +17,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from callbacks.fakes import FakeChat, FakeStreamingChat, State, asking, asking_async, chain_of, nothing
+from callbacks.versions import CALLBACKS_OF_SUBGRAPHS, needs_langgraph
 from graphmeter import BudgetExceeded, BudgetGuard, GraphMeterCallbackHandler, meter, names, stats
 from graphmeter.budget.calls import OPEN
 from graphmeter.testing import InMemorySpans
@@ -116,6 +117,7 @@ def test_calls_of_subgraphs_count_and_are_stopped(spans: InMemorySpans) -> None:
     assert {"demo", "b", "inner", "y"} >= said >= {"demo", "y"}
 
 
+@needs_langgraph(CALLBACKS_OF_SUBGRAPHS, "callbacks of subgraphs")
 def test_the_guard_of_a_subgraph_counts_what_the_subgraph_spends(spans: InMemorySpans) -> None:
     model = FakeChat()
     inner = meter(

@@ -260,6 +260,7 @@ def test_prices_are_kept_up_to_date_while_calls_are_made(
     graph.invoke({})
     found = desks.desk_of(fake.url)
     until("the end of the thread", lambda: found._thread is None)
+    monkeypatch.setattr(desks, "IDLE_S", 300.0)
     asked = fake.count("/api/prices")
 
     def asked_again() -> bool:

@@ -13,7 +13,7 @@ import pytest
 import graphmeter
 from acceptance.processes import READY_WITHIN_S, Collector, collector, start_program, until
 from callbacks.fakes import FakeChat, State, asking, chain_of
-from graphmeter import BudgetExceeded, BudgetGuard, GraphMeterCallbackHandler, meter
+from graphmeter import BudgetExceeded, BudgetGuard, GraphMeterCallbackHandler, client, meter
 from graphmeter.budget import counts, desk
 from graphmeter.budget.states import COLLECTOR_LAG_S, MARGIN_S
 from support.measured import alone
@@ -53,11 +53,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
 def application(running: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with alone(monkeypatch):
         counts.forget()
+        # A flush is of all that a process has: what other tests left behind for collectors that are gone is none of these.
+        monkeypatch.setattr(client, "_pipelines", {})
         monkeypatch.setattr(desk, "_desks", {})
         # A busy machine may take a while to answer.
         monkeypatch.setattr(desk, "PATIENCE_S", 60.0)
         monkeypatch.setattr(desk, "LEAST_PATIENCE_S", 60.0)
         yield
+        client.shutdown(5)
 
 
 def billed(running: Collector, team: str) -> tuple[int, int]:

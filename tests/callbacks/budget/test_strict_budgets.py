@@ -58,7 +58,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def metered(graph: Any, at: Collector, budget: str | list[str] = "tokens", *, team: str = "cx", **how: Any) -> Any:
-    guard = BudgetGuard(budget, mode="strict", endpoint=at.url, **{"call_tokens": MOST, "max_age_s": 600, **how})
+    how = {"call_tokens": MOST, "max_age_s": 600, "fail": "closed", **how}
+    guard = BudgetGuard(budget, mode="strict", endpoint=at.url, **how)
     return meter(graph, handler=GraphMeterCallbackHandler(endpoint=at.url), budget=guard, team=team)
 
 

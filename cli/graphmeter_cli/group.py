@@ -21,7 +21,7 @@ SUBCOMMANDS: Final = {
     "trace": "Show one run as a tree.",
     "nodes": "Show latency, errors and spend per node.",
     "cost": "Show spend by team, model, graph, node …",
-    "prices": "Explain, list and update prices.",
+    "prices": "Explain and update prices; price calls again.",
     "reconcile": "Compare the ledger with a provider's export.",
     "budget": "Show and set budgets.",
     "config": "Check and show graphmeter.yaml.",

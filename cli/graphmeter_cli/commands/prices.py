@@ -33,7 +33,7 @@ _DATA_DIR = click.option(
 )
 
 
-@click.group("prices", short_help="Explain, list and update prices.")
+@click.group("prices", short_help="Explain and update prices; price calls again.")
 def command() -> None:
     """Explain, list and update prices, and price calls again. All but `update` works without a network."""
 

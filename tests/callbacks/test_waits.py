@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -31,8 +31,8 @@ class Sum(TypedDict, total=False):
 
 
 @pytest.fixture
-def forgotten() -> Iterator[None]:
-    yield
+def forgotten() -> None:
+    """No interrupted run of another test waits here."""
     waits._by_checkpoint.clear()
     waits._by_thread.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -71,7 +72,17 @@ async def test_interrupts_of_one_step_are_answered_one_by_one(way: Way, spans: I
 
 async def test_an_error_beside_an_interrupt_fails_the_run(way: Way, spans: InMemorySpans, bound: Any) -> None:
     """Cases 9 and 21."""
-    graph = side_by_side(way, a=approve, b=failing(1))
+    asked, fail = threading.Event(), failing(1)
+
+    def ask(state: Any) -> Any:
+        asked.set()
+        return approve(state)
+
+    def fail_then(state: Any) -> Any:
+        asked.wait(10)  # LangGraph cancels what it has submitted and no thread has begun yet
+        return fail(state)
+
+    graph = side_by_side(way, a=ask, b=fail_then)
     with pytest.raises(ValueError):
         await way.invoke(graph, {"x": 0}, {**bound, **THREAD})
     assert "run demo error\n  node a interrupted\n  node b error" == whole(spans, by_name=True)

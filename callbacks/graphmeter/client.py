@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from graphmeter import forks, guard, langgraph, models, names, recent, runs, terminate
+from graphmeter import forks, guard, langgraph, models, names, recent, records, runs, terminate
 from graphmeter.delivery import Delivery
 from graphmeter.emit import Pipeline
 from graphmeter.records import Run
@@ -118,26 +118,36 @@ def _spool(chosen: Settings, endpoint: str) -> Spool | None:
     return Spool(Path(chosen.spool_dir).expanduser(), name, int(chosen.spool_mb * 1_000_000))
 
 
-@guard.guarded
 def finished(run: Run) -> None:
-    """Redact what a finished run has in words; read its answer; complete a stream that broke off; add the cost of a model
-    call, where prices are installed; print finished trees in debug mode."""
+    """Redact what a finished run has in words; complete and price a model call; print finished trees in debug mode."""
     if run.captured is not None or run.failure is not None:
         _settle(run)
+    if run.kind is names.MODEL:
+        _complete(run)
+    if run.tree.debug:
+        _show(run)
+
+
+@guard.guarded
+def _complete(run: Run) -> None:
+    """Read the answer of a model call, or what its stream told before it broke off; add the cost, where prices are known."""
     models.read(run)
     if run.told is not None and run.facts is not None and run.status != names.OK:
         models.broken_off(run.facts, run.told)
-    if run.kind == names.MODEL and run.facts is not None and names.USAGE_INPUT in run.facts:
+    if run.facts is not None and names.USAGE_INPUT in run.facts:
         from graphmeter import prices
 
         cost = prices.cost_of(run.facts, run.started_ns)
         if cost is not None:
             run.facts[names.COST_USD] = float(cost.usd)
             run.facts[names.COST_PRICE] = cost.price
-    if run.tree.debug:
-        from graphmeter import debug
 
-        debug.collect(run)
+
+@guard.guarded
+def _show(run: Run) -> None:
+    from graphmeter import debug
+
+    debug.collect(run)
 
 
 def _settle(run: Run) -> None:
@@ -274,6 +284,7 @@ def _after_fork() -> None:
     _lock = threading.RLock()
     guard.forget()
     langgraph.after_fork()
+    records.after_fork()
     for one in _pipelines.values():
         one.after_fork()
 

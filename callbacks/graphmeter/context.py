@@ -226,15 +226,17 @@ def leave(run: Run) -> None:
         _attach(contexts[0])
 
 
-def sampling_of_application(trace_id: int, here: Context) -> tuple[TraceFlags, trace.TraceState]:
+def sampling_of_application(
+    provider: object, trace_id: int, here: Context
+) -> tuple[TraceFlags, trace.TraceState] | None:
     """How the application would have sampled a trace that starts here: its own sampler is asked, never changed.
 
-    Children of ours carry this decision, so an application that samples 1 % still does. Without a provider that has a
-    sampler nobody has decided anything, and the trace counts as sampled: it is, by us.
+    Children of ours carry this decision, so an application that samples 1 % still does. None: its provider has no sampler.
+    Then nobody has decided anything, and the trace counts as sampled: it is, by us.
     """
-    sampler = getattr(trace.get_tracer_provider(), "sampler", None)
+    sampler = getattr(provider, "sampler", None)
     if sampler is None:
-        return SAMPLED, NO_STATE
+        return None
     result = sampler.should_sample(
         trace.set_span_in_context(INVALID_SPAN, here), trace_id, "invoke_workflow", trace.SpanKind.INTERNAL
     )

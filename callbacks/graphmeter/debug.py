@@ -26,7 +26,7 @@ def collect(run: Run) -> None:
     tree = run.tree
     if len(tree.finished) < _MOST_RUNS:
         tree.finished.append(run)
-    if run.kind == names.RUN or (not tree.run_id and _above(run) is None):
+    if run.kind == names.RUN or (tree.root_id is None and _above(run) is None):
         finished, tree.finished = tree.finished, []
         sys.stderr.write(render(run, finished) + "\n")
         sys.stderr.flush()

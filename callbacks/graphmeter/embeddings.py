@@ -268,7 +268,9 @@ def _begin(subject: Any, find: _Finder) -> _Call | None:
     run.facts = {names.OPERATION: names.OP_EMBEDDINGS, names.PROVIDER: taps.provider_of(subject, tap)}
     if model:
         run.facts[names.REQUEST_MODEL] = model
-    models.locate(run.facts, server_among(getattr(subject, "__dict__", {})))
+    server = server_among(getattr(subject, "__dict__", {}))
+    if server is not None:
+        models.locate(run.facts, server)
     taps.install(subject, tap, _told)
     runs.begin(run)
     return _Call(subject, run)

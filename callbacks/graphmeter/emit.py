@@ -52,6 +52,8 @@ class Pipeline:
         started: Called when the thread starts, once per process. Must not raise.
     """
 
+    opens_all = False
+
     def __init__(
         self,
         settings: Settings,
@@ -65,7 +67,9 @@ class Pipeline:
         self._started = started
         self._capacity = settings.queue_spans
         self._half = settings.queue_spans // 2
-        self._keep = self._put
+        self.close: Callable[[Run], object] = self._put
+        """Queue a finished run. Nearly every event comes by here; `divert` replaces it."""
+        self._keep: Callable[[Run | Note | ReadableSpan], object] = self._put
         self._reset()
 
     def _reset(self) -> None:
@@ -91,11 +95,9 @@ class Pipeline:
             if following.active:
                 following.begun(run.tree.trace_id)
 
-    def close(self, run: Run) -> None:
-        """Queue the finished `run`."""
-        self._keep(run)
-        if run.tree.debug:
-            self._hurry.set()
+    def hurry(self) -> None:
+        """Export without waiting for more."""
+        self._hurry.set()
 
     def note(self, note: Note) -> None:
         """Queue `note`."""
@@ -107,7 +109,7 @@ class Pipeline:
 
     def divert(self, to: Pipeline | None) -> None:
         """From now on queue everything in `to` instead; None: here again."""
-        self._keep = self._put if to is None else to._put
+        self._keep = self.close = self._put if to is None else to._put
 
     def _put(self, item: Run | Note | ReadableSpan) -> None:
         waiting = len(self._queue)
@@ -270,12 +272,12 @@ class Pipeline:
 
     def _span_of(self, item: Run | Note | ReadableSpan, delivery: Delivery) -> Ready | None:
         try:
-            if isinstance(item, Note):
+            if not isinstance(item, Run):
+                if not isinstance(item, Note):
+                    return item
                 if item.kind is names.START:
                     self._heartbeats.started()
                 return delivery.make(item)
-            if not isinstance(item, Run):
-                return item
             if item.captured is not None:
                 self._outbox.weigh(item.captured)
             self._finished(item)

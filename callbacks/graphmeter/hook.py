@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from langchain_core.tracers.context import register_configure_hook
 
@@ -28,14 +28,15 @@ class Hook:
     def __init__(self) -> None:
         self.everywhere: GraphMeterCallbackHandler | None = None
         """Set by `instrument()`."""
-        self._handlers: WeakValueDictionary[Sink, GraphMeterCallbackHandler] = WeakValueDictionary()
+        # As a WeakValueDictionary, whose `get` is Python code: it is asked a dozen times in every run.
+        self._handlers: dict[Sink, ref[GraphMeterCallbackHandler]] = {}
         self._registered = False
 
     def register(self, handler: GraphMeterCallbackHandler, sink: Sink) -> None:
         """Let runs that go to `sink` be followed by `handler`."""
         from graphmeter.handler import GraphMeterCallbackHandler  # which imports this module
 
-        self._handlers[sink] = handler
+        self._handlers[sink] = ref(handler, lambda gone: self._forget(sink, gone))
         if not self._registered:
             self._registered = True
             # Given the class, LangChain adds no second handler of it to a run.
@@ -50,12 +51,17 @@ class Hook:
             try:
                 run = roots.around()
                 if run is not None:
-                    handler = self._handlers.get(run.tree.sink)
+                    found = self._handlers.get(run.tree.sink)
+                    handler = None if found is None else found()
             except Exception as error:  # noqa: BLE001 - as guard.guarded, which would be a call more for every run
                 guard.swallowed("hook", error)
         if handler is not None and neighbours.present():
             neighbours.stand_first(handler)
         return handler
+
+    def _forget(self, sink: Sink, gone: ref[GraphMeterCallbackHandler]) -> None:
+        if self._handlers.get(sink) is gone:
+            del self._handlers[sink]
 
 
 HOOK: Final = Hook()

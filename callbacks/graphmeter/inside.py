@@ -101,7 +101,7 @@ def subject(run_id: object, what: str) -> Subject | None:
         guard.noticed("unusable run id", f"{what}: {shown(run_id)} is not a UUID; pass current_run().run_id")
         return None
     run = RUNS.get(key.int)
-    if run is not None and run.tree.run_id:
+    if run is not None and run.tree.root_id is not None:
         return _open(run)
     ended = recent.find(key)
     if ended is not None:
@@ -123,7 +123,7 @@ def _open(run: Run) -> Subject:
     tree = run.tree
     span = anchor(run)
     trace_id = tree.trace_id if span is None else span.context.trace_id
-    return Subject(run, UUID(tree.run_id), trace_id, tree.graph, tree.shared, tree.state, tree.sink)
+    return Subject(run, tree.root_id or run.run_id, trace_id, tree.graph, tree.shared, tree.state, tree.sink)
 
 
 def _uuid(value: object) -> UUID | None:
@@ -188,7 +188,7 @@ def current() -> Run | None:
         from graphmeter import roots
 
         run = roots.parent_of(None)
-    return run if run is not None and run.tree.run_id else None
+    return run if run is not None and run.tree.root_id is not None else None
 
 
 def _after_fork() -> None:

@@ -15,7 +15,7 @@ from traceback import StackSummary, walk_tb
 from typing import Any
 
 from graphmeter import context, names, older, runs
-from graphmeter.records import CHAIN, Failure, Run, Tree
+from graphmeter.records import CHAIN, Failure, Run, Tree, attempts_in
 
 try:
     from langgraph import errors as _errors
@@ -56,15 +56,15 @@ def is_graph(metadata: Mapping[str, Any], parent: Run | None) -> bool:
     LangGraph stamps `ls_integration` on the graph, and everything inside inherits it; so it tells only outside of graphs.
     Before 1.1.4 it did not; there the caller tells.
     """
-    if NS in metadata or (parent is not None and parent.tree.run_id):
+    if NS in metadata or (parent is not None and parent.tree.root_id is not None):
         return False
     return "ls_integration" in metadata or (not older.TELLS and older.runner_here() is not None)
 
 
 def become_node(run: Run, parent: Run, metadata: Mapping[str, Any]) -> None:
     """Fill in what a node attempt below `parent` has."""
-    name = str(metadata.get("langgraph_node") or run.name)
-    run.name = name
+    name = metadata.get("langgraph_node") or run.name
+    run.name = name = name if type(name) is str else str(name)
     run.node = f"{parent.node}.{name}" if parent.node else name
     run.task = run
     step = metadata.get("langgraph_step")
@@ -75,9 +75,13 @@ def become_node(run: Run, parent: Run, metadata: Mapping[str, Any]) -> None:
             tree = run.tree
             if tree.first_step is None:
                 tree.first_step = step
-            tree.steps = max(tree.steps, step - tree.first_step + 1)
-    before = parent.attempts.get(run.ns)
-    parent.attempts[run.ns] = run
+            if step - tree.first_step >= tree.steps:
+                tree.steps = step - tree.first_step + 1
+    attempts = parent.attempts
+    if attempts is None:
+        attempts = attempts_in(parent)
+    before = attempts.get(run.ns)
+    attempts[run.ns] = run
     if before is not None:
         runs.succeed(before, run)
 
@@ -88,14 +92,14 @@ def ensure_graph(chain: Run) -> None:
     with _promotion:
         if chain.kind is not CHAIN:
             return
-        if chain.tree.run_id:
+        if chain.tree.root_id is not None:
             kind = names.SUBGRAPH
             if chain.name == UNNAMED and chain.task is not None:
                 chain.name = chain.task.name
         else:
             kind = names.RUN
             chain.tree = Tree(
-                str(chain.run_id),
+                chain.run_id,
                 chain.tree.graph or ("" if chain.name == UNNAMED else chain.name) or chain.tree.unnamed,
                 chain.tree.shared,
                 chain.tree.sink,
@@ -103,6 +107,7 @@ def ensure_graph(chain: Run) -> None:
                 chain.tree.outer,
                 chain.tree.flags,
                 chain.tree.state,
+                (chain.tree.inside, chain.tree.inside_call),
                 debug=chain.tree.debug,
                 unnamed=chain.tree.unnamed,
                 capture=chain.tree.capture,

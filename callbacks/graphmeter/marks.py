@@ -29,10 +29,14 @@ _plain: tuple[TraceState, TraceState] = (TraceState(), TraceState())
 """The marks alone: most runs have no other entry, and share these two."""
 
 
-def inside(state: TraceState) -> tuple[TraceState, TraceState]:
-    """`state` with our entry in front: as it is inside a run, and inside a model call. Other entries stay."""
+def inside(state: TraceState, provider: object) -> tuple[TraceState, TraceState]:
+    """`state` with our entry in front: as it is inside a run, and inside a model call. Other entries stay.
+
+    `provider` is the application's, which knows the service.
+    """
     try:
-        _look()
+        if provider is not _provider:
+            _look(provider)
     except Exception as error:  # noqa: BLE001 - the application's provider may be anybody's code; guard counts and logs
         guard.swallowed("marks", error)
         return state, state
@@ -47,7 +51,9 @@ def inside(state: TraceState) -> tuple[TraceState, TraceState]:
 
 def measured() -> str:
     """The mark in LangChain's metadata."""
-    _look()
+    provider = trace.get_tracer_provider()
+    if provider is not _provider:
+        _look(provider)
     return f"{names.MARK_RUN}:{_hash}"
 
 
@@ -57,11 +63,8 @@ def is_of_langchain(span: Span) -> bool:
     return isinstance(scope, str) and scope.startswith(names.LANGCHAIN_SCOPES)
 
 
-def _look() -> None:
+def _look(provider: object) -> None:
     global _provider, _hash, _plain  # one application, one provider; it changes when the application sets it up
-    provider = trace.get_tracer_provider()
-    if provider is _provider:
-        return
     _hash = hashlib.blake2b(_service(provider).encode("utf-8", "replace"), digest_size=4).hexdigest()
     _plain = (
         TraceState([(names.TRACESTATE, f"{names.MARK_RUN}:{_hash}")]),

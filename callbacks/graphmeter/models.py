@@ -35,7 +35,9 @@ def asked(
     provider = metadata.get("ls_provider")
     if isinstance(provider, str) and provider:
         facts[names.PROVIDER] = providers.provider_name(provider, serialized)
-    locate(facts, server_of(serialized))
+    server = server_of(serialized)
+    if server is not None:
+        locate(facts, server)
     if PROVIDER_KEY in metadata and (said := text(metadata[PROVIDER_KEY], PROVIDER_KEY)):
         facts[names.PROVIDER] = providers.provider_name(said)
     if params and params.get("stream") is True:
@@ -43,10 +45,8 @@ def asked(
     return name, facts
 
 
-def locate(facts: Facts, server: Server | None) -> None:
+def locate(facts: Facts, server: Server) -> None:
     """Add to `facts` where a call goes and, if it is OpenAI's by name only, whose it is."""
-    if server is None:
-        return
     facts[names.SERVER_ADDRESS] = server.address
     if server.port is not None:
         facts[names.SERVER_PORT] = server.port
@@ -75,14 +75,18 @@ class Answer:
         self.info = getattr(first, "generation_info", None)
         """What else the first choice came with."""
         self.output: Mapping[str, Any] = response.llm_output or {}
-        self.others = [_reason_of(other) for other in generations[1:]]
+        self.others: Sequence[str] = [_reason_of(other) for other in generations[1:]] if len(generations) > 1 else ()
         """Why the other choices ended."""
 
 
 def _copy(said: Any) -> Any:
     if type(said) is not dict:
         return said
-    return {key: value.copy() if type(value) is dict else value for key, value in said.items()}
+    copied = said.copy()
+    for key, value in said.items():
+        if type(value) is dict:
+            copied[key] = value.copy()
+    return copied
 
 
 def answered(facts: Facts, answer: Answer, told: Told | None = None) -> None:

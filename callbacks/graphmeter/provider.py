@@ -23,6 +23,8 @@ _KINDS = {names.MODEL: SpanKind.CLIENT}
 class ProviderSink:
     """Makes one span of `provider` per run."""
 
+    opens_all = True
+
     def __init__(
         self, provider: TracerProvider, finished: Callable[[Run], object], *, error_messages: bool = False
     ) -> None:
@@ -54,7 +56,7 @@ class ProviderSink:
         if kind is names.RUN:
             self._note(start_of(run), trace.set_span_in_context(span))
         made = span.get_span_context()
-        in_run, in_call = marks.inside(made.trace_state)
+        in_run, in_call = marks.inside(made.trace_state, trace.get_tracer_provider())
         inside = in_call if kind is names.MODEL else in_run
         return SpanContext(made.trace_id, made.span_id, False, made.trace_flags, inside)
 
@@ -80,6 +82,9 @@ class ProviderSink:
     def close(self, run: Run) -> None:
         """End the span of `run` with everything that is known of it."""
         self._close(run)
+
+    def hurry(self) -> None:
+        """Nothing waits here."""
 
     @guard.guarded
     def _close(self, run: Run) -> None:

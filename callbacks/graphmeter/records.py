@@ -5,7 +5,8 @@ Mutable and slotted: they are made and filled on the hot path, and read once, in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from time import perf_counter_ns, time_ns
 from traceback import StackSummary
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -13,7 +14,7 @@ from uuid import UUID
 
 from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 
-from graphmeter import context, marks, names
+from graphmeter import context, names
 from graphmeter.usage.streams import Told
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ turns into a graph when it turns out to have nodes (see `graphmeter.langgraph`).
 Value = str | bool | int | float
 """What an attribute may hold."""
 
+_first = threading.Lock()
+
 
 class Failure(NamedTuple):
     """What went wrong, without keeping the exception (and with it every frame's variables) alive."""
@@ -43,11 +46,18 @@ class Failure(NamedTuple):
 class Sink(Protocol):
     """Where spans go: our own pipeline, or a tracer provider that the user chose."""
 
+    opens_all: bool
+    """Whether it wants to hear of every run that begins, not of roots alone."""
+
     def open(self, run: Run, kind: str) -> None:
         """`run` begins; `kind` is what it is about to become. A sink that chooses identities itself sets `run.identity`."""
 
-    def close(self, run: Run) -> None:
-        """Take the finished `run`. Must not raise."""
+    @property
+    def close(self) -> Callable[[Run], object]:
+        """Take a finished run. Must not raise."""
+
+    def hurry(self) -> None:
+        """Somebody waits to see what was taken."""
 
     def note(self, note: Note) -> None:
         """Take a `note`. Must not raise."""
@@ -72,7 +82,7 @@ class Note(NamedTuple):
 
 
 class Tree:
-    """What the runs of one graph run share. `run_id` is empty for runs outside any graph."""
+    """What the runs of one graph run share."""
 
     __slots__ = (
         "accounts",
@@ -89,7 +99,7 @@ class Tree:
         "mirror",
         "offset_ns",
         "outer",
-        "run_id",
+        "root_id",
         "shared",
         "sink",
         "state",
@@ -100,7 +110,7 @@ class Tree:
 
     def __init__(
         self,
-        run_id: str,
+        root_id: UUID | None,
         graph: str,
         shared: dict[str, Value],
         sink: Sink,
@@ -108,13 +118,15 @@ class Tree:
         outer: SpanContext | None,
         flags: TraceFlags,
         state: TraceState,
+        inside: tuple[TraceState, TraceState],
         *,
         debug: bool = False,
         unnamed: str = "",
         capture: Capture | None = None,
         mirror: bool = False,
     ) -> None:
-        self.run_id = run_id
+        self.root_id = root_id
+        """Run id of the graph's run; None: of something outside of graphs."""
         self.graph = graph
         """Empty: named after the service."""
         self.shared = shared
@@ -126,8 +138,8 @@ class Tree:
         self.flags = flags
         """The application's sampling decision, for its own spans inside ours."""
         self.state = state
-        self.inside, self.inside_call = marks.inside(state)
-        """Trace states for the application's spans inside ours; in a model call it is the second."""
+        self.inside, self.inside_call = inside
+        """Trace states for the application's spans inside ours, see `graphmeter.marks`; in a model call it is the second."""
         self.accounts: Accounts | None = None
         """What budget guards count for this run; None: none has met a call of it."""
         self.first_step: int | None = None
@@ -150,46 +162,61 @@ class Tree:
         # One clock reading per tree: durations stay monotonic when the wall clock is set.
         self.offset_ns = time_ns() - perf_counter_ns()
 
+    @property
+    def run_id(self) -> str:
+        """`root_id` as a text; empty outside of graphs."""
+        return "" if self.root_id is None else str(self.root_id)
+
 
 class Run:
-    """One LangChain run that is or may become a span."""
+    """One LangChain run that is or may become a span.
+
+    What few runs have is a default of the class until it is set: that takes a third off what making a run costs.
+    """
 
     __slots__ = (
+        "__dict__",
         "answer",
-        "attempt",
         "attempts",
-        "captured",
-        "checkpoint_id",
         "closed",
         "ended_ns",
         "facts",
-        "failure",
-        "final",
-        "first_ns",
-        "held",
         "identity",
-        "interrupted",
         "kind",
-        "links",
         "name",
         "node",
         "ns",
         "open",
         "parent",
         "proxy",
-        "request",
-        "resumed_from",
         "run_id",
-        "sdk_span",
         "shared",
         "started_ns",
         "status",
         "step",
         "task",
-        "told",
         "tree",
         "under",
     )
+
+    attempt = 1
+    final = True
+    interrupted = False
+    held = False
+    """Failed, and it is not known yet whether another attempt follows."""
+    checkpoint_id = ""
+    resumed_from = ""
+    first_ns = 0
+    """When the first chunk of a streamed answer arrived."""
+    failure: Failure | None = None
+    links: list[SpanContext] | None = None
+    captured: Taken | None = None
+    """What happened, in the application's own words; None unless asked for."""
+    told: Told | None = None
+    """Usage that the chunks of a streamed answer told."""
+    request: Request | None = None
+    """The request that this call shares with others."""
+    sdk_span: Span | None = None
 
     def __init__(self, kind: str, name: str, run_id: UUID, parent: Run | None, tree: Tree, ns: str) -> None:
         self.kind = kind
@@ -202,35 +229,24 @@ class Run:
         """LangGraph's checkpoint namespace; a change of it marks a node."""
         self.shared = tree.shared
         """What the tree shared when this run started and, once it has ended, when it ended."""
-        self.node: str = "" if parent is None else parent.node
-        """Path of node names."""
-        self.task: Run | None = None if parent is None else parent.task
-        """The enclosing node attempt, itself for a node."""
+        if parent is None:
+            self.node = ""
+            """Path of node names."""
+            self.task: Run | None = None
+            """The enclosing node attempt, itself for a node."""
+        else:
+            self.node = parent.node
+            self.task = parent.task
         self.step = 0
-        self.attempt = 1
-        self.final = True
-        self.interrupted = False
-        self.checkpoint_id = ""
-        self.resumed_from = ""
-        self.links: list[SpanContext] | None = None
         self.facts: dict[str, Value | list[str]] | None = None
         """Attributes of this run alone, beyond those made from the fields here."""
         self.answer: Answer | None = None
         """What else the facts are made from: `graphmeter.models.read` adds it."""
-        self.captured: Taken | None = None
-        """What happened, in the application's own words; None unless asked for."""
         self.status = names.OK
-        self.failure: Failure | None = None
-        self.first_ns = 0
-        """When the first chunk of a streamed answer arrived."""
-        self.told: Told | None = None
-        """Usage that the chunks of a streamed answer told."""
-        self.open: dict[int, Run] = {}
-        """Children that have not ended, as in `graphmeter.runs.RUNS`."""
-        self.attempts: dict[str, Run] = {}
-        """Last attempts of the nodes below, by namespace: open, or held."""
-        self.held = False
-        """Failed, and it is not known yet whether another attempt follows."""
+        self.open: dict[int, Run] | None = None
+        """Children that have not ended, as in `graphmeter.runs.RUNS`; None: it had none so far."""
+        self.attempts: dict[str, Run] | None = None
+        """Last attempts of the nodes below, by namespace: open, or held. None: it had none so far."""
         self.closed = False
         """No attempt of a node below is held any more."""
         self.identity: SpanContext | None = None
@@ -239,9 +255,6 @@ class Run:
         """The span above: a run of ours, or one of the application's."""
         self.proxy: context.CurrentSpan | None = None
         """What is current in the body of the run while it is open."""
-        self.sdk_span: Span | None = None
-        self.request: Request | None = None
-        """The request that this call shares with others."""
         self.started_ns = perf_counter_ns() + tree.offset_ns
         self.ended_ns = 0
 
@@ -275,6 +288,30 @@ class Run:
         """Identity of the span above."""
         under = self.under
         return under.context if isinstance(under, Run) else under
+
+
+def opened_in(parent: Run) -> dict[int, Run]:
+    """`parent.open`, made if this is its first child."""
+    if parent.open is None:
+        with _first:  # children may start at once, each in a thread of its own
+            if parent.open is None:
+                parent.open = {}
+    return parent.open
+
+
+def attempts_in(parent: Run) -> dict[str, Run]:
+    """`parent.attempts`, made if this is the first node below."""
+    if parent.attempts is None:
+        with _first:
+            if parent.attempts is None:
+                parent.attempts = {}
+    return parent.attempts
+
+
+def after_fork() -> None:
+    """In a forked child: another thread of the parent may have held the lock."""
+    global _first  # a lock cannot be reset
+    _first = threading.Lock()
 
 
 def now_ns(run: Run) -> int:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
+from opentelemetry import trace
 
-from graphmeter import attribution, context, guard, langgraph
+from graphmeter import attribution, context, guard, langgraph, marks
 from graphmeter.capture import Capture
 from graphmeter.records import Run, Sink, Tree, Value, trace_id_of
 from graphmeter.runs import RUNS
@@ -57,11 +58,11 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
     named = attribution.text(name, attribution.GRAPH) if name is not None else ""
     if graph:
         named = named or ("" if graph == langgraph.UNNAMED else graph) or ground.unnamed
-    key = str(run_id) if graph else ""
+    root_id = run_id if graph else None
     if parent is not None:
         above = parent.tree
         return Tree(
-            key,
+            root_id,
             named,
             shared,
             above.sink,
@@ -69,6 +70,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
             above.outer,
             above.flags,
             above.state,
+            (above.inside, above.inside_call),
             debug=above.debug,
             unnamed=above.unnamed,
             capture=above.capture,
@@ -76,14 +78,15 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
         )
     here, span = context.current()
     outer = context.around(here, span)
+    provider = trace.get_tracer_provider()  # once: it may look into the environment each time
     if outer is not None:
         trace_id, flags, state = outer.trace_id, outer.trace_flags, outer.trace_state
     else:
-        trace_id = trace_id_of(run_id)
-        asked = _ask_sampler(trace_id, here)
-        flags, state = asked if asked is not None else (context.SAMPLED, context.NO_STATE)
+        trace_id, flags, state = trace_id_of(run_id), context.SAMPLED, context.NO_STATE
+        if type(provider) is not trace.ProxyTracerProvider and (asked := _ask_sampler(provider, trace_id, here)):
+            flags, state = asked
     return Tree(
-        key,
+        root_id,
         named,
         shared,
         ground.sink,
@@ -91,6 +94,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
         outer,
         flags,
         state,
+        marks.inside(state, provider),
         debug=ground.debug,
         unnamed=ground.unnamed,
         capture=ground.capture,

@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from graphmeter import context, names, recent, waits
-from graphmeter.records import CHAIN, Failure, Run, anchor, now_ns
+from graphmeter.records import CHAIN, Failure, Run, anchor, attempts_in, now_ns, opened_in
 
 _MOST_STRAYS: Final = 10_000
 _STRAY_PATIENCE_NS: Final = 600 * 1_000_000_000
@@ -37,12 +37,20 @@ def begin(run: Run) -> None:
     parent, kind, key = run.parent, run.kind, run.run_id.int
     if kind is not CHAIN:
         here, span = context.current()
-        place(run, here, span)
-        run.tree.sink.open(run, kind)
+        if parent is not None and parent.kind is not CHAIN and type(span) is context.CurrentSpan:
+            run.under = parent  # nearly always, and sooner said than `place` is called
+        else:
+            place(run, here, span)
+        sink = run.tree.sink
+        if kind is names.RUN or sink.opens_all:
+            sink.open(run, kind)
         context.enter(run, here, span)
     RUNS[key] = run
     if parent is not None:
-        parent.open[key] = run
+        opened = parent.open
+        if opened is None:
+            opened = opened_in(parent)
+        opened[key] = run
     elif kind is not CHAIN and kind is not names.RUN:
         _STRAYS[key] = run
         _give_up_strays()
@@ -76,7 +84,7 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     run.ended_ns = perf_counter_ns() + tree.offset_ns
     run.shared = tree.shared
     parent, kind = run.parent, run.kind
-    if parent is not None:
+    if parent is not None and parent.open:
         parent.open.pop(key, None)
     # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
     settled = kind is names.RUN and status is names.CANCELLED and not run.open
@@ -84,7 +92,7 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
         _sweep(run, keep_models=status is not names.CANCELLED)
     elif run.open and parent is not None:
         # Tasks and threads of a node may go on; whoever is above sees to their end.
-        parent.open.update(run.open)
+        opened_in(parent).update(run.open)
     run.closed = True
     if run.attempts:
         _release(run, failure)
@@ -108,11 +116,13 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
             if parent.closed:
                 _release(parent, None)
             return
-        if parent.attempts.get(run.ns) is run:
+        if parent.attempts is not None and parent.attempts.get(run.ns) is run:
             del parent.attempts[run.ns]
     elif kind is names.RUN:
         recent.keep(run)
     tree.sink.close(run)
+    if tree.debug:
+        tree.sink.hurry()
 
 
 def discard(run: Run) -> None:
@@ -120,7 +130,7 @@ def discard(run: Run) -> None:
     key = run.run_id.int
     RUNS.pop(key, None)
     _STRAYS.pop(key, None)
-    if run.parent is not None:
+    if run.parent is not None and run.parent.open:
         run.parent.open.pop(key, None)
     context.leave(run)
 
@@ -140,8 +150,9 @@ def succeed(before: Run, attempt: Run) -> None:
 
 def _release(parent: Run, failure: Failure | None) -> None:
     """`parent` ends: no attempt of its nodes follows any more. Open ones end by themselves."""
-    for attempt in parent.attempts.copy().values():
-        if not attempt.held or parent.attempts.pop(attempt.ns, None) is not attempt:
+    attempts = attempts_in(parent)
+    for attempt in attempts.copy().values():
+        if not attempt.held or attempts.pop(attempt.ns, None) is not attempt:
             continue
         # A node that runs into its time limit is told "cancelled"; only the graph learns the reason.
         if failure is not None and failure.node == attempt.name and attempt.status is names.CANCELLED:
@@ -173,16 +184,17 @@ def _sweep(run: Run, *, keep_models: bool) -> None:
     `keep_models`: a model call may outlive its graph in a thread or task of its own; its answer costs money and is waited
     for, within bounds.
     """
-    for key, child in run.open.copy().items():
+    below = opened_in(run)
+    for key, child in below.copy().items():
         if child.open:
             _sweep(child, keep_models=keep_models)
         if keep_models and child.kind is names.MODEL:
-            run.open.pop(key, None)
+            below.pop(key, None)
             if key in RUNS:
                 _STRAYS[key] = child
         else:
             finish(child.run_id, names.CANCELLED)
-    run.open.clear()
+    below.clear()
     if _STRAYS:
         _give_up_strays()
 

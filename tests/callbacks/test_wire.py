@@ -56,13 +56,14 @@ STATES = st.dictionaries(
 FAILURES = st.builds(
     Failure, st.text(max_size=9), st.text(max_size=9), st.sampled_from([None, traceback.extract_stack(limit=3)])
 )
+UNMARKED = TraceState(), TraceState()
 CONTEXTS = st.builds(SpanContext, TRACE_IDS, SPAN_IDS, st.booleans(), st.just(TraceFlags(1)), STATES)
 
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
     return Tree(
-        draw(st.sampled_from(["", "0b0e5a1c-0000-4000-8000-000000000001"])),
+        draw(st.none() | st.uuids()),
         draw(st.text(max_size=5)),
         draw(SAID),
         SINK,
@@ -70,6 +71,7 @@ def trees(draw: st.DrawFn) -> Tree:
         None,
         TraceFlags(1),
         draw(STATES),
+        UNMARKED,
     )
 
 
@@ -190,7 +192,7 @@ def test_an_attribute_that_cannot_be_encoded_costs_only_itself_and_is_counted(va
 
 
 def test_what_a_run_says_replaces_what_its_tree_says() -> None:
-    tree = Tree("", "demo", {"tenant": "all", "plan": "free"}, SINK, 1, None, TraceFlags(1), TraceState())
+    tree = Tree(None, "demo", {"tenant": "all", "plan": "free"}, SINK, 1, None, TraceFlags(1), TraceState(), UNMARKED)
     run = Run(names.TOOL, "search", UUID(int=5), None, tree, "")
     run.facts = {"tenant": "acme"}
     said = encoded(wire.encode(run, "shop")).attributes
@@ -199,7 +201,7 @@ def test_what_a_run_says_replaces_what_its_tree_says() -> None:
 
 
 def test_a_run_that_ends_after_its_tree_was_tagged_says_the_tag() -> None:
-    tree = Tree("", "demo", {"tenant": "acme"}, SINK, 1, None, TraceFlags(1), TraceState())
+    tree = Tree(None, "demo", {"tenant": "acme"}, SINK, 1, None, TraceFlags(1), TraceState(), UNMARKED)
     before, after = (Run(names.TOOL, "search", UUID(int=number), None, tree, "") for number in (5, 6))
     after.shared = {"tenant": "acme", "plan": "pro"}
     plans = [attributes(encoded(wire.encode(run, "shop"))).get("plan") for run in (before, after, before)]

@@ -1,14 +1,16 @@
 """What a callback handler costs a graph: no handler, one that does nothing, ours, and every peer that is installed.
 
 Each contestant lives in a process of its own; the processes take turns in an order shuffled anew every round, one working
-while the others sleep, so that a noisy machine is noisy for all. Two graphs, sync and async: ten nodes that do nothing, and
-five nodes that ask a model which answers at once. Both fire 22 callback events a run.
+while the others sleep, so that a noisy machine is noisy for all. Where a process happens to have its memory moves its
+figures by a tenth for as long as it lives, hence several series, each with new processes for all. Two graphs, sync and
+async: ten nodes that do nothing, and five nodes that ask a model which answers at once. Both fire 22 callback events a run.
 
-    python benchmarks/bench_handler.py [--rounds 15] [--runs 20] [--only graphmeter,openinference] [--table encoded]
+    python benchmarks/bench_handler.py [--series 5] [--rounds 5] [--runs 20] [--only graphmeter,mlflow] [--table encoded]
 
-`wall` is the time a run takes as a ratio to no handler in the same round; `µs/event` is the processor time, all threads of
-the process, that the handler adds to each callback event. Medians over the rounds. There are two tables: in the first,
-exporters throw away what they are given; in the second every contestant also encodes what it would send (see `contestants`).
+`wall` is the time a run takes as a ratio to no handler; `µs/event` is the processor time, all threads of the process, that
+the handler adds to each callback event. Both from lower quartiles over all rounds: what others do on the same machine only
+ever adds, in bursts. There are two tables: in the first, exporters throw away what they are given; in the second every
+contestant also encodes what it would send (see `contestants`).
 """
 
 from __future__ import annotations
@@ -172,21 +174,23 @@ class Runner:
         self._process.join(10)
 
 
-def race(names: list[str], rounds: int, runs: int, *, encode: bool) -> tuple[list[Runner], Taken]:
-    """Every contestant through every workload, `rounds` times."""
-    runners = [Runner(name, encode=encode) for name in names]
-    present = [runner for runner in runners if not runner.missing]
-    for runner in present:
-        for workload in WORKLOADS:
-            runner.run(workload, WARM_UP)
+def race(names: list[str], series: int, rounds: int, runs: int, *, encode: bool) -> tuple[list[Runner], Taken]:
+    """Every contestant through every workload, `rounds` times in each of `series`."""
     took: Taken = {}
+    runners: list[Runner] = []
     order = random.Random(20_261_121)  # noqa: S311 - no secret
-    for _ in range(rounds):
-        for workload in WORKLOADS:
-            for runner in order.sample(present, len(present)):
-                took.setdefault((runner.name, workload), []).append(runner.run(workload, runs))
-    for runner in runners:
-        runner.stop()
+    for _ in range(series):
+        runners = [Runner(name, encode=encode) for name in names]
+        present = [runner for runner in runners if not runner.missing]
+        for runner in present:
+            for workload in WORKLOADS:
+                runner.run(workload, WARM_UP)
+        for _ in range(rounds):
+            for workload in WORKLOADS:
+                for runner in order.sample(present, len(present)):
+                    took.setdefault((runner.name, workload), []).append(runner.run(workload, runs))
+        for runner in runners:
+            runner.stop()
     return runners, took
 
 
@@ -210,34 +214,38 @@ def import_times(repeats: int = 9) -> dict[str, float]:
     return {ours: statistics.median(times) for ours, times in taken.items()}
 
 
+def calm(took: list[Took]) -> Took:
+    """The lower quartile of each figure."""
+    return Took(*(statistics.quantiles(figures, n=4)[0] for figures in zip(*took, strict=True)))
+
+
 def report(runners: list[Runner], took: Taken, runs: int) -> None:
     """Print the table."""
     heads = [f"{graph}, {'async' if asynchronous else 'sync'}" for graph, asynchronous in WORKLOADS]
     print(f"{'':28}" + "".join(f"{head:>22}" for head in heads))
     print(f"{'':28}" + f"{'wall':>10}{'µs/event':>12}" * len(WORKLOADS))
     added: dict[tuple[str, Workload], float] = {}
+    base = {workload: calm(took[contestants.BASE, workload]) for workload in WORKLOADS}
     for runner in runners:
         line = f"{runner.name} {runner.about}".ljust(28)
         if runner.missing:
             print(f"{line}  {runner.missing}")
             continue
         for workload in WORKLOADS:
-            mine, base = took[runner.name, workload], took[contestants.BASE, workload]
-            wall = statistics.median(m.wall / b.wall for m, b in zip(mine, base, strict=True))
-            cpu = statistics.median(m.cpu - b.cpu for m, b in zip(mine, base, strict=True)) / runs / EVENTS * 1e6
+            mine = calm(took[runner.name, workload])
+            cpu = (mine.cpu - base[workload].cpu) / runs / EVENTS * 1e6
             added[runner.name, workload] = cpu
-            line += f"{wall:>10.2f}" + (f"{cpu:>12.1f}" if runner.name != contestants.BASE else f"{'-':>12}")
+            line += f"{mine.wall / base[workload].wall:>10.2f}"
+            line += f"{cpu:>12.1f}" if runner.name != contestants.BASE else f"{'-':>12}"
         print(line)
-    base_ms = [statistics.median(t.wall for t in took[contestants.BASE, w]) / runs * 1e3 for w in WORKLOADS]
-    print("\nno handler, ms a run:       " + "".join(f"{ms:>10.2f}{'':12}" for ms in base_ms))
+    print("\nno handler, ms a run:       " + "".join(f"{base[w].wall / runs * 1e3:>10.2f}{'':12}" for w in WORKLOADS))
     peers = [name for name in contestants.PEERS if (name, WORKLOADS[0]) in added]
     if contestants.OURS not in {runner.name for runner in runners if not runner.missing}:
         return
     shares = []
     for workload in WORKLOADS:
-        ours, base = took[contestants.OURS, workload], took[contestants.BASE, workload]
-        graph = statistics.median(m.graph_cpu - b.graph_cpu for m, b in zip(ours, base, strict=True)) / runs / EVENTS
-        shares.append(graph * 1e6)
+        graph = calm(took[contestants.OURS, workload]).graph_cpu - base[workload].graph_cpu
+        shares.append(graph / runs / EVENTS * 1e6)
     print("ours in the graph's thread: " + "".join(f"{'':10}{share:>12.1f}" for share in shares))
     if peers:
         best = [
@@ -248,7 +256,8 @@ def report(runners: list[Runner], took: Taken, runs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--series", type=int, default=5, help="each has new processes")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds a series")
     parser.add_argument("--runs", type=int, default=20, help="runs a round")
     parser.add_argument("--only", default="", help="names, separated by commas; no handler is always among them")
     parser.add_argument("--table", choices=[*TABLES, "both"], default="both")
@@ -261,11 +270,11 @@ def main() -> None:
         names = [name for name in names if name in wanted]
     for ours, milliseconds in import_times().items():
         print(f"{milliseconds:6.1f} ms  {ours}, on top of {IMPORTS[ours].removeprefix('import ')}")
-    print(f"\n{asked.rounds} rounds of {asked.runs} runs; {EVENTS} callback events a run; medians")
+    print(f"\n{asked.series} series of {asked.rounds} rounds of {asked.runs} runs; {EVENTS} callback events a run")
     for table, encode in TABLES.items():
         if asked.table in (table, "both"):
             print(f"\n{table}: exporters {'encode what they would send' if encode else 'throw everything away'}\n")
-            runners, took = race(names, asked.rounds, asked.runs, encode=encode)
+            runners, took = race(names, asked.series, asked.rounds, asked.runs, encode=encode)
             report(runners, took, asked.runs)
 
 

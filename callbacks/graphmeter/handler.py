@@ -23,17 +23,18 @@ from graphmeter import (
     older,
     prompts,
     roots,
-    runs,
     topology,
     waits,
 )
 from graphmeter.attribution import Attribution
 from graphmeter.capture import chosen
 from graphmeter.hook import HOOK
-from graphmeter.langgraph import NS
+from graphmeter.langgraph import HIDDEN, NS, become_node
+from graphmeter.names import CANCELLED, ERROR, MODEL, NODE, RETRIEVER, RUN, TOOL
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
 from graphmeter.redact import Function
-from graphmeter.runs import RUNS
+from graphmeter.roots import parent_of
+from graphmeter.runs import RUNS, begin, cancelled_late, finish
 from graphmeter.usage.streams import Told
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class GraphMeterCallbackHandler(_Base):
             said = metadata or _NO_METADATA
             if parent_run_id is None and neighbours.present():
                 neighbours.tell(said)
-            parent = roots.parent_of(parent_run_id)
+            parent = parent_of(parent_run_id)
             label = name or (serialized or _NO_METADATA).get("name") or "chain"
             graph = None
             ns = said.get(NS)
@@ -191,10 +192,10 @@ class GraphMeterCallbackHandler(_Base):
                 # A task of a graph: a node, or one of LangGraph's own, which is hidden.
                 if parent.kind is CHAIN:
                     langgraph.ensure_graph(parent)
-                kind = CHAIN if tags and langgraph.HIDDEN in tags else names.NODE
+                kind = CHAIN if tags and HIDDEN in tags else NODE
                 run = Run(kind, label, run_id, parent, parent.tree, ns)
-                if kind is names.NODE:
-                    langgraph.become_node(run, parent, said)
+                if kind is NODE:
+                    become_node(run, parent, said)
                     if self._events is not None:
                         self._events.node_given(run, inputs)
             elif langgraph.is_graph(said, parent):
@@ -202,14 +203,14 @@ class GraphMeterCallbackHandler(_Base):
                 if graph is not None:
                     # A caller's `run_name` tells runs apart, not graphs.
                     label = topology.name_of(graph) or label
-                run = Run(names.RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
+                run = Run(RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
                 if not older.TELLS:
                     older.watch(run_id)
             else:
                 tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
                 run = Run(CHAIN, label, run_id, parent, tree, ns or "")
-            runs.begin(run)
-            if parent is None or run.kind is names.RUN:
+            begin(run)
+            if parent is None or run.kind is RUN:
                 waits.begun(run)
                 if not older.TELLS:
                     waits.given(run, inputs, said)
@@ -224,7 +225,7 @@ class GraphMeterCallbackHandler(_Base):
                 self._events.node_wrote(run_id, outputs)
             if not older.TELLS and older.paused(run_id) and (run := RUNS.get(run_id.int)) is not None:
                 run.interrupted = True
-            runs.finish(run_id)
+            finish(run_id)
         except Exception as error:  # noqa: BLE001 - as guard.guarded
             guard.swallowed("on_chain_end", error)
 
@@ -281,13 +282,13 @@ class GraphMeterCallbackHandler(_Base):
     ) -> Run | None:
         params = more.get("invocation_params")
         name, facts = models.asked(metadata or _NO_METADATA, params, operation, serialized)
-        run = self._leaf(names.MODEL, name, run_id, parent_run_id, metadata)
+        run = self._leaf(MODEL, name, run_id, parent_run_id, metadata)
         if run is not None:
             run.facts = facts
             if operation is names.OP_TEXT and (size := more.get("batch_size", 1)) > 1:
                 run.request = prompts.request_of(params)
                 facts[names.REQUEST_PROMPTS] = size
-            runs.begin(run)
+            begin(run)
         return run
 
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
@@ -327,7 +328,7 @@ class GraphMeterCallbackHandler(_Base):
                 try:
                     self._read(run, response)
                 finally:
-                    runs.finish(run_id)
+                    finish(run_id)
         except Exception as error:  # noqa: BLE001 - as guard.guarded
             guard.swallowed("on_llm_end", error)
 
@@ -382,11 +383,11 @@ class GraphMeterCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         label = name or (serialized or _NO_METADATA).get("name") or "tool"
-        run = self._leaf(names.TOOL, label, run_id, parent_run_id, metadata)
+        run = self._leaf(TOOL, label, run_id, parent_run_id, metadata)
         if run is not None:
             if tool_call_id:
                 run.facts = {names.TOOL_CALL_ID: str(tool_call_id)}
-            runs.begin(run)
+            begin(run)
             if self._events is not None:
                 self._events.tool_called(run, input_str, kwargs.get("inputs"))
 
@@ -400,9 +401,9 @@ class GraphMeterCallbackHandler(_Base):
             self._events.tool_returned(run_id, output)
         # A tool may turn its exception into a message for the model: handled, and still an error of the tool.
         if getattr(output, "status", None) == "error":
-            runs.finish(run_id, names.ERROR, Failure("tool_error", ""))
+            finish(run_id, ERROR, Failure("tool_error", ""))
         else:
-            runs.finish(run_id)
+            finish(run_id)
 
     @guard.guarded
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -422,9 +423,9 @@ class GraphMeterCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         label = name or (serialized or _NO_METADATA).get("name") or "retriever"
-        run = self._leaf(names.RETRIEVER, label, run_id, parent_run_id, metadata)
+        run = self._leaf(RETRIEVER, label, run_id, parent_run_id, metadata)
         if run is not None:
-            runs.begin(run)
+            begin(run)
             if self._events is not None:
                 self._events.retriever_asked(run, query)
 
@@ -432,7 +433,7 @@ class GraphMeterCallbackHandler(_Base):
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         if self._events is not None:
             self._events.retriever_found(run_id, documents)
-        runs.finish(run_id)
+        finish(run_id)
 
     @guard.guarded
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -453,7 +454,7 @@ class GraphMeterCallbackHandler(_Base):
     def on_resume(self, event: Any) -> None:
         """A graph goes on from a checkpoint."""
         run = RUNS.get(event.run_id.int)
-        if run is not None and run.kind is names.RUN:
+        if run is not None and run.kind is RUN:
             waits.resumed(run, event.checkpoint_id)
 
     # --- inside ----------------------------------------------------------------------------------------------------------
@@ -466,7 +467,7 @@ class GraphMeterCallbackHandler(_Base):
         said = metadata or _NO_METADATA
         if parent_run_id is None and neighbours.present():
             neighbours.tell(said)
-        parent = roots.parent_of(parent_run_id)
+        parent = parent_of(parent_run_id)
         if parent is not None:
             return Run(kind, name, run_id, parent, parent.tree, said.get(NS) or "")
         run = Run(kind, name, run_id, None, roots.plant(self._ground, run_id, None, said), said.get(NS) or "")
@@ -477,9 +478,9 @@ class GraphMeterCallbackHandler(_Base):
 
 def _fail(run_id: UUID, error: BaseException) -> None:
     if run_id.int in RUNS:
-        runs.finish(run_id, *langgraph.outcome(error))
-    elif langgraph.outcome(error)[0] is names.CANCELLED:
-        runs.cancelled_late(run_id)
+        finish(run_id, *langgraph.outcome(error))
+    elif langgraph.outcome(error)[0] is CANCELLED:
+        cancelled_late(run_id)
 
 
 def _make(made_with: dict[str, Any]) -> GraphMeterCallbackHandler:

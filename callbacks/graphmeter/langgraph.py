@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from traceback import StackSummary, walk_tb
 from typing import Any
 
-from graphmeter import context, names, older, runs
+from graphmeter import context, older, runs
+from graphmeter.names import CANCELLED, ERROR, INTERRUPTED, OK, RUN, SUBGRAPH
 from graphmeter.records import CHAIN, Failure, Run, Tree, attempts_in
 
 try:
@@ -70,7 +71,7 @@ def become_node(run: Run, parent: Run, metadata: Mapping[str, Any]) -> None:
     step = metadata.get("langgraph_step")
     if isinstance(step, int):
         run.step = step
-        if parent.kind is names.RUN:
+        if parent.kind is RUN:
             # A thread's steps go on from run to run; this run made only those from its first one on.
             tree = run.tree
             if tree.first_step is None:
@@ -93,11 +94,11 @@ def ensure_graph(chain: Run) -> None:
         if chain.kind is not CHAIN:
             return
         if chain.tree.root_id is not None:
-            kind = names.SUBGRAPH
+            kind = SUBGRAPH
             if chain.name == UNNAMED and chain.task is not None:
                 chain.name = chain.task.name
         else:
-            kind = names.RUN
+            kind = RUN
             chain.tree = Tree(
                 chain.run_id,
                 chain.tree.graph or ("" if chain.name == UNNAMED else chain.name) or chain.tree.unnamed,
@@ -128,14 +129,14 @@ def after_fork() -> None:
 def outcome(error: BaseException | None) -> tuple[str, Failure | None]:
     """Status of a run that ended with `error`, and the failure if it is one."""
     if error is None:
-        return names.OK, None
+        return OK, None
     if isinstance(error, _INTERRUPTS):
-        return names.INTERRUPTED, None
+        return INTERRUPTED, None
     if isinstance(error, (*_CANCELLED, *_STOPS)):
-        return names.CANCELLED, None
+        return CANCELLED, None
     if isinstance(error, _CONTROL):
-        return names.OK, None
-    return names.ERROR, failure_of(error)
+        return OK, None
+    return ERROR, failure_of(error)
 
 
 def failure_of(error: BaseException) -> Failure:

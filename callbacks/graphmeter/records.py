@@ -15,6 +15,7 @@ from uuid import UUID
 from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 
 from graphmeter import context, names
+from graphmeter.names import MODEL, OK
 from graphmeter.usage.streams import Told
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class Run:
         """Attributes of this run alone, beyond those made from the fields here."""
         self.answer: Answer | None = None
         """What else the facts are made from: `graphmeter.models.read` adds it."""
-        self.status = names.OK
+        self.status = OK
         self.open: dict[int, Run] | None = None
         """Children that have not ended, as in `graphmeter.runs.RUNS`; None: it had none so far."""
         self.attempts: dict[str, Run] | None = None
@@ -267,7 +268,7 @@ class Run:
         identity = self.identity
         if identity is None:
             tree = self.tree
-            inside = tree.inside_call if self.kind is names.MODEL else tree.inside
+            inside = tree.inside_call if self.kind is MODEL else tree.inside
             identity = self.identity = SpanContext(tree.trace_id, span_id_of(self.run_id), False, tree.flags, inside)
         return identity
 

@@ -14,7 +14,9 @@ from uuid import UUID
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from graphmeter import context, names, recent, waits
+from graphmeter import recent, waits
+from graphmeter.context import CurrentSpan, current, enter, leave, opened_inside
+from graphmeter.names import CANCELLED, ERROR, INTERRUPTED, MODEL, NODE, OK, RUN, SUBGRAPH
 from graphmeter.records import CHAIN, Failure, Run, anchor, attempts_in, now_ns, opened_in
 
 _MOST_STRAYS: Final = 10_000
@@ -36,22 +38,22 @@ def begin(run: Run) -> None:
     """Register `run` as open and, if it is a span, make it current. Call once per run id."""
     parent, kind, key = run.parent, run.kind, run.run_id.int
     if kind is not CHAIN:
-        here, span = context.current()
-        if parent is not None and parent.kind is not CHAIN and type(span) is context.CurrentSpan:
+        here, span = current()
+        if parent is not None and parent.kind is not CHAIN and type(span) is CurrentSpan:
             run.under = parent  # nearly always, and sooner said than `place` is called
         else:
             place(run, here, span)
         sink = run.tree.sink
-        if kind is names.RUN or sink.opens_all:
+        if kind is RUN or sink.opens_all:
             sink.open(run, kind)
-        context.enter(run, here, span)
+        enter(run, here, span)
     RUNS[key] = run
     if parent is not None:
         opened = parent.open
         if opened is None:
             opened = opened_in(parent)
         opened[key] = run
-    elif kind is not CHAIN and kind is not names.RUN:
+    elif kind is not CHAIN and kind is not RUN:
         _STRAYS[key] = run
         _give_up_strays()
 
@@ -63,13 +65,13 @@ def place(run: Run, here: Context, span: Span) -> None:
         top = anchor(top)
     if top is None:
         run.under = run.tree.outer
-    elif type(span) is not context.CurrentSpan and context.opened_inside(here, span, top):
+    elif type(span) is not CurrentSpan and opened_inside(here, span, top):
         run.under = span.get_span_context()
     else:
         run.under = top
 
 
-def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None) -> None:
+def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> None:
     """End an open run: close what cannot end any more, hold a failed attempt, hand the rest to the sink.
 
     Unknown ids (ended already, by another handler or a sweep) are ignored.
@@ -87,9 +89,9 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
     if parent is not None and parent.open:
         parent.open.pop(key, None)
     # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
-    settled = kind is names.RUN and status is names.CANCELLED and not run.open
-    if run.open and (status is names.CANCELLED or kind is names.RUN or parent is None):
-        _sweep(run, keep_models=status is not names.CANCELLED)
+    settled = kind is RUN and status is CANCELLED and not run.open
+    if run.open and (status is CANCELLED or kind is RUN or parent is None):
+        _sweep(run, keep_models=status is not CANCELLED)
     elif run.open and parent is not None:
         # Tasks and threads of a node may go on; whoever is above sees to their end.
         opened_in(parent).update(run.open)
@@ -98,19 +100,19 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
         _release(run, failure)
     if kind is CHAIN:
         return
-    if run.interrupted and kind in (names.RUN, names.SUBGRAPH) and (status is names.OK or settled):
-        status = names.INTERRUPTED
-        if kind is names.RUN:
+    if run.interrupted and kind in (RUN, SUBGRAPH) and (status is OK or settled):
+        status = INTERRUPTED
+        if kind is RUN:
             waits.paused(run)
     run.status = status
     run.failure = failure
-    context.leave(run)
-    if spent is not None and kind is names.MODEL:
+    leave(run)
+    if spent is not None and kind is MODEL:
         spent(run)
-    if kind is names.NODE and parent is not None:
-        if status is names.INTERRUPTED:
+    if kind is NODE and parent is not None:
+        if status is INTERRUPTED:
             parent.interrupted = True
-        elif status is not names.OK and run.final and not parent.closed:
+        elif status is not OK and run.final and not parent.closed:
             run.held = True
             # The parent may have closed in the meantime, in another thread.
             if parent.closed:
@@ -118,7 +120,7 @@ def finish(run_id: UUID, status: str = names.OK, failure: Failure | None = None)
             return
         if parent.attempts is not None and parent.attempts.get(run.ns) is run:
             del parent.attempts[run.ns]
-    elif kind is names.RUN:
+    elif kind is RUN:
         recent.keep(run)
     tree.sink.close(run)
     if tree.debug:
@@ -132,7 +134,7 @@ def discard(run: Run) -> None:
     _STRAYS.pop(key, None)
     if run.parent is not None and run.parent.open:
         run.parent.open.pop(key, None)
-    context.leave(run)
+    leave(run)
 
 
 def succeed(before: Run, attempt: Run) -> None:
@@ -142,7 +144,7 @@ def succeed(before: Run, attempt: Run) -> None:
     # Else it has run out of time, and still cleans up.
     if before.held:
         before.held = False
-        if before.status is names.CANCELLED:
+        if before.status is CANCELLED:
             # What was cancelled is not tried again, but for a node that ran out of time: it was told so, too.
             _timed_out(before, Failure(_NODE_TIMEOUT, ""))
         before.tree.sink.close(before)
@@ -155,13 +157,13 @@ def _release(parent: Run, failure: Failure | None) -> None:
         if not attempt.held or attempts.pop(attempt.ns, None) is not attempt:
             continue
         # A node that runs into its time limit is told "cancelled"; only the graph learns the reason.
-        if failure is not None and failure.node == attempt.name and attempt.status is names.CANCELLED:
+        if failure is not None and failure.node == attempt.name and attempt.status is CANCELLED:
             _timed_out(attempt, failure)
         attempt.tree.sink.close(attempt)
 
 
 def _timed_out(attempt: Run, failure: Failure) -> None:
-    attempt.status = names.ERROR
+    attempt.status = ERROR
     attempt.failure = failure
 
 
@@ -175,7 +177,7 @@ def cancelled_late(run_id: UUID) -> None:
         while above is not None and above.run_id != run_id:
             above = above.parent
         if above is not None:
-            finish(stray.run_id, names.CANCELLED)
+            finish(stray.run_id, CANCELLED)
 
 
 def _sweep(run: Run, *, keep_models: bool) -> None:
@@ -188,12 +190,12 @@ def _sweep(run: Run, *, keep_models: bool) -> None:
     for key, child in below.copy().items():
         if child.open:
             _sweep(child, keep_models=keep_models)
-        if keep_models and child.kind is names.MODEL:
+        if keep_models and child.kind is MODEL:
             below.pop(key, None)
             if key in RUNS:
                 _STRAYS[key] = child
         else:
-            finish(child.run_id, names.CANCELLED)
+            finish(child.run_id, CANCELLED)
     below.clear()
     if _STRAYS:
         _give_up_strays()
@@ -208,13 +210,13 @@ def _give_up_strays() -> None:
             return
         if len(_STRAYS) <= _MOST_STRAYS and now_ns(run) - run.started_ns <= _STRAY_PATIENCE_NS:
             return
-        finish(run.run_id, names.CANCELLED)
+        finish(run.run_id, CANCELLED)
 
 
 def give_up() -> None:
     """Close every stray: the process is about to end."""
     for stray in _STRAYS.copy().values():
-        finish(stray.run_id, names.CANCELLED)
+        finish(stray.run_id, CANCELLED)
 
 
 def open_runs() -> int:

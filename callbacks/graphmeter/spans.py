@@ -18,16 +18,17 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from graphmeter import names
+from graphmeter.names import ERROR, MODEL, NODE, RETRIEVER, RUN, SUBGRAPH, TOOL
 from graphmeter.records import Failure, Note, Run, Value, span_id_of
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _OPERATIONS = {
-    names.RUN: names.OP_WORKFLOW,
-    names.SUBGRAPH: names.OP_WORKFLOW,
-    names.NODE: names.OP_NODE,
-    names.MODEL: names.OP_CHAT,
-    names.TOOL: names.OP_TOOL,
-    names.RETRIEVER: names.OP_RETRIEVAL,
+    RUN: names.OP_WORKFLOW,
+    SUBGRAPH: names.OP_WORKFLOW,
+    NODE: names.OP_NODE,
+    MODEL: names.OP_CHAT,
+    TOOL: names.OP_TOOL,
+    RETRIEVER: names.OP_RETRIEVAL,
 }
 _LONGEST = 8192
 UNSET = Status(StatusCode.UNSET)
@@ -122,24 +123,24 @@ def describe(run: Run, service: str, *, error_messages: bool = False, whole: boo
         _add(attributes, run.facts)
     label = _name(run.name)
     span_kind = INTERNAL
-    if kind == names.NODE:
+    if kind == NODE:
         attributes[names.NODE_NAME] = label
         attributes[names.ATTEMPT] = run.attempt
         attributes[names.ATTEMPT_FINAL] = run.final
         attributes[names.LANGGRAPH_STEP] = run.step
         attributes[names.LANGGRAPH_CHECKPOINT_NS] = _text(run.ns)
-    elif kind == names.MODEL:
+    elif kind == MODEL:
         span_kind = CLIENT
         operation = str(attributes[names.OPERATION])
         if run.first_ns:
             attributes[names.TIME_TO_FIRST_CHUNK] = (run.first_ns - run.started_ns) / 1e9
             attributes[names.REQUEST_STREAM] = True
-    elif kind == names.TOOL:
+    elif kind == TOOL:
         attributes[names.TOOL_NAME] = label
-    elif kind == names.RETRIEVER:
+    elif kind == RETRIEVER:
         attributes[names.DATA_SOURCE_ID] = label
     else:
-        if kind == names.RUN:
+        if kind == RUN:
             label = _name(run.tree.graph or service)
             attributes[names.LANGGRAPH_STEP] = run.tree.steps
         attributes[names.WORKFLOW_NAME] = label
@@ -147,12 +148,12 @@ def describe(run: Run, service: str, *, error_messages: bool = False, whole: boo
             attributes[names.LANGGRAPH_CHECKPOINT_ID] = _text(run.checkpoint_id)
         if run.resumed_from:
             attributes[names.RESUMED_FROM] = _text(run.resumed_from)
-    if run.task is not None and kind in (names.MODEL, names.TOOL, names.RETRIEVER):
+    if run.task is not None and kind in (MODEL, TOOL, RETRIEVER):
         attributes[names.ATTEMPT_SPAN] = f"{run.task.span_id:016x}"
     if run.captured is not None:  # clean and cut to size already, as JSON has to be
         attributes.update(run.captured.ready)
     name = f"{operation} {label}" if label else operation
-    if run.status != names.ERROR:
+    if run.status != ERROR:
         return _described((name, span_kind, attributes, shared, UNSET, ()))
     failure = run.failure or Failure("_OTHER", "")
     attributes[names.ERROR_TYPE] = _text(failure.type)

@@ -19,13 +19,12 @@ from graphmeter_cli import options, render
 from graphmeter_cli.options import reads_reports
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.notify.message import Table, markdown_table
-from graphmeter_collector.reports import COST_ALIASES, COST_DIMENSIONS, EFFECTIVE, VIEWS, View, Where, dimension
+from graphmeter_collector.reports import COST_DIMENSIONS, COST_SHORT, EFFECTIVE, VIEWS, View, Where, dimension
 from graphmeter_config import periods, zones
 from graphmeter_config.periods import NoPeriod, NoZone, Period
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DEFAULT_SINCE: Final = "30d"
-_SHORT: Final = {name: alias for alias, name in COST_ALIASES.items() if alias != "conversation"}
 _NANO: Final = Decimal(names.NANO_PER_USD)
 FORMATS: Final = ("table", "csv", "json", "markdown")
 
@@ -94,7 +93,7 @@ def _asks(options_of: Sequence[Callable[[Any], Any]]) -> Callable[[_Function], _
                 _parameter(name),
                 multiple=True,
                 metavar="NAME",
-                help=f"Only spend of this {_SHORT.get(name, name).replace('_', ' ')}; may be repeated.",
+                help=f"Only spend of this {COST_SHORT.get(name, name).replace('_', ' ')}; may be repeated.",
             )(command)
         for option in reversed(options_of):
             command = option(command)
@@ -110,7 +109,7 @@ def _groups(by: str) -> list[Callable[[Any], Any]]:
             default=by,
             show_default=bool(by),
             metavar="DIMENSIONS",
-            help=f"Group by one or more, with commas: {', '.join(_SHORT.get(name, name) for name in COST_DIMENSIONS)}, "
+            help=f"Group by one or more, with commas: {', '.join(COST_SHORT.get(name, name) for name in COST_DIMENSIONS)}, "
             "day, week, month, or tags: tag:plan.",
         )
     ]
@@ -152,7 +151,7 @@ def _shapes(formats: Sequence[str]) -> list[Callable[[Any], Any]]:
 
 
 def _parameter(name: str) -> str:
-    return _SHORT.get(name, name)
+    return COST_SHORT.get(name, name)
 
 
 def _dimensions(text: str) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ COST_ALIASES = {
     "run": "run_id",
 }
 """Short names of dimensions."""
+COST_SHORT = {name: short for short, name in COST_ALIASES.items() if short != "conversation"}
+"""How dimensions are called that have a short name."""
 COST_UNITS = ("run_id", "thread_id", "user_id", "session_id", "tenant")
 """What the cost of one can be asked for."""
 OUTCOME_DIMENSIONS = ("service", "environment", "graph", "team")
@@ -75,7 +77,7 @@ def dimension(text: str) -> str:
     # Quotes would end the path of a JSON function; no client makes such names.
     if name != tag and 0 < len(tag) <= _LONGEST_TAG and tag.isprintable() and not {'"', "\\"} & set(tag):
         return name
-    known = ", ".join((*COST_DIMENSIONS, *COST_PERIODS))
+    known = ", ".join(COST_SHORT.get(name, name) for name in (*COST_DIMENSIONS, *COST_PERIODS))
     raise BadRequest(
         f"cannot group spend by {text[:80]!r}: choose from {known}, or a tag such as tag:plan",
         reason="unknown_dimension",

@@ -78,10 +78,14 @@ async def main() -> None:
     async def everything(_: int) -> None:
         nonlocal rows
         await table.version()
-        rows = len(state.budgets(in_force, await table.spent(state.asked(in_force, now_ns)), now_ns))
+        rows = len(
+            state.budgets(
+                in_force, await table.spent(state.asked(in_force, now_ns)), await table.reserved(now_ns), now_ns
+            )
+        )
 
     async def one_limit(n: int) -> None:
-        state.budgets(teams, await table.spent(state.asked(teams, now_ns), (f"team-{n % 50}",)), now_ns)
+        state.budgets(teams, await table.spent(state.asked(teams, now_ns), (f"team-{n % 50}",)), (), now_ns)
 
     took = [await _times(given.times, one_limit), await _times(max(given.times // 4, 100), everything)]
     await table.close()

@@ -473,6 +473,8 @@ BUDGET_SPENT = _gauge("budget_spent_usd", "Spend in the budget's current period,
 BUDGET_LIMIT = _gauge("budget_limit_usd", "Limit of the budget.", *_BUDGET)
 BUDGET_SPENT_TOKENS = _gauge("budget_spent_tokens", "The same of a budget in tokens.", *_BUDGET)
 BUDGET_LIMIT_TOKENS = _gauge("budget_limit_tokens", "Limit of a budget in tokens.", *_BUDGET)
+BUDGET_RESERVED = _gauge("budget_reserved_usd", "What calls under way have reserved of it (strict guards).", *_BUDGET)
+BUDGET_RESERVED_TOKENS = _gauge("budget_reserved_tokens", "The same of a budget in tokens.", *_BUDGET)
 BUDGET_FORECAST = _gauge(
     "budget_forecast_ratio", "Spend at the end of the period, if it goes on as now, as a share of the limit.", *_BUDGET
 )

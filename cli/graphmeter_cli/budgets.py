@@ -65,7 +65,8 @@ class OnDatabase:
 
     async def states(self) -> list[BudgetRow]:
         now_ns, in_force = time.time_ns(), await self._table.in_force()
-        return state.budgets(in_force, await self._table.spent(state.asked(in_force, now_ns)), now_ns)
+        held = await self._table.reserved(now_ns)
+        return state.budgets(in_force, await self._table.spent(state.asked(in_force, now_ns)), held, now_ns)
 
     async def put(self, one: Budget) -> bool:
         return await self._table.put(one, time.time_ns())

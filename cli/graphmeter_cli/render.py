@@ -281,15 +281,21 @@ def slo_table(rows: Sequence[SloRow], title: str = "") -> Table:
 
 def budget_table(rows: Sequence[BudgetRow], title: str = "") -> Table:
     """Budgets, what was spent of them in their current period, the thresholds crossed, and where spend leads."""
-    places = usd_places([amount for row in rows for amount in (row.limit_nano, row.spent_nano) if row.unit == "usd"])
-    result = table("budget", "of", "limit>", "spent>", "used>", "crossed", "leads to>", "until (UTC)!", title=title)
+    amounts = [(row.limit_nano, row.spent_nano, row.reserved_nano) for row in rows if row.unit == "usd"]
+    places = usd_places([amount for some in amounts for amount in some])
+    # Only strict guards reserve, and only while a call is under way.
+    reserved = ["reserved>"] if any(row.reservations for row in rows) else []
+    headings = ("budget", "of", "limit>", "spent>", *reserved, "used>", "crossed", "leads to>", "until (UTC)!")
+    result = table(*headings, title=title)
     for row in rows:
         money = row.unit == "usd"
+        held = usd(row.reserved_nano, places) if money else count(row.reserved_tokens)
         result.add_row(
             plain(row.budget),
             plain(_whose(row)),
             usd(row.limit_nano, places) if money else count(row.limit_tokens),
             usd(row.spent_nano, places) if money else count(row.spent_tokens),
+            *([held] if reserved else []),
             Text(percent(row.used_ratio), "red" if row.crossed else "green"),
             plain(", ".join(row.crossed), "red"),
             percent(row.forecast_ratio),

@@ -21,7 +21,7 @@ from graphmeter import names
 from graphmeter_collector.expose import state
 from graphmeter_collector.notify.message import Message
 from graphmeter_collector.records import SpanRecord, WriteResult
-from graphmeter_collector.reports import Asked, BudgetEvent, BudgetRow, InForce, Spent
+from graphmeter_collector.reports import Asked, BudgetEvent, BudgetRow, Held, InForce, Spent
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Budget, Config
 
@@ -57,6 +57,8 @@ class Table(Protocol):
     async def remove(self, name: str, now_ns: int) -> bool: ...
 
     async def spent(self, asked: Sequence[Asked]) -> list[Spent]: ...
+
+    async def reserved(self, now_ns: int) -> list[Held]: ...
 
     async def expire(self, before: dict[str, int]) -> int: ...
 
@@ -159,9 +161,11 @@ class Budgets:
         async with self._reading:
             now_ns = time.time_ns() if now_ns is None else now_ns
             in_force = await self.definitions()
+            # First what is reserved: a call that is billed meanwhile stands in both, and not in neither.
+            held = await self._table.reserved(now_ns)
             spent = await self._table.spent(state.asked(in_force, now_ns))
             rows: list[BudgetRow] = []
-            for some in state.budget_by_budget(in_force, spent, now_ns):
+            for some in state.budget_by_budget(in_force, spent, held, now_ns):
                 rows += some
                 await asyncio.sleep(0)  # whoever asks meanwhile gets the states before
             self._states = States(now_ns, rows, in_force, _etag(rows, in_force))
@@ -191,6 +195,10 @@ class Budgets:
         metrics.replace(names.BUDGET_LIMIT, {labels: row.limit_nano / nano for labels, row in money.items()})
         metrics.replace(names.BUDGET_SPENT_TOKENS, {labels: float(row.spent_tokens) for labels, row in tokens.items()})
         metrics.replace(names.BUDGET_LIMIT_TOKENS, {labels: float(row.limit_tokens) for labels, row in tokens.items()})
+        metrics.replace(names.BUDGET_RESERVED, {labels: row.reserved_nano / nano for labels, row in money.items()})
+        metrics.replace(
+            names.BUDGET_RESERVED_TOKENS, {labels: float(row.reserved_tokens) for labels, row in tokens.items()}
+        )
         metrics.replace(names.BUDGET_START, {labels: row.period_start_ns / NS for labels, row in found.items()})
         metrics.replace(names.BUDGET_END, {labels: row.period_end_ns / NS for labels, row in found.items()})
         leading = {labels: row.forecast_ratio for labels, row in found.items()}
@@ -269,7 +277,8 @@ def _etag(rows: Sequence[BudgetRow], in_force: Sequence[InForce]) -> str:
     told: list[object] = [(one.budget.name, one.budget.key, one.budget.limit, one.budget.hard) for one in in_force]
     for row in rows:
         spent, period = (row.spent_nano, row.spent_tokens), (row.period_start_ns, row.period_end_ns)
-        told.append((row.budget, *row.scope.values(), spent, period))
+        reserved = (row.reserved_nano, row.reserved_tokens, row.reservations)
+        told.append((row.budget, *row.scope.values(), spent, reserved, period))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 

@@ -481,6 +481,7 @@ class Ask(NamedTuple):
 class Held(NamedTuple):
     """What calls under way have reserved of one scope of a budget."""
 
+    budget: str
     scope: tuple[str, ...]
     """Values of the budget's `per`."""
     unit: str
@@ -575,6 +576,11 @@ class BudgetRow:
     hard: bool = False
     source: str = "yaml"
     """Whose the budget is: `yaml` or `api`."""
+    reserved_nano: int = 0
+    """By calls under way, of strict guards; neither spent nor taken off what remains."""
+    reserved_tokens: int = 0
+    reservations: int = 0
+    """How many such calls there are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from collections import Counter
 import pytest
 
 from cli.running import failure, json_of, run
+from graphmeter_collector.reports import Ask
 from graphmeter_collector.store import open_store
 from graphmeter_collector.store.budgets import BudgetTable
+from graphmeter_collector.store.reservations import ReservationTable
 from graphmeter_config import Budget, Config
 from support.records import T0_NS, call
 
@@ -67,6 +69,28 @@ def test_spend_in_doubt_is_counted_anew(database_url: str) -> None:
     assert {"a": 12, "b": 12} == spent()
     assert "there is no budget 'c'" in failure(1, "budget", "recount", "c", *at)
     assert "summed on the database" in failure(2, "budget", "recount", "--url", "http://127.0.0.1:9")
+
+
+def test_what_is_reserved_stands_beside_what_is_spent(database_url: str) -> None:
+    at = ("--database-url", database_url)
+
+    async def reserve() -> None:
+        table = ReservationTable(database_url)
+        await table.reserve([Ask("0123456789", "acme", {"user": "u1"}, 25 * 10**9, None, 900 * 10**9)], time.time_ns())
+        await table.close()
+
+    run("budget", "set", "acme", "--limit-usd", "250", "--per", "user", "--rolling", "24h", *at)
+    assert "reserved" not in run("budget", "status", *at).stdout
+    asyncio.run(reserve())
+    [row] = json_of("budget", "status", *at)
+    assert ("u1", 0, 25 * 10**9, 1) == (
+        row["scope"]["user"],
+        row["spent_nano"],
+        row["reserved_nano"],
+        row["reservations"],
+    )
+    shown = run("budget", "status", *at).stdout
+    assert ("reserved" in shown, "25.00" in shown) == (True, True)
 
 
 def test_budgets_of_the_file_are_changed_there(database_url: str) -> None:

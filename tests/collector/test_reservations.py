@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from collector.served import Served, configured, served
+from collector.waiting import until_true
 from graphmeter import names
 from graphmeter_collector.errors import NoSuchBudget, StoreUnavailable
 from graphmeter_collector.reports import Ask
@@ -25,7 +26,7 @@ from graphmeter_collector.telemetry import Metrics
 from support import otlp
 
 WORKERS = 32
-CONFIG = "budgets: [{name: strict, limit_usd: 0.05, per: [team], rolling: 24h, hard: true}]"
+CONFIG = "budgets: [{name: strict, limit_usd: 0.05, per: [team], rolling: 24h, hard: true}]\n"
 NANO_PER_TOKEN = 10_000
 """Of gpt-4o's output."""
 
@@ -148,12 +149,54 @@ async def test_a_span_names_what_was_reserved_for_it(sqlite_url: str, tmp_path: 
             for n in range(3)
         ]
         assert (0, 3_000_000) == await state(it)
-        held = {"scope": ["cx"], "unit": "usd", "units": 3_000_000, "calls": 3}
+        held = {"budget": "strict", "scope": ["cx"], "unit": "usd", "units": 3_000_000, "calls": 3}
         assert [held] == await it.get("/api/budgets/strict/reservations")
         assert [] == await it.get("/api/budgets/other/reservations")
         await bill(it, 1, 10, *ids[:2], "not!one", "short")
         assert (100_000, 1_000_000) == await state(it)
         assert 1.0 == it.collector.metrics.value(names.COLLECTOR_REPAIRED, "bad_reservation")
+
+
+async def test_what_is_reserved_stands_in_states_and_metrics_beside_spend(database_url: str, tmp_path: Path) -> None:
+    config = configured(tmp_path, CONFIG.replace("]\n", ", {name: words, limit_tokens: 1000, rolling: 24h}]\n"))
+    async with served(database_url, config=config) as it:
+        before = (await it.http.get("/api/budgets/status")).headers["etag"]
+        for budget, team, of in (
+            ("strict", "cx", 7_000_000),
+            ("strict", "ops", 1_000_000),
+            ("strict", "cx", 2_000_000),
+        ):
+            assert 201 == (await reserve(it, {"attributes": {"team": team}, "nano_usd": of}, budget))[0]
+        assert 201 == (await reserve(it, {"tokens": 40}, "words"))[0]
+        await bill(it, 1, 10)
+
+        async def told() -> list[tuple[Any, ...]]:
+            said = await it.http.get("/api/budgets/status")
+            assert (before != said.headers["etag"]) == (len(said.json()["budgets"]) > 1)
+            columns = ("budget", "team", "spent_nano", "reserved_nano", "reserved_tokens", "reservations", "remaining")
+            return [tuple(row[name] for name in columns) for row in said.json()["budgets"]]
+
+        expected = [
+            ("strict", "cx", 100_000, 9_000_000, 0, 2, 49_900_000),
+            ("strict", "ops", 0, 1_000_000, 0, 1, 50_000_000),
+            ("words", "", 100_000, 0, 40, 1, 990),
+        ]
+
+        async def reached() -> bool:  # answers are kept for a second
+            return await told() == expected
+
+        await until_true(reached)
+
+        async def shown() -> bool:
+            """The job by itself may just be writing down what it read before."""
+            await it.collector.jobs.refresh_gauges()
+            return {
+                'graphmeter_budget_reserved_usd{budget="strict",scope="",team="cx"}': 0.009,
+                'graphmeter_budget_reserved_usd{budget="strict",scope="",team="ops"}': 0.001,
+                'graphmeter_budget_reserved_tokens{budget="words",scope="",team=""}': 40.0,
+            } == {series: value for series, value in (await it.scrape()).items() if "budget_reserved" in series}
+
+        await until_true(shown)
 
 
 async def test_where_there_are_no_tables_yet_everybody_who_asks_is_told_to_come_again(empty_database_url: str) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from graphmeter_collector.records import SpanRecord
-from graphmeter_collector.reports import Asked, BudgetRow, InForce, Reader, RunCount, SloRow, Spent
+from graphmeter_collector.reports import Asked, BudgetRow, Held, InForce, Reader, RunCount, SloRow, Spent
 from graphmeter_config import BAD_STATUSES, GOOD_STATUSES, Config, Slo
 from graphmeter_config.forecast import forecast, recent_since
 from graphmeter_config.spend import COLUMNS, TAG, UNBOUNDED
@@ -27,25 +27,35 @@ def asked(in_force: Iterable[InForce], now_ns: int) -> list[Asked]:
     return list(found.values())
 
 
-def budgets(in_force: Iterable[InForce], spent: Iterable[Spent], now_ns: int) -> list[BudgetRow]:
-    """Every budget in its current period; one that is divided has a row for each scope that spent."""
-    return [row for some in budget_by_budget(in_force, spent, now_ns) for row in some]
+def budgets(in_force: Iterable[InForce], spent: Iterable[Spent], held: Iterable[Held], now_ns: int) -> list[BudgetRow]:
+    """Every budget in its current period; one that is divided has a row for each scope that spent, or has reserved."""
+    return [row for some in budget_by_budget(in_force, spent, held, now_ns) for row in some]
 
 
-def budget_by_budget(in_force: Iterable[InForce], spent: Iterable[Spent], now_ns: int) -> Iterator[Sequence[BudgetRow]]:
+def budget_by_budget(
+    in_force: Iterable[InForce], spent: Iterable[Spent], held: Iterable[Held], now_ns: int
+) -> Iterator[Sequence[BudgetRow]]:
     """The same in parts: with many scopes it takes a while."""
     by_key: defaultdict[str, list[Spent]] = defaultdict(list)
     for each in spent:
         by_key[each.key].append(each)
+    by_name: defaultdict[tuple[str, str], dict[tuple[str, ...], Held]] = defaultdict(dict)
+    for some in held:
+        by_name[some.budget, some.unit][some.scope] = some
     for one in in_force:
         of = one.budget
-        nothing = [] if of.per else [Spent(of.key, (), 0, 0, 0, 0, 0)]
-        found = sorted(by_key.get(of.key) or nothing)
+        # Reserved under another division or unit, before a change of the budget, is of no limit that it has now.
+        reserved = {scope: some for scope, some in by_name[of.name, of.unit].items() if len(scope) == len(of.per)}
+        known = by_key[of.key]
+        silent = (set(reserved) if of.per else {()}) - {each.scope for each in known}
+        found = sorted([*known, *(Spent(of.key, scope, 0, 0, 0, 0, 0) for scope in silent)])
         for first in range(0, len(found), _ROWS_AT_ONCE):
-            yield list(_rows(one, found[first : first + _ROWS_AT_ONCE], now_ns))
+            yield list(_rows(one, found[first : first + _ROWS_AT_ONCE], reserved, now_ns))
 
 
-def _rows(one: InForce, spent: Iterable[Spent], now_ns: int) -> Iterator[BudgetRow]:
+def _rows(
+    one: InForce, spent: Iterable[Spent], held: Mapping[tuple[str, ...], Held], now_ns: int
+) -> Iterator[BudgetRow]:
     """State of a budget in each scope. What all have in common is asked for once: there may be thousands."""
     budget = one.budget
     start, end = budget.stretch_at(now_ns)
@@ -53,7 +63,9 @@ def _rows(one: InForce, spent: Iterable[Spent], now_ns: int) -> Iterator[BudgetR
     limit_nano, limit_tokens = (limit, 0) if money else (0, limit)
     opening_nano, opening_tokens = (opening, 0) if money else (0, opening)
     per, per_team, period, rolling = budget.per, "team" in budget.per, budget.period_text, bool(budget.rolling_ns)
+    nothing = Held(budget.name, (), budget.unit, 0, 0)
     for each in spent:
+        reserved = held.get(each.scope, nothing)
         spent_nano, spent_tokens = each.nano + opening_nano, each.tokens + opening_tokens
         units = spent_nano if money else spent_tokens
         leads = forecast(budget, units, each.recent_nano if money else each.recent_tokens, now_ns)
@@ -83,6 +95,9 @@ def _rows(one: InForce, spent: Iterable[Spent], now_ns: int) -> Iterator[BudgetR
             rolling=rolling,
             hard=budget.hard,
             source=one.source,
+            reserved_nano=reserved.units if money else 0,
+            reserved_tokens=0 if money else reserved.units,
+            reservations=reserved.calls,
         )
 
 

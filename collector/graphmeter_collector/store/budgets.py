@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from graphmeter import names
 from graphmeter_collector.errors import NoSuchBudget, Owned
-from graphmeter_collector.reports import Asked, BudgetEvent, InForce, Spent
+from graphmeter_collector.reports import Asked, BudgetEvent, Held, InForce, Spent
 from graphmeter_collector.store import budget_spend as spend
 from graphmeter_collector.store import effective
 from graphmeter_collector.store.aside import Aside, calm
 from graphmeter_collector.store.engine import is_sqlite
+from graphmeter_collector.store.reservations import held_now
 from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger, ledger_price
 from graphmeter_config import Budget
 from graphmeter_config.slices import HOUR_NS, Stretch
@@ -150,6 +151,12 @@ class BudgetTable(Aside):
         async with self._question() as connection:
             rows = (await connection.execute(query, values)).all()
         return [Spent(key, _values(found), *sums) for key, found, *sums in rows]
+
+    @calm
+    async def reserved(self, now_ns: int) -> list[Held]:
+        """What calls under way have reserved of strict budgets, by budget and scope."""
+        async with self._question() as connection:
+            return await held_now(connection, now_ns)
 
     # --- events -----------------------------------------------------------------------------------------------------
 

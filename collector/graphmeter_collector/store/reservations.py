@@ -64,9 +64,9 @@ _SUMS: Final = (
     "(SELECT coalesce(sum(units), 0) FROM budget_reservation WHERE budget = :budget AND scope = :scope "
     "AND released_ns = 0 AND unit = :unit AND expires_ns > :now)"
 )
-_OPEN: Final = text(
-    "SELECT scope, unit, sum(units), count(*) FROM budget_reservation WHERE budget = :budget AND released_ns = 0 "
-    "AND expires_ns > :now GROUP BY scope, unit ORDER BY scope, unit"
+_OPEN: Final = (
+    "SELECT budget, scope, unit, sum(units), count(*) FROM budget_reservation WHERE released_ns = 0 "
+    "AND expires_ns > :now{which} GROUP BY budget, scope, unit ORDER BY budget, scope, unit"
 )
 _RELEASE: Final = text(
     f"INSERT INTO budget_reservation ({_COLUMNS}) VALUES (:id, '', '', '', 0, :now, :until, :now) {_RELEASED}"  # noqa: S608
@@ -95,6 +95,13 @@ def release_sqlite(db: sqlite3.Connection, records: Iterable[SpanRecord]) -> Non
     if ids := held(records):
         now_ns = time.time_ns()
         db.executemany(_RELEASE_SQLITE, [(each, now_ns, now_ns + LATE_NS, now_ns) for each in ids])
+
+
+async def held_now(connection: AsyncConnection, now_ns: int, name: str = "") -> list[Held]:
+    """What calls under way have reserved of every budget, or of one, by scope."""
+    which, values = (" AND budget = :budget", {"budget": name}) if name else ("", {})
+    rows = (await connection.execute(text(_OPEN.format(which=which)), {"now": now_ns, **values})).all()
+    return [Held(of, scope_values(scope), unit, int(units), int(calls)) for of, scope, unit, units, calls in rows]
 
 
 # --- beside it ------------------------------------------------------------------------------------------------------------
@@ -177,8 +184,7 @@ class ReservationTable(Aside):
     async def open(self, name: str, now_ns: int) -> list[Held]:
         """What calls under way have reserved of a budget, by scope."""
         async with self._question() as connection:
-            rows = (await connection.execute(_OPEN, {"budget": name, "now": now_ns})).all()
-        return [Held(scope_values(scope), unit, int(units), int(calls)) for scope, unit, units, calls in rows]
+            return await held_now(connection, now_ns, name)
 
     @calm
     async def expire(self, before_ns: int) -> int:

@@ -61,7 +61,8 @@ async def budgets(database_url: str, config: Config, now_ns: int | None = None) 
     try:
         await table.take(config.budgets, now_ns)
         in_force = await table.in_force()
-        return state.budgets(in_force, await table.spent(state.asked(in_force, now_ns)), now_ns)
+        held = await table.reserved(now_ns)
+        return state.budgets(in_force, await table.spent(state.asked(in_force, now_ns)), held, now_ns)
     finally:
         await table.close()
 

@@ -151,7 +151,7 @@ async def test_a_budget_counts_what_it_would_have_counted(
     assert [(False, 890, True), (True, 0, True), (True, 1_000, False)] == [
         (each.granted, each.remaining, each.counted) for each in found
     ]
-    assert [((), "tokens", 890, 1)] == await table.open("free", T0_NS)
+    assert [("free", (), "tokens", 890, 1)] == await table.open("free", T0_NS)
     assert [] == await table.open("free", T0_NS + TTL_NS)
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import gcd
-from operator import mul
-from typing import NamedTuple
 
 from graphmeter import names
-from graphmeter_collector.price.money import EXACT, split
+from graphmeter_collector.price.money import EXACT, charge
 from graphmeter_collector.records import TokenUsage
 
 NANO_PER_TOKEN = 1_000
@@ -25,7 +23,8 @@ NANO_PER_REQUEST = 1_000_000
 """Nano-USD per request of a rate of one USD per thousand requests."""
 
 
-class Rates(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rates:
     """What every token of one call costs, in nano-USD / `scale`, and what else it is charged for."""
 
     per_token: tuple[int, ...]
@@ -40,6 +39,11 @@ class Rates(NamedTuple):
     """Of every image that the call made."""
     per_ns: int = 0
     """Of every nanosecond that the call took."""
+    tokens_only: bool = field(init=False)
+    """Nothing but tokens is charged for; said once, for every call asks."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens_only", not (self.per_request or self.per_image or self.per_ns))
 
     @property
     def empty(self) -> bool:
@@ -59,14 +63,15 @@ class Rates(NamedTuple):
         What is charged per request, image or second is no token's cost; it is shown with the `input` bucket, so that parts
         sum to the total.
         """
+        extra = self.per_request * requests + self.per_image * images + self.per_ns * duration_ns
+        return self.cost_of_tokens(usage, extra)
+
+    def cost_of_tokens(self, usage: TokenUsage, extra: int = 0) -> tuple[int, tuple[int, ...]] | None:
+        """`cost_of` where nothing else is charged for, as with nearly every price; `extra` is in nano-USD / `scale`."""
         for index in self.missing:
             if usage[index]:
                 return None
-        exact = tuple(map(mul, usage, self.per_token))
-        if self.per_request or self.per_image or self.per_ns:
-            extra = self.per_request * requests + self.per_image * images + self.per_ns * duration_ns
-            exact = (exact[0] + extra, *exact[1:])
-        return split(exact, self.scale)
+        return charge(usage, self.per_token, self.scale, extra)
 
     def times(self, factor: Decimal, *, tokens_only: bool = False) -> Rates:
         """The same multiplied, exactly; with `tokens_only` not what is charged for anything else."""
@@ -146,6 +151,12 @@ class DayPrice:
     """The tier of service whose price it is; empty: the usual one's."""
     bill_failed: bool = False
     """A call that failed without using a token is charged per request all the same."""
+    flat: Rates | None = field(init=False)
+    """The rates, where neither size of the prompt nor time of day decides; said once, for every call asks."""
+
+    def __post_init__(self) -> None:
+        one = len(self.tariffs) == 1 and len(self.tariffs[0].tiers) == 1
+        object.__setattr__(self, "flat", self.tariffs[0].tiers[0] if one else None)
 
     def times(self, factor: Decimal, *, tokens_only: bool = False) -> DayPrice:
         """The same multiplied, see `Rates.times`."""

@@ -1,14 +1,18 @@
 """Rounding: once, unbiased, and parts that sum."""
 
 from decimal import Decimal
+from operator import mul
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphmeter_collector.price.money import nano_of, round_half_even, split
+from graphmeter_collector.price.money import charge, nano_of, round_half_even, split
 
 SCALES = st.sampled_from([1, 2, 10, 1_000, 10**6])
+COUNT = st.just(0) | st.integers(0, 12) | st.integers(0, 10**9)
+COUNTS = st.tuples(*[COUNT] * 10) | st.tuples(*[COUNT] * 4, *[st.just(0)] * 2, *[COUNT] * 2, *[st.just(0)] * 2)
+RATES = st.tuples(*[st.integers(0, 5) | st.integers(0, 10**9)] * 10)
 PARTS = st.lists(st.integers(min_value=0, max_value=10**15), min_size=1, max_size=10)
 
 
@@ -53,3 +57,19 @@ def test_the_largest_remainder_gets_the_missing_nano_and_the_earlier_one_on_a_ti
     assert split([4, 8, 8], 10) == (2, (0, 1, 1))
     assert split([5, 5, 0], 10) == (1, (1, 0, 0))
     assert split([19, 11, 0], 10) == (3, (2, 1, 0))
+
+
+@given(counts=COUNTS, rates=RATES, scale=SCALES | st.integers(1, 12), extra=st.just(0) | st.integers(-(10**9), 10**15))
+def test_the_short_way_charges_what_the_long_one_does(
+    counts: tuple[int, ...], rates: tuple[int, ...], scale: int, extra: int
+) -> None:
+    first, *others = map(mul, counts, rates)
+    assert split((first + extra, *others), scale) == charge(counts, rates, scale, extra)
+
+
+@pytest.mark.parametrize("missing", range(1, 6))
+def test_equal_remainders_are_shared_out_in_order_by_the_short_way_too(missing: int) -> None:
+    # Six parts of `missing` sixths each.
+    parts = [*[1] * missing, *[0] * (6 - missing)]
+    expected = (missing, (*parts[:4], 0, 0, *parts[4:], 0, 0))
+    assert expected == charge((1, 1, 1, 1, 0, 0, 1, 1, 0, 0), (missing,) * 10, 6)

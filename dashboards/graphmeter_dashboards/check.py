@@ -16,6 +16,7 @@ from graphmeter_dashboards.datasources import POSTGRES_TYPE, PROMETHEUS_TYPE
 from graphmeter_dashboards.finalize import Json, panels_of
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
+_NANO_BOUND: Final = re.compile(r"\$__unixEpochNano(From|To)\(\)")
 _NANO_FILTER: Final = re.compile(r"\$__unixEpochNanoFilter\(([^)]+)\)")
 _LABEL_VALUES: Final = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 
@@ -137,8 +138,10 @@ def _query(panel: str, target: dict[str, Any], known: Mapping[str, str]) -> Pane
         expr = _replace(target["expr"], known)
         return PanelQuery(panel, ref, kind, expr=expr, instant=bool(target.get("instant")))
     if kind == POSTGRES_TYPE:
-        bounds = f"\\1 >= {int(known['__from']) * 1_000_000} AND \\1 <= {int(known['__to']) * 1_000_000}"
-        return PanelQuery(panel, ref, kind, sql=_replace(_NANO_FILTER.sub(bounds, target["rawSql"]), known))
+        since, until = (f"{int(known[bound]) * 1_000_000}" for bound in ("__from", "__to"))
+        text = _NANO_FILTER.sub(rf"\1 >= {since} AND \1 <= {until}", target["rawSql"])
+        text = _NANO_BOUND.sub(lambda bound: since if bound[1] == "From" else until, text)
+        return PanelQuery(panel, ref, kind, sql=_replace(text, known))
     raise ValueError(f"panel {panel!r}: no way to ask a data source of type {kind}")
 
 

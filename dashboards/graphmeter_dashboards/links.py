@@ -1,4 +1,4 @@
-"""Links that a panel or dashboard carries: from a trace id or a dashboard to Grafana Explore on Jaeger.
+"""Links that a panel or dashboard carries: to another dashboard of ours, and to Grafana Explore on Jaeger.
 
 Explore reads its state from one URL-encoded JSON object. Grafana puts variables in before it follows a link, so
 `${...}` must stay unencoded while everything around it is encoded.
@@ -8,9 +8,32 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Final
 from urllib.parse import quote
 
-from graphmeter_dashboards import datasources
+from graphmeter_dashboards import datasources, queries
+
+OVERVIEW: Final = "graphmeter-overview"
+SPEND: Final = "graphmeter-spend"
+"""Dashboards by their uid, which is what addresses them."""
+
+VALUE: Final = "${__value.raw:percentencode}"
+"""In a link of a column: what the cell says."""
+
+
+def field(name: str) -> str:
+    """In a link of a column: what another column of the row says."""
+    return f"${{__data.fields.{name}:percentencode}}"
+
+
+def to(uid: str, **values: str) -> str:
+    """URL of a dashboard with this one's time range and variables, but for those in `values`."""
+    kept = [
+        f"var-{name}={values[name]}" if name in values else f"${{{name}:queryparam}}"
+        for name in (*datasources.VARIABLES, *queries.FILTERS)
+    ]
+    return f"/d/{uid}?" + "&".join(["${__url_time_range}", *kept])
+
 
 _VARIABLE = re.compile(r"(\$\{[^}]+\})")
 _JAEGER = f"${{{datasources.JAEGER_VARIABLE}}}"

@@ -10,20 +10,14 @@ from typing import Final
 
 from graphmeter import names
 from graphmeter_config import Config
-from graphmeter_dashboards import links, panels, queries
-from graphmeter_dashboards.datasources import POSTGRES
+from graphmeter_dashboards import links, panels, pieces, queries, thresholds
 from graphmeter_dashboards.finalize import Json
 from graphmeter_dashboards.page import Section, page
-from graphmeter_dashboards.panels import GREEN, ORANGE, RED, Steps
-from graphmeter_dashboards.queries import NODE, RANGE
-from graphmeter_dashboards.sdk import Builder, dashboard, table, units
-from graphmeter_dashboards.targets import at_end, over_time, sql
-
-UID: Final = "graphmeter-overview"
-
-_NODE_LEGEND: Final = "{{graph}} / {{node}}"
-_HOUR: Final = 3600
-_MINUTE: Final = 60
+from graphmeter_dashboards.panels import GREEN, ORANGE, RED
+from graphmeter_dashboards.pieces import MINUTE
+from graphmeter_dashboards.queries import RANGE
+from graphmeter_dashboards.sdk import Builder, dashboard, units
+from graphmeter_dashboards.targets import at_end, over_time
 
 _SEND_DATA: Final = """\
 Attach Graphmeter to a compiled graph, in the process that runs it:
@@ -44,7 +38,7 @@ A run is on this page within a minute of its end.
 def overview(config: Config) -> Json:
     """The dashboard `graphmeter-overview`; thresholds are drawn from the SLOs and budgets of `config`."""
     return page(
-        UID,
+        links.OVERVIEW,
         "Graphmeter / Overview",
         "Runs, errors, latency and spend of LangGraph applications, with what is left of budgets and error budgets.",
         [
@@ -56,22 +50,6 @@ def overview(config: Config) -> Json:
             Section("Send data", [panels.prose("How to send data", _SEND_DATA, size=(24, 9))]),
         ],
     )
-
-
-def _error_colors(config: Config) -> Steps:
-    """Orange beyond the strictest SLO's error budget, red beyond the most lenient one's."""
-    allowed = sorted(float(slo.error_budget) for slo in config.slos)
-    if not allowed:
-        return ((None, GREEN),)
-    if allowed[0] == allowed[-1]:
-        return ((None, GREEN), (allowed[0], RED))
-    return ((None, GREEN), (allowed[0], ORANGE), (allowed[-1], RED))
-
-
-def _budget_colors(config: Config) -> Steps:
-    """Orange from the lowest threshold of any budget on, red at the limit."""
-    warn = min((float(share) for budget in config.budgets for share in budget.thresholds), default=1.0)
-    return ((None, GREEN), *([(warn, ORANGE)] if warn < 1 else []), (1.0, RED))
 
 
 def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
@@ -95,7 +73,7 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             unit=units.PercentUnit,
             size=size,
             decimals=2,
-            colors=_error_colors(config),
+            colors=thresholds.errors(config),
         ),
         panels.number(
             "Run p95",
@@ -104,13 +82,7 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             unit=units.Seconds,
             size=size,
         ),
-        panels.number(
-            "Spend",
-            "Cost of model calls within the time range, as Prometheus saw it. The ledger in the database is the authority.",
-            at_end(queries.count(names.COST)),
-            unit=units.Dollars,
-            size=size,
-        ),
+        panels.linked(pieces.spend(size), "Where it goes", links.to(links.SPEND)),
         panels.number(
             "Runs in progress",
             "Runs started and neither ended nor lost, now.",
@@ -126,7 +98,7 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             unit=units.Short,
             size=size,
             decimals=0,
-            colors=((None, GREEN), (0.5, RED)),
+            colors=thresholds.NONE_IS_GOOD,
         ),
     ]
 
@@ -141,7 +113,7 @@ def _promises(config: Config) -> list[Builder[dashboard.Panel]]:
             unit=units.PercentUnit,
             size=size,
             colors=((None, RED), (0.0, ORANGE), (0.25, GREEN)),
-            bounds=(0, 1),
+            full=1,
             empty="no SLO with judged runs",
         ),
         panels.lines(
@@ -151,96 +123,23 @@ def _promises(config: Config) -> list[Builder[dashboard.Panel]]:
             unit=units.Short,
             size=size,
         ),
-        panels.bars(
-            "Budget used",
-            "Spend of the current period as a share of the budget's limit, from the ledger.",
-            at_end(queries.budget_used(), "{{budget}} {{team}} {{scope}}"),
-            unit=units.PercentUnit,
-            size=size,
-            colors=_budget_colors(config),
-            bounds=(0, 1),
-            empty="no budget with spend",
-        ),
+        pieces.budgets_used(config, size),
     ]
 
 
 def _nodes() -> list[Builder[dashboard.Panel]]:
-    summary = panels.grid(
-        "Nodes",
-        "Executions, failures, latency and spend of every node within the time range.",
-        [
-            at_end(queries.count(names.NODE_RUNS, by=NODE), as_table=True),
-            at_end(queries.count(names.NODE_RUNS, f'status="{names.ERROR}"', by=NODE), as_table=True),
-            at_end(queries.quantile(0.95, names.NODE_DURATION, NODE, RANGE), as_table=True),
-            at_end(queries.count(names.COST, by=NODE), as_table=True),
-        ],
-        unit=units.Short,
-        size=(24, 9),
-        columns={
-            "graph": "Graph",
-            "node": "Node",
-            "Value #A": "Runs",
-            "Value #B": "Errors",
-            "Value #C": "p95",
-            "Value #D": "Spend",
-        },
-        sort_by="Spend",
-    )
-    summary = panels.column(summary, "Runs", decimals=0)
-    summary = panels.column(summary, "Errors", decimals=0)
-    summary = panels.column(summary, "p95", unit=units.Seconds)
-    summary = panels.column(summary, "Spend", unit=units.Dollars)
-    return [
-        panels.lines(
-            "Node latency, p95",
-            "95 % of the attempts of a node took no longer. The dots are single traces: click one to open it in Jaeger.",
-            [over_time(queries.quantile(0.95, names.NODE_DURATION, NODE), _NODE_LEGEND, exemplars=True)],
-            unit=units.Seconds,
-            size=(12, 9),
-        ),
-        panels.lines(
-            "Node errors per minute",
-            "Failed executions by node; a failed attempt that was retried with success is not counted.",
-            [
-                over_time(
-                    queries.per_second(names.NODE_RUNS, f'status="{names.ERROR}"', by=NODE, times=_MINUTE), _NODE_LEGEND
-                )
-            ],
-            unit=units.Short,
-            size=(12, 9),
-            stacked=True,
-        ),
-        summary,
-    ]
+    return [pieces.node_latency(95, (12, 9)), pieces.node_errors((12, 9)), pieces.nodes((24, 9))]
 
 
 def _spend() -> list[Builder[dashboard.Panel]]:
     size = (8, 9)
     return [
-        panels.lines(
-            "Spend per node",
-            "USD per hour at the speed of the moment. Calls outside nodes stand under `unattributed`.",
-            [over_time(queries.per_second(names.COST, by=NODE, times=_HOUR), _NODE_LEGEND)],
-            unit=units.Dollars,
-            size=size,
-            stacked=True,
-        ),
-        panels.lines(
-            "Spend per model",
-            "USD per hour at the speed of the moment.",
-            [
-                over_time(
-                    queries.per_second(names.COST, by=("provider", "model"), times=_HOUR), "{{provider}} {{model}}"
-                )
-            ],
-            unit=units.Dollars,
-            size=size,
-            stacked=True,
-        ),
+        pieces.spend_per_node(size),
+        pieces.spend_per_model(size),
         panels.lines(
             "Tokens by type",
             "Tokens per minute; the types do not overlap, so their sum is what was used.",
-            [over_time(queries.per_second(names.TOKENS, by=("type",), times=_MINUTE), "{{type}}")],
+            [over_time(queries.per_second(names.TOKENS, by=("type",), times=MINUTE), "{{type}}")],
             unit=units.Short,
             size=size,
             stacked=True,
@@ -253,24 +152,10 @@ def _runs() -> list[Builder[dashboard.Panel]]:
         panels.lines(
             "Runs per minute",
             "Ended runs by status.",
-            [over_time(queries.per_second(names.RUNS, by=("status",), times=_MINUTE), "{{status}}")],
+            [over_time(queries.per_second(names.RUNS, by=("status",), times=MINUTE), "{{status}}")],
             unit=units.Short,
             size=(8, 9),
             stacked=True,
         ),
-        _failed_runs(),
+        pieces.failed_runs((16, 9)),
     ]
-
-
-def _failed_runs() -> table.Panel:
-    panel = panels.grid(
-        "Latest failed runs",
-        "Runs that failed or were lost, newest first, from the database. Click a trace to open it in Jaeger.",
-        [sql(queries.latest_failed_runs())],
-        unit=units.NoUnit,
-        size=(16, 9),
-    ).datasource(POSTGRES)
-    panel = panels.column(panel, "duration", unit=units.Seconds)
-    panel = panels.column(panel, "cost", unit=units.Dollars)
-    link = {"title": "Open trace in Jaeger", "url": links.trace(), "targetBlank": True}
-    return panels.column(panel, "trace", links=[link])

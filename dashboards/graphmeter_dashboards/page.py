@@ -23,14 +23,14 @@ class Section:
     panels: Sequence[Builder[dashboard.Panel]]
 
 
-def page(uid: str, title: str, description: str, sections: Sequence[Section]) -> Json:
-    """The finished dashboard as Grafana stores it."""
+def page(uid: str, title: str, description: str, sections: Sequence[Section], *, since: str = "now-1h") -> Json:
+    """The finished dashboard as Grafana stores it; `since` is where its time range begins until somebody changes it."""
     builder = (
         dashboard_builders.Dashboard(title)
         .uid(uid)
         .description(description)
         .tags([TAG, "langgraph"])
-        .time("now-1h", "now")
+        .time(since, "now")
         .refresh("30s")
         .timezone("browser")
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)

@@ -44,6 +44,7 @@ class _Panel(Protocol):
     def height(self, h: int) -> Self: ...
     def with_target(self, target: Builder[Dataquery]) -> Self: ...
     def thresholds(self, thresholds: Builder[dashboard.ThresholdsConfig]) -> Self: ...
+    def links(self, links: list[Builder[dashboard.DashboardLink]]) -> Self: ...
 
 
 P = TypeVar("P", bound=_Panel)
@@ -63,6 +64,12 @@ def steps(*values: tuple[float | None, str]) -> Builder[dashboard.ThresholdsConf
     """Colours by value."""
     thresholds = [dashboard.Threshold(value=value, color=color) for value, color in values]
     return dashboard_builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(thresholds)
+
+
+def linked(panel: P, title: str, url: str) -> P:
+    """The same with a link in its title."""
+    link = dashboard_builders.DashboardLink(title).type(dashboard.DashboardLinkType.LINK).url(url)
+    return panel.links([link])
 
 
 def _last() -> common_builders.ReduceDataOptions:
@@ -127,16 +134,16 @@ def bars(
     *,
     unit: str,
     size: tuple[int, int],
-    colors: Steps,
-    bounds: tuple[float, float],
+    colors: Steps = ((None, BLUE),),
+    full: float | None = None,
     empty: str = "–",
 ) -> bargauge.Panel:
-    """One horizontal bar per series."""
-    panel = _dressed(bargauge.Panel(), title, description, [target], unit=unit, size=size)
+    """One horizontal bar per series; the longest is `full`, or the greatest value."""
+    panel = _dressed(bargauge.Panel(), title, description, [target], unit=unit, size=size).min(0)
+    if full is not None:
+        panel = panel.max(full)
     return (
-        panel.min(bounds[0])
-        .max(bounds[1])
-        .no_value(empty)
+        panel.no_value(empty)
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .orientation(common.VizOrientation.HORIZONTAL)
         .reduce_options(_last())

@@ -1,4 +1,4 @@
-"""The questions a dashboard asks, as PromQL and SQL: metric families in, query text out.
+"""The questions a dashboard asks of Prometheus: metric families in, PromQL out; those of the database are in `database`.
 
 Metric and label names come from `graphmeter.names`. A selector filters by every dashboard variable that its metric has a
 label for. Counters live in each collector and are summed; gauges read from the database are the same on every
@@ -22,6 +22,9 @@ STEP: Final = "$__rate_interval"
 
 NODE: Final = ("graph", "node")
 """What identifies a node on a page that is filtered by environment."""
+MODEL: Final = ("provider", "model")
+BUDGET: Final = ("budget", "team", "scope")
+"""What identifies a budget."""
 BAD_RUNS: Final = f"{names.ERROR}|{names.LOST}"
 JUDGED_RUNS: Final = f"{names.OK}|{BAD_RUNS}"
 """Statuses that an SLO judges; interrupted and cancelled runs are neither good nor bad."""
@@ -39,15 +42,32 @@ def _sum(inner: str, by: tuple[str, ...]) -> str:
     return f"sum by ({', '.join(by)}) ({inner})" if by else f"sum({inner})"
 
 
-def count(metric: Metric, *matchers: str, by: tuple[str, ...] = (), window: str = RANGE) -> str:
-    """How much a counter grew within the window."""
-    return _sum(f"increase({select(metric, *matchers)}[{window}])", by)
+def count(metric: Metric, *matchers: str, by: tuple[str, ...] = (), window: str = RANGE, suffix: str = "") -> str:
+    """How much a counter grew within the window; of a histogram `suffix` says which: `_sum` or `_count`."""
+    return _sum(f"increase({select(metric, *matchers, suffix=suffix)}[{window}])", by)
 
 
-def per_second(metric: Metric, *matchers: str, by: tuple[str, ...] = (), times: int = 1) -> str:
+def per_second(
+    metric: Metric, *matchers: str, by: tuple[str, ...] = (), times: int = 1, suffix: str = "", window: str = STEP
+) -> str:
     """Speed of a counter over time: per second, or per `times` seconds."""
-    rate = _sum(f"rate({select(metric, *matchers)}[{STEP}])", by)
+    rate = _sum(f"rate({select(metric, *matchers, suffix=suffix)}[{window}])", by)
     return rate if times == 1 else f"{times} * {rate}"
+
+
+def ratio(part: str, whole: str) -> str:
+    """One by the other, series by series; no answer where there is no whole."""
+    return f"{part} / ({whole} > 0)"
+
+
+def share(part: str, whole: str) -> str:
+    """The same where the part may be missing altogether: 0 then."""
+    return f"({part} or 0 * {whole}) / ({whole} > 0)"
+
+
+def top(expr: str, most: int = 10) -> str:
+    """The greatest of the series, in order; what is zero is left out."""
+    return f"sort_desc(topk({most}, {expr}) > 0)"
 
 
 def quantile(q: float, metric: Metric, by: tuple[str, ...] = (), window: str = STEP) -> str:
@@ -64,8 +84,7 @@ def same_everywhere(metric: Metric, by: tuple[str, ...]) -> str:
 def error_ratio(window: str = RANGE) -> str:
     """Share of judged runs that were bad. No judged run: no answer; none bad: 0."""
     judged = count(names.RUNS, f'status=~"{JUDGED_RUNS}"', window=window)
-    bad = count(names.RUNS, f'status=~"{BAD_RUNS}"', window=window)
-    return f"({bad} or 0 * {judged}) / ({judged} > 0)"
+    return share(count(names.RUNS, f'status=~"{BAD_RUNS}"', window=window), judged)
 
 
 def runs_in_progress() -> str:
@@ -75,9 +94,8 @@ def runs_in_progress() -> str:
 
 def budget_used() -> str:
     """Share of each budget spent in its current period."""
-    key = ("budget", "team", "scope")
     shares = [
-        f"{same_everywhere(spent, key)} / ({same_everywhere(limit, key)} > 0)"
+        ratio(same_everywhere(spent, BUDGET), same_everywhere(limit, BUDGET))
         for spent, limit in (
             (names.BUDGET_SPENT, names.BUDGET_LIMIT),
             (names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS),
@@ -106,29 +124,3 @@ def label_values(metric: Metric, label: str, *filters: str) -> str:
     matchers = ",".join(f'{name}=~"${name}"' for name in filters)
     series = f"{metric.name}{{{matchers}}}" if filters else metric.name
     return f"label_values({series}, {label})"
-
-
-def _named(column: str) -> str:
-    """A text column as the metrics show it: what nobody named is `unattributed` there and '' in the database."""
-    return f"coalesce(nullif({column}, ''), '{names.UNATTRIBUTED}')"
-
-
-def _chosen(value: str, variable: str) -> str:
-    # The value "All" of a variable reaches SQL as its regular expression, unquoted whatever the format asked for, so
-    # `IN (...)` would break; a dollar-quoted regular expression takes both it and a list, and any quote within.
-    return f"{value} ~ ('^' || $$(${{{variable}:regex}})$$ || '$')"
-
-
-def latest_failed_runs(limit: int = 50) -> str:
-    """Newest runs that failed or got lost, from the database: durations in seconds, costs in USD, trace ids in hex."""
-    graph, team = _named("graph"), _named("team")
-    return f"""\
-SELECT to_timestamp(started_ns / 1e9) AS "started", {graph} AS "graph", {team} AS "team",
-       environment AS "environment", status AS "status", error_type AS "error type", status_message AS "message",
-       duration_ns / 1e9 AS "duration", cost_nano / 1e9 AS "cost", encode(trace_id, 'hex') AS "trace"
-FROM run
-WHERE $__unixEpochNanoFilter(started_ns) AND status IN ('{names.ERROR}', '{names.LOST}')
-  AND {_chosen("environment", "environment")}
-  AND {_chosen(team, "team")}
-  AND {_chosen(graph, "graph")}
-ORDER BY started_ns DESC LIMIT {limit}"""  # noqa: S608 - nothing but constants of our own

@@ -39,6 +39,61 @@ print(json.dumps({
 """
 """The same of any seed, and the truth by group: rows of label values and a count."""
 
+GAPS = """
+from operator import add
+from typing import Annotated, TypedDict
+from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.graph import START, StateGraph
+from graphmeter import flush, meter
+
+class Model(BaseChatModel):
+    model: str
+    provider: str = "openai"
+    silent: bool = False
+
+    @property
+    def _llm_type(self):
+        return "fake"
+
+    @property
+    def _identifying_params(self):
+        return {"model": self.model}
+
+    def _get_ls_params(self, stop=None, **kwargs):
+        return {"ls_provider": self.provider, "ls_model_name": self.model, "ls_model_type": "chat"}
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
+        message = AIMessage(
+            content="hello",
+            usage_metadata=None if self.silent else usage,
+            response_metadata={"model_name": self.model},
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+class State(TypedDict, total=False):
+    texts: Annotated[list[str], add]
+
+models = {
+    "cached": Model(model="gpt-4o-mini", cache=InMemoryCache()),
+    "unpriced": Model(model="house-blend", provider="acme"),
+    "silent": Model(model="gpt-4o", silent=True),
+}
+builder = StateGraph(State)
+for name, model in models.items():
+    builder.add_node(name, lambda state, model=model: {"texts": [model.invoke("hello").content]})
+    builder.add_edge(START, name)
+graph = meter(builder.compile(), name="gaps", team="platform")
+for _ in range(3):
+    graph.invoke({})
+assert flush(60)
+"""
+"""Three runs of a graph named `gaps` for team platform: in each, one call that is cached after the first one (1000 tokens in
+and 100 out), one of a model without a price, and one that reports no usage."""
+
 ASKING = """
 import os, pickle
 from pathlib import Path

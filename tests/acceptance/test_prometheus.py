@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from acceptance.processes import Collector, collector, run_program, start_program, until
-from acceptance.programs import ENDLESS, EXAMPLES_IN_DETAIL
+from acceptance.programs import ENDLESS, EXAMPLES_IN_DETAIL, GAPS
 from graphmeter import names
 from graphmeter_alerts import build
 from graphmeter_config import Config
@@ -40,8 +40,13 @@ BEFORE = Workload(seed=3, runs=40)
 """Sent before Prometheus looks for the first time."""
 DURING = Workload(seed=4, runs=60)
 """Sent while it is looking."""
+GAPS_RUNS, GAPS_NANO = 3, 1000 * 150 + 100 * 600
+"""What the program `GAPS` does beside them: runs, and what its one call with a price cost."""
+APART = "graph!~'doomed|gaps'"
+"""Selects what the workload did."""
 SERVICE = "shop"
-SCRAPE_S = 1
+SCRAPE_S = 2
+"""Also how long a scrape may take: one that is given up, on a busy machine, takes the zeros with it that it was shown."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory, postgres_server: postgres.
     database_url = postgres_server.create()
     try:
         with ExitStack() as stack, collector(folder, "--config", str(config), database_url=database_url) as running:
+            # Calls of which something is not known, and a run in progress, for who asks about those.
+            (folder / "beside").mkdir()
+            beside = start_program(folder / "beside", GAPS + ENDLESS, **environment(running))
+            stack.callback(beside.wait)
+            stack.callback(beside.kill)
             truth = feed(running, folder, BEFORE)
-            # One run in progress, for who asks about those.
-            (folder / "endless").mkdir()
-            endless = start_program(folder / "endless", ENDLESS, **environment(running))
-            stack.callback(endless.wait)
-            stack.callback(endless.kill)
             with promtool.running_prometheus(
                 folder / "prometheus",
                 targets=[running.url.removeprefix("http://")],
@@ -82,7 +87,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, postgres_server: postgres.
                 prometheus.wait_for('up{job="graphmeter"} == 1')
                 for what, counts in feed(running, folder, DURING).items():
                     truth[what].update(counts)
-                ended = truth["runs"].total()
+                ended = truth["runs"].total() + GAPS_RUNS
                 until("all runs in Prometheus", lambda: total(prometheus, "sum(graphmeter_runs_total)") == ended)
                 # A series that was born with the last commit is shown at zero first.
                 settled = time.time() + 2 * SCRAPE_S
@@ -93,7 +98,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, postgres_server: postgres.
 
 
 def tiny_budgets() -> dict[str, Any]:
-    """The default configuration, and two budgets that the workload brings to 90 % and to 110 %.
+    """The default configuration, a budget in tokens, and two that the workload brings to 90 % and to 110 %.
 
     What it will spend is known before: the same seed costs the same.
     """
@@ -105,7 +110,8 @@ def tiny_budgets() -> dict[str, Any]:
         {"name": f"{team}-tiny", "limit_usd": f"{spent[team,] / 1e9 / used:.6f}", "match": {"team": team}}
         for team, used in (("cx", 0.9), ("growth", 1.1))
     ]
-    return {"version": 1, "budgets": [default, *({**each, "per_team": True} for each in tiny)]}
+    tokens = {"name": "tokens", "limit_tokens": 100_000_000, "period": "week"}
+    return {"version": 1, "budgets": [default, tokens, *({**each, "per_team": True} for each in tiny)]}
 
 
 def hurried(rules: Path, into: Path) -> list[Path]:
@@ -172,7 +178,7 @@ def test_the_collector_is_up_and_its_page_is_clean(watched: Watched) -> None:
 def test_counters_in_prometheus_are_what_the_examples_did(
     what: str, metric: names.Metric, labels: tuple[str, ...], watched: Watched
 ) -> None:
-    expr = f"sum by ({', '.join(labels)}) ({metric.name}{{graph!='doomed'}})"
+    expr = f"sum by ({', '.join(labels)}) ({metric.name}{{{APART}}})"
     scale = names.NANO_PER_USD if metric is names.COST else 1
     expected = {
         tuple(value or names.UNATTRIBUTED for value in key): pytest.approx(count / scale)
@@ -252,25 +258,29 @@ def test_no_alert_but_the_watchdog_says_that_the_collector_is_down(watched: Watc
 
 
 def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
-    # What comes last: gauges that are read from the database every few seconds, and alerts about them.
+    pages = {file.stem: file.read_text() for file in sorted(watched.dashboards.glob("*.json"))}
+    assert {"graphmeter-overview", "graphmeter-spend"} <= set(pages)
+
+    def empty() -> dict[tuple[str, str, str], str]:
+        found: dict[tuple[str, str, str], str] = {}
+        time_range = TimeRange.last(600)
+        for page, text in pages.items():
+            for query in [*panel_queries(text, time_range), *annotation_queries(text, time_range)]:
+                if not answers(watched, query, time_range):
+                    found[page, query.panel, query.ref] = query.sql or query.expr
+            for variable in variable_queries(text):
+                values = watched.prometheus.get(f"label/{variable.label}/values", **{"match[]": variable.series})
+                if not values:
+                    found[page, variable.name, variable.label] = variable.series
+        return found
+
+    # Gauges that are read from the database every few seconds come last, and alerts about them.
     watched.prometheus.wait_for('ALERTS{alertstate="firing",severity="ticket"}')
     watched.prometheus.wait_for(f"{names.RUNS_IN_PROGRESS.name} == 1")
-    empty: dict[tuple[str, str], str] = {}
-    asked = 0
-    for file in sorted(watched.dashboards.glob("*.json")):
-        dashboard = file.read_text()
-        time_range = TimeRange.last(600)
-        for query in [*panel_queries(dashboard, time_range), *annotation_queries(dashboard, time_range)]:
-            asked += 1
-            if not answers(watched, query, time_range):
-                empty[query.panel, query.ref] = query.sql or query.expr
-        for variable in variable_queries(dashboard):
-            asked += 1
-            values = watched.prometheus.get(f"label/{variable.label}/values", **{"match[]": variable.series})
-            if not values:
-                empty[variable.name, variable.label] = variable.series
-    assert asked > 20
-    assert {} == empty
+    ends = time.monotonic() + 30
+    while (left := empty()) and time.monotonic() < ends:
+        time.sleep(1)
+    assert {} == left
 
 
 def answers(watched: Watched, query: PanelQuery, time_range: TimeRange) -> bool:
@@ -323,5 +333,5 @@ def test_the_ledger_and_prometheus_agree_on_the_money(watched: Watched) -> None:
     ledger = sum(row["cost_nano"] for row in watched.collector.get("/api/cost?by=team&since=1h"))
     counted = total(watched.prometheus, f"sum({names.COST.name})")
 
-    assert watched.truth["cost_nano"].total() == ledger
+    assert watched.truth["cost_nano"].total() + GAPS_NANO == ledger
     assert pytest.approx(ledger / names.NANO_PER_USD) == counted

@@ -34,6 +34,20 @@ def files(config: Config) -> dict[str, str]:
     return build(config)
 
 
+@pytest.fixture(params=sorted(build(Config.default())))
+def page(request: pytest.FixtureRequest, files: dict[str, str]) -> dict[str, Any]:
+    """Each dashboard in turn; each test has its own copy."""
+    loaded: dict[str, Any] = json.loads(files[request.param])
+    return loaded
+
+
+@pytest.fixture
+def spend(files: dict[str, str]) -> dict[str, Any]:
+    """The Spend dashboard; each test has its own copy."""
+    loaded: dict[str, Any] = json.loads(files["graphmeter-spend.json"])
+    return loaded
+
+
 @pytest.fixture
 def overview(files: dict[str, str]) -> dict[str, Any]:
     """The Overview dashboard; each test has its own copy."""

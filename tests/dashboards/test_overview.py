@@ -10,19 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from dashboards.pages import columns_with_links, panel, steps, titles
 from graphmeter_config import Budget, Config, Slo
-from graphmeter_dashboards.finalize import panels_of
+from graphmeter_dashboards import links
 from graphmeter_dashboards.overview import overview as overview_of
 
 Json = dict[str, Any]
-
-
-def _panel(dashboard: Json, title: str) -> Json:
-    return next(panel for panel in panels_of(dashboard) if panel.get("title") == title)
-
-
-def _steps(panel: Json) -> list[tuple[float | None, str]]:
-    return [(step["value"], step["color"]) for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
 
 
 def _pane(url: str) -> Json:
@@ -34,7 +27,7 @@ def _pane(url: str) -> Json:
 
 
 def test_numbers_stand_on_top_and_everything_asked_for_is_there(overview: Json) -> None:
-    assert [panel["title"] for panel in overview["panels"]] == [
+    assert titles(overview) == [
         "Runs",
         "Error ratio",
         "Run p95",
@@ -59,7 +52,7 @@ def test_numbers_stand_on_top_and_everything_asked_for_is_there(overview: Json) 
         "Send data",
         "How to send data",
     ]
-    assert {0} == {panel["gridPos"]["y"] for panel in overview["panels"][:6]}
+    assert {0} == {each["gridPos"]["y"] for each in overview["panels"][:6]}
 
 
 def test_variables_are_the_sources_and_then_the_filters(overview: Json) -> None:
@@ -84,40 +77,40 @@ def test_all_means_every_value_also_the_empty_one(overview: Json) -> None:
 
 
 def test_latency_shows_exemplars(overview: Json) -> None:
-    (target,) = _panel(overview, "Node latency, p95")["targets"]
+    (target,) = panel(overview, "Node latency, p95")["targets"]
     assert target["exemplar"] is True
 
 
 @pytest.mark.parametrize(
-    ("objectives", "steps"),
+    ("objectives", "colors"),
     [
         ([], [(None, "green")]),
         (["99"], [(None, "green"), (0.01, "red")]),
         (["90", "99.9", "95"], [(None, "green"), (0.001, "orange"), (0.1, "red")]),
     ],
 )
-def test_error_colours_are_the_error_budgets_of_the_slos(objectives: list[str], steps: list[Any]) -> None:
+def test_error_colours_are_the_error_budgets_of_the_slos(objectives: list[str], colors: list[Any]) -> None:
     slos = tuple(Slo(name=f"slo-{n}", objective=Decimal(objective)) for n, objective in enumerate(objectives))
     dashboard = overview_of(Config(slos=slos))
-    assert steps == _steps(_panel(dashboard, "Error ratio"))
+    assert colors == steps(panel(dashboard, "Error ratio"))
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "steps"),
+    ("thresholds", "colors"),
     [
         (["0.5", "0.8", "1"], [(None, "green"), (0.5, "orange"), (1.0, "red")]),
         (["1", "1.5"], [(None, "green"), (1.0, "red")]),
     ],
 )
-def test_budget_colours_are_the_thresholds_of_the_budgets(thresholds: list[str], steps: list[Any]) -> None:
+def test_budget_colours_are_the_thresholds_of_the_budgets(thresholds: list[str], colors: list[Any]) -> None:
     shares = tuple(Decimal(threshold) for threshold in thresholds)
     dashboard = overview_of(Config(budgets=(Budget(name="team", limit_usd=Decimal(10), thresholds=shares),)))
-    assert steps == _steps(_panel(dashboard, "Budget used"))
+    assert colors == steps(panel(dashboard, "Budget used"))
 
 
 def test_a_failed_runs_trace_id_opens_that_trace_in_jaeger(overview: Json) -> None:
-    panel = _panel(overview, "Latest failed runs")
-    override = next(o for o in panel["fieldConfig"]["overrides"] if o["matcher"]["options"] == "trace")
+    runs = panel(overview, "Latest failed runs")
+    override = next(o for o in runs["fieldConfig"]["overrides"] if o["matcher"]["options"] == "trace")
     ((link,),) = [found["value"] for found in override["properties"] if found["id"] == "links"]
     (query,) = _pane(link["url"])["queries"]
     assert query == {
@@ -125,6 +118,12 @@ def test_a_failed_runs_trace_id_opens_that_trace_in_jaeger(overview: Json) -> No
         "datasource": {"type": "jaeger", "uid": "${jaeger_datasource}"},
         "query": "${__value.raw}",
     }
+
+
+def test_spend_leads_to_the_spend_dashboard(overview: Json) -> None:
+    (link,) = panel(overview, "Spend")["links"]
+    assert links.to(links.SPEND) == link["url"]
+    assert ["Spend"] == columns_with_links(panel(overview, "Nodes"))
 
 
 def test_links_keep_the_time_range(overview: Json) -> None:
@@ -142,10 +141,10 @@ def test_variables_in_a_link_are_not_encoded(files: dict[str, str], variable: st
 
 
 def test_the_page_says_how_to_send_data(overview: Json) -> None:
-    content = _panel(overview, "How to send data")["options"]["content"]
+    content = panel(overview, "How to send data")["options"]["content"]
     for said in ("from graphmeter import meter", "GRAPHMETER_ENDPOINT", "graphmeter doctor", "http://localhost:4318"):
         assert said in content
-    assert "Send data" in _panel(overview, "Runs")["fieldConfig"]["defaults"]["noValue"]
+    assert "Send data" in panel(overview, "Runs")["fieldConfig"]["defaults"]["noValue"]
 
 
 def test_it_is_the_home_dashboard_of_the_stack(overview: Json, generated: Any) -> None:

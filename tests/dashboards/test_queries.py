@@ -11,7 +11,6 @@ import yaml
 
 from graphmeter import names
 from graphmeter_alerts import build as build_rules
-from graphmeter_collector.store import tables
 from graphmeter_config import Config
 from graphmeter_dashboards import check, queries
 
@@ -64,6 +63,13 @@ def test_a_selector_filters_by_every_variable_that_the_metric_has_a_label_for() 
             ' or max by (budget, team, scope) (graphmeter_budget_spent_tokens{team=~"$team"})'
             ' / (max by (budget, team, scope) (graphmeter_budget_limit_tokens{team=~"$team"}) > 0)',
         ),
+        (
+            queries.count(names.RUN_COST, suffix="_sum"),
+            'sum(increase(graphmeter_run_cost_usd_sum{environment=~"$environment",team=~"$team",graph=~"$graph"}[$__range]))',
+        ),
+        (queries.ratio("a", "b"), "a / (b > 0)"),
+        (queries.share("a", "b"), "(a or 0 * b) / (b > 0)"),
+        (queries.top("a", 3), "sort_desc(topk(3, a) > 0)"),
         (queries.label_values(names.RUNS, "team"), "label_values(graphmeter_runs_total, team)"),
         (
             queries.label_values(names.RUNS, "graph", "team"),
@@ -76,9 +82,9 @@ def test_questions_become_promql(asked: str, expected: str) -> None:
 
 
 def test_every_metric_and_label_asked_for_is_one_of_ours_or_a_recording_rule(
-    overview: dict[str, Any], recorded: set[str]
+    page: dict[str, Any], recorded: set[str]
 ) -> None:
-    for expr in _expressions(overview):
+    for expr in _expressions(page):
         for selector in _selectors(expr):
             assert selector.name in SERIES or selector.name in recorded, expr
             if selector.name in SERIES:
@@ -86,8 +92,8 @@ def test_every_metric_and_label_asked_for_is_one_of_ours_or_a_recording_rule(
                 assert labels <= set(SERIES[selector.name].labels), expr
 
 
-def test_every_label_that_is_grouped_by_exists(overview: dict[str, Any]) -> None:
-    for expr in _expressions(overview):
+def test_every_label_that_is_grouped_by_exists(page: dict[str, Any]) -> None:
+    for expr in _expressions(page):
         known = {"le"}.union(*(SERIES[s.name].labels for s in _selectors(expr) if s.name in SERIES))
 
         def visit(node: object, expr: str = expr, known: set[str] = known) -> bool:
@@ -98,8 +104,8 @@ def test_every_label_that_is_grouped_by_exists(overview: dict[str, Any]) -> None
         promql_parser.walk(promql_parser.parse(expr), visit)
 
 
-def test_gauges_from_the_database_are_taken_once_and_counters_are_summed(overview: dict[str, Any]) -> None:
-    for expr in _expressions(overview):
+def test_gauges_from_the_database_are_taken_once_and_counters_are_summed(page: dict[str, Any]) -> None:
+    for expr in _expressions(page):
         for selector in _selectors(expr):
             metric = SERIES.get(selector.name or "")
             if metric is not None and metric.type == "gauge":
@@ -108,8 +114,8 @@ def test_gauges_from_the_database_are_taken_once_and_counters_are_summed(overvie
                 assert "sum" in expr, expr
 
 
-def test_the_alert_annotation_shows_every_alert_that_tells_somebody(overview: dict[str, Any], config: Config) -> None:
-    (annotation,) = check.annotation_queries(overview)
+def test_the_alert_annotation_shows_every_alert_that_tells_somebody(page: dict[str, Any], config: Config) -> None:
+    (annotation,) = check.annotation_queries(page)
     (selector,) = _selectors(annotation.expr)
     assert selector.name == "ALERTS"
     wanted = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
@@ -118,15 +124,3 @@ def test_the_alert_annotation_shows_every_alert_that_tells_somebody(overview: di
     told = {rule["alert"] for rule in alerts if re.fullmatch(wanted["severity"], rule["labels"]["severity"])}
     assert {rule["labels"]["product"] for rule in alerts} == {wanted["product"]}
     assert {rule["alert"] for rule in alerts} - told == {"GraphmeterWatchdog"}
-
-
-def test_columns_asked_of_the_run_table_exist() -> None:
-    columns = set(tables.column_names(tables.run))
-    query = queries.latest_failed_runs()
-    assert "FROM run\n" in query
-    wanted = {
-        "started_ns", "graph", "team", "environment", "status", "error_type",
-        "status_message", "duration_ns", "cost_nano", "trace_id",
-    }  # fmt: skip
-    assert wanted <= columns
-    assert all(column in query for column in wanted)

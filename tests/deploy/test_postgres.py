@@ -97,6 +97,13 @@ def test_grafana_lists_what_its_filters_choose(stack: str, values: dict[str, str
     assert [trace for _, trace in _failed_runs(stack, **values)] == traces
 
 
+def test_grafana_may_ask_what_every_panel_asks(stack: str) -> None:
+    asked = [query.sql for text in build(Config.default()).values() for query in check.panel_queries(text) if query.sql]
+    assert len(asked) > 1
+    for query in asked:
+        postgres.execute(_reader(stack), query)
+
+
 @pytest.mark.parametrize(
     "table", ["run", "run_node", "span", "ledger", "ledger_price", "ledger_waste", "rollup_hour", "rollup_day"]
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from graphmeter_alerts import budget_rules, health_rules, slo_rules
+from graphmeter_alerts import health_rules, slo_rules
 from graphmeter_alerts.rules import PRODUCT, to_yaml
 from graphmeter_config import Config
 from graphmeter_config.alerting import AlertReceiver
@@ -28,7 +28,7 @@ def configuration(config: Config) -> str:
             "route": {
                 # Whatever carries a severity of which we know nothing reaches somebody.
                 "receiver": TICKET,
-                "group_by": ["alertname", "slo", "graph", "budget", "team"],
+                "group_by": ["alertname", "slo", "graph", "budget", "team", "scope"],
                 "group_wait": "30s",
                 "group_interval": "5m",
                 "repeat_interval": "1d",
@@ -67,11 +67,7 @@ def _inhibitions() -> list[dict[str, Any]]:
             "target_matchers": [f'product="{PRODUCT}"', 'severity="ticket"', _OF_AN_SLO],
             "equal": ["slo", "graph"],
         },
-        {
-            "source_matchers": [f'alertname="{budget_rules.EXHAUSTED}"'],
-            "target_matchers": [f'alertname="{budget_rules.THRESHOLD}"'],
-            "equal": ["budget", "team"],
-        },
+        # Thresholds of a budget need none: each ends where the next begins. It would keep back only that news.
         {
             "source_matchers": [f'alertname="{health_rules.COLLECTOR_DOWN}"'],
             "target_matchers": [f'alertname=~"{without_collector}"'],

@@ -157,6 +157,7 @@ class Pipeline:
         """In the database or, while that is away, on disk; returns what the database refused."""
         if self._spool is None:
             return await self._commit(records)
+        why = ""
         if self._away:
             self._refuse_when_stopping()
         else:
@@ -165,8 +166,13 @@ class Pipeline:
             except StoreFailed:
                 raise
             except StoreUnavailable as error:
-                self.went_away(str(error))
-        await self._spool.append(Spooled(request.body, caller, received_ns, len(records)))
+                why = str(error)
+        try:
+            await self._spool.append(Spooled(request.body, caller, received_ns, len(records)))
+        finally:
+            # Only now: a database that answers while nothing lies on disk counts as back.
+            if why:
+                self.went_away(why)
         self._metrics.inc(names.COLLECTOR_SPOOLED, by=len(records))
         return []
 

@@ -115,11 +115,13 @@ async def test_a_database_that_hangs_counts_as_away(url: str, tmp_path: Path, mo
     monkeypatch.setattr(pipeline, "SPOOL_AFTER_S", 0.2)
     async with collecting(url, tmp_path) as it:
         holder = await asyncpg.connect(url)
-        await holder.execute("BEGIN")
-        await holder.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
-        assert [200, 200] == await send(it, 1, 2)
-        assert it.collector.pipeline.away
-        await holder.close()
+        try:
+            await holder.execute("BEGIN")
+            await holder.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
+            assert [200, 200] == await send(it, 1, 2)
+            assert it.collector.pipeline.away
+        finally:
+            await holder.close()
         await until(lambda: not waits(it))
         assert 2 == len(await it.get("/api/runs"))
 

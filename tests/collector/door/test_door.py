@@ -191,7 +191,7 @@ async def test_while_the_database_is_away_the_keys_known_before_stay_in_force(
 ) -> None:
     monkeypatch.setattr(keyring, "REFRESH_EVERY_S", 0.02)
     async with served(sqlite_url, api_keys=KEYS) as it:
-        database = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+        database = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), timeout=60)
         with capture_logs() as logged:
             database.execute("ALTER TABLE api_key RENAME TO gone")
             await until(lambda: it.collector.metrics.value(names.COLLECTOR_JOB_FAILURES, "keys") >= 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import random
@@ -19,7 +20,7 @@ from collector.store.dump import dump, opened
 from collector.store.test_budget_spend import KINDS, counted, rows
 from graphmeter import names
 from graphmeter_collector import repricing
-from graphmeter_collector.errors import BadRequest, Busy
+from graphmeter_collector.errors import BadRequest, Busy, StoreUnavailable
 from graphmeter_collector.ledger import Which
 from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.price.catalogue import Catalogue
@@ -449,7 +450,10 @@ async def interleaved(database_url: str, seed: int) -> None:
             given = billed(given, mine.choice(BOOKS))
             while given:
                 size = mine.randrange(1, 30)
-                await store.write(given[:size])
+                try:
+                    await store.write(given[:size])
+                except StoreUnavailable:  # SQLite was busy for too long, as a sender is told, who sends again
+                    continue
                 given = given[size:]
                 await asyncio.sleep(mine.random() / 200)
 
@@ -458,12 +462,13 @@ async def interleaved(database_url: str, seed: int) -> None:
             for _ in range(4):
                 try:
                     await reprice(table, mine.choice(BOOKS), EVERY, by_catalogue=True)
-                except Busy:
+                except (Busy, StoreUnavailable):
                     await asyncio.sleep(0.01)
 
         async def changing() -> None:
             for _ in range(5):
-                await budgets.take(chance.sample(KINDS, chance.randrange(1, len(KINDS) + 1)), T0_NS)
+                with contextlib.suppress(StoreUnavailable):
+                    await budgets.take(chance.sample(KINDS, chance.randrange(1, len(KINDS) + 1)), T0_NS)
                 await asyncio.sleep(chance.random() / 100)
 
         async with asyncio.TaskGroup() as group:

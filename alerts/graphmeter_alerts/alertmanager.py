@@ -11,6 +11,7 @@ from graphmeter_alerts import health_rules, slo_rules
 from graphmeter_alerts.rules import PRODUCT, to_yaml
 from graphmeter_config import Config
 from graphmeter_config.alerting import AlertReceiver
+from graphmeter_config.indicators import DIMENSIONS
 
 PAGE: Final = "page"
 TICKET: Final = "ticket"
@@ -65,7 +66,8 @@ def _inhibitions() -> list[dict[str, Any]]:
         {  # somebody is on it already
             "source_matchers": [f'product="{PRODUCT}"', 'severity="page"', _OF_AN_SLO],
             "target_matchers": [f'product="{PRODUCT}"', 'severity="ticket"', _OF_AN_SLO],
-            "equal": ["slo", "graph"],
+            # Of all that SLOs may judge by; what an alert lacks is equal to what another lacks.
+            "equal": ["slo", *DIMENSIONS],
         },
         # Thresholds of a budget need none: each ends where the next begins. It would keep back only that news.
         {

@@ -11,13 +11,14 @@ from fractions import Fraction
 from typing import Final
 
 from graphmeter import names
-from graphmeter_alerts import slo_rules, wording
+from graphmeter_alerts import slo_events, slo_rules, slo_wording, wording
 from graphmeter_alerts.cases import HOUR, MINUTE, Case, Check, Firing, Sample, growing, no_alert, series
 from graphmeter_alerts.rules import alert_labels
 from graphmeter_alerts.slo_rules import ABSENT, ALERTS, BURN_FAST, BURN_SLOW, EXHAUSTED, SLICE_S
+from graphmeter_alerts.slo_traffic import Phase, ended, group, only_good, present, traffic
+from graphmeter_alerts.slo_wording import SloWords
 from graphmeter_config import Config, Slo
 from graphmeter_config.burn import Tier
-from graphmeter_config.section import FIELDS
 from graphmeter_config.values import duration_text
 
 _BURN: Final = (BURN_FAST, BURN_SLOW)
@@ -35,56 +36,45 @@ def cases(config: Config, slo: Slo) -> Iterator[Case]:
         yield _burns(config, slo, tier)
     yield _below_every_tier(slo, tiers[-1])
     if slo.min_bad_events > 1:
-        yield _too_few_bad_runs(slo)
-    yield _neither_good_nor_bad(slo)
+        yield _too_few_bad_events(slo)
+    if not slo.kind.bounds:
+        yield _neither_good_nor_bad(slo)
     yield _quiet(slo)
     yield _gone_quiet(slo)
     yield _replayed(slo)
-    yield from _other_runs(slo)
+    yield from _other_events(slo)
+    yield from _each_by_itself(config, slo)
     yield _exhausted(config, slo)
     yield _absent(config, slo)
+    yield from _measured_without_events(slo)
 
 
 def _replayed(slo: Slo) -> Case:
     # Half of what the objective allows: a burst of it must look like nothing else.
     good, bad = _per_minute(slo, Fraction(slo.error_budget) / 2)
     hour, outage, catching_up = 60, 10, 5
-    # What waited comes on top of what runs meanwhile.
+    # What waited comes on top of what happens meanwhile.
     faster = 1 + outage // catching_up
-
-    def counted(per_minute: float) -> str:
-        return growing((per_minute, hour), (0, outage), (faster * per_minute, catching_up), (per_minute, hour))
-
+    phases = (
+        Phase(good, bad, hour),
+        Phase(0, 0, outage),
+        Phase(faster * good, faster * bad, catching_up),
+        Phase(good, bad, hour),
+    )
     moments = range(hour, hour + outage + catching_up + 35, SLICE_S // MINUTE)
     return Case(
         f"{outage} minutes without a database, and their replay in {catching_up}, are no alert",
-        {
-            _runs(slo, names.OK): counted(good),
-            _runs(slo, names.ERROR): counted(bad),
-        },
+        traffic(slo, *phases),
         tuple(check for minute in moments for check in no_alert(minute * MINUTE, ALERTS)),
     )
 
 
-def _example(glob: str) -> str:
-    """A value that the glob matches, and few others would."""
-    return glob.replace("*", "example").replace("?", "x")
-
-
-def _identity(slo: Slo) -> dict[str, str]:
-    return {field: _example(getattr(slo.select, field)[0]) for field in FIELDS}
-
-
-def _runs(slo: Slo, status: str, **other: str) -> str:
-    return series(names.RUNS.name, **{**_identity(slo), **other, "status": status})
-
-
-def _graph(slo: Slo) -> str:
-    return _identity(slo)["graph"]
+def _words(slo: Slo) -> SloWords:
+    return SloWords(slo, group(slo))
 
 
 def _per_minute(slo: Slo, ratio: Fraction) -> tuple[float, float]:
-    """Good and bad runs a minute with this share of bad ones, and enough of them to matter at once."""
+    """Good and bad events a minute with this share of bad ones, and enough of them to matter at once."""
     bad = Fraction(slo.min_bad_events)
     return float(bad * (1 - ratio) / ratio), float(bad)
 
@@ -103,10 +93,10 @@ def _firing(config: Config, slo: Slo, ratio: Fraction, alert: str, over_s: int =
 
 
 def _burn(config: Config, slo: Slo, tier: Tier, ratio: Fraction) -> Firing:
-    graph, name = _graph(slo), slo_rules.burn_alert(tier)
+    name = slo_rules.burn_alert(tier)
     return Firing(
-        {**alert_labels(tier.severity, slo=slo.name, burn=tier.name), "graph": graph},
-        wording.error_budget_burn(config, name, slo, tier, graph=graph, ratio=wording.percentage(ratio)),
+        {**alert_labels(tier.severity, slo=slo.name, burn=tier.name), **group(slo)},
+        slo_wording.error_budget_burn(config, name, _words(slo), tier, ratio=wording.percentage(ratio)),
     )
 
 
@@ -115,18 +105,12 @@ def _burns(config: Config, slo: Slo, tier: Tier) -> Case:
     ratio = _rounded((tier.threshold + min(above, default=Fraction(1))) / 2)
     good, bad = _per_minute(slo, ratio)
     before, after = _BAD_FOR_S // MINUTE, _ALL_CLEAR_S // MINUTE
-    failed = f"{wording.percentage(ratio)} bad runs"
-    # Afterwards hardly anything runs: long windows stay as bad as they were, so it is the short one that resolves.
-    good_after = good * _HARDLY
+    # Afterwards hardly anything happens: long windows stay as bad as they were, so it is the short one that resolves.
     over_s = tier.short_s + slo_rules.keep_firing_for_s(tier) + SLICE_S
     return Case(
-        f"{tier.name} fires at {failed}, with what is slower and without what is faster; then it resolves",
-        {
-            _runs(slo, names.OK): growing((good, before), (good_after, after - before)),
-            # Two kinds of bad: both have to count.
-            _runs(slo, names.ERROR): growing((bad / 2, before), (0, after - before)),
-            _runs(slo, names.LOST): growing((bad / 2, before), (0, after - before)),
-        },
+        f"{tier.name} fires at {wording.percentage(ratio)} bad {_words(slo).noun}, with what is slower and without what is "
+        "faster; then it resolves",
+        traffic(slo, Phase(good, bad, before), Phase(good * _HARDLY, 0, after - before)),
         (
             *(Check(_BAD_FOR_S - SLICE_S, name, _firing(config, slo, ratio, name)) for name in _BURN),
             Check(_BAD_FOR_S + over_s, own := slo_rules.burn_alert(tier), _firing(config, slo, ratio, own, over_s)),
@@ -138,33 +122,32 @@ def _burns(config: Config, slo: Slo, tier: Tier) -> Case:
 def _below_every_tier(slo: Slo, slowest: Tier) -> Case:
     ratio = _rounded(slowest.threshold * Fraction(9, 10))
     good, bad = _per_minute(slo, ratio)
-    minutes = _BAD_FOR_S // MINUTE
     return Case(
-        f"{wording.percentage(ratio)} bad runs burn too slowly for any alert",
-        {_runs(slo, names.OK): growing((good, minutes)), _runs(slo, names.ERROR): growing((bad, minutes))},
+        f"{wording.percentage(ratio)} bad {_words(slo).noun} burn too slowly for any alert",
+        traffic(slo, Phase(good, bad, _BAD_FOR_S // MINUTE)),
         no_alert(_BAD_FOR_S - SLICE_S, _BURN),
     )
 
 
-def _too_few_bad_runs(slo: Slo) -> Case:
+def _too_few_bad_events(slo: Slo) -> Case:
     # `increase` extrapolates by a few percent, so a large minimum is missed by more than one.
     count = max(1, min(slo.min_bad_events - 1, slo.min_bad_events * 9 // 10))
     return Case(
-        f"{count} bad runs of {count} are too few for an alert",
-        {_runs(slo, names.ERROR): f"0+0x10 {count}+0x{_BAD_FOR_S // MINUTE}"},
+        f"{count} bad {_words(slo).noun} of {count} are too few for an alert",
+        traffic(slo, Phase(0, 0, 10), Phase(0, count, 1), Phase(0, 0, _BAD_FOR_S // MINUTE)),
         tuple(check for at in (20, 60, 235) for check in no_alert(at * MINUTE, (*_BURN, EXHAUSTED))),
     )
 
 
 def _neither_good_nor_bad(slo: Slo) -> Case:
     minutes = _BAD_FOR_S // MINUTE
-    recorded = series("slo:events:increase1h", graph=_graph(slo), slo=slo.name)
+    recorded = series("slo:events:increase1h", **group(slo), slo=slo.name)
     return Case(
-        "interrupted and cancelled runs are neither good nor bad",
+        f"interrupted and cancelled {_words(slo).noun} are neither good nor bad",
         {
-            _runs(slo, names.OK): growing((10, minutes)),
-            _runs(slo, names.INTERRUPTED): growing((1000, minutes)),
-            _runs(slo, names.CANCELLED): growing((1000, minutes)),
+            **traffic(slo, Phase(10, 0, minutes)),
+            ended(slo, names.INTERRUPTED): growing((1000, minutes)),
+            ended(slo, names.CANCELLED): growing((1000, minutes)),
         },
         no_alert(_BAD_FOR_S - SLICE_S, ALERTS),
         (Sample(2 * HOUR, recorded, {recorded: 600}),),
@@ -174,8 +157,8 @@ def _neither_good_nor_bad(slo: Slo) -> Case:
 def _quiet(slo: Slo) -> Case:
     ratios = '{__name__=~"slo:sli_error:ratio_rate.*|slo:period_error.*|slo:burn_rate.*"}'
     return Case(
-        "without runs there is no ratio, no NaN and no alert",
-        {_runs(slo, names.OK): f"7+0x{_BAD_FOR_S // MINUTE}"},
+        f"without {_words(slo).noun} there is no ratio, no NaN and no alert",
+        only_good(slo, f"7+0x{_BAD_FOR_S // MINUTE}"),
         no_alert(_BAD_FOR_S - SLICE_S, ALERTS),
         (Sample(2 * HOUR, ratios, {}),),
     )
@@ -183,57 +166,72 @@ def _quiet(slo: Slo) -> Case:
 
 def _gone_quiet(slo: Slo) -> Case:
     return Case(
-        "a graph that ran and went quiet is not missing",
-        {_runs(slo, names.OK): growing((10, 60), (0, 180))},
+        "what happened and went quiet is not missing",
+        traffic(slo, Phase(10, 0, 60), Phase(0, 0, 180)),
         no_alert(_BAD_FOR_S - SLICE_S, ALERTS),
     )
 
 
-def _other_runs(slo: Slo) -> Iterator[Case]:
-    restricted = slo.select.restricting()
-    if restricted:
-        field = next(iter(restricted))
+def _other_events(slo: Slo) -> Iterator[Case]:
+    for field in slo.select.restricting():
         yield Case(
-            f"runs of another {field} are none of its business",
-            {_runs(slo, names.ERROR, **{field: "not/selected"}): growing((100, _BAD_FOR_S // MINUTE))},
+            f"{_words(slo).noun} of another {field} are none of its business",
+            traffic(slo, Phase(0, 100, _BAD_FOR_S // MINUTE), **{field: "not/selected"}),
             no_alert(_BAD_FOR_S - SLICE_S, ALERTS),
         )
 
 
+def _each_by_itself(config: Config, slo: Slo) -> Iterator[Case]:
+    """One goes wrong; what differs from it in one dimension goes well, and so much that together they would, too."""
+    fastest = slo_rules.burn_plan(slo).tiers[0]
+    ratio = _rounded((fastest.threshold + 1) / 2)
+    good, bad = _per_minute(slo, ratio)
+    minutes = _BAD_FOR_S // MINUTE
+    well = Phase(float(Fraction(bad) * 10 / slo.error_budget), 0, minutes)
+    apart = [name for name in slo.per if set("*?") & set(getattr(slo.select, name)[0])]
+    if not apart:
+        return
+    found = traffic(slo, Phase(good, bad, minutes))
+    for name in apart:
+        other = getattr(slo.select, name)[0].replace("*", "another").replace("?", "y")
+        found |= traffic(slo, well, **{name: other})
+    yield Case(
+        f"every {', '.join(apart)} is judged by itself",
+        found,
+        tuple(Check(_BAD_FOR_S - SLICE_S, name, _firing(config, slo, ratio, name)) for name in _BURN),
+    )
+
+
 def _exhausted(config: Config, slo: Slo) -> Case:
-    budget, graph = slo.error_budget, _graph(slo)
+    budget = slo.error_budget
     ratio = _rounded(min(2 * budget, (1 + budget) / 2))
     good, bad = _per_minute(slo, ratio)
-    # As many good runs in the second hour as make the bad ones of the first half of what may be bad.
+    # As many good events in the second hour as make the bad ones of the first half of what may be bad.
     many_good = bad * float(2 / budget)
     remaining = wording.percentage(1 - ratio / budget)
-    annotations = wording.error_budget_exhausted(config, EXHAUSTED, slo, graph=graph, remaining=remaining)
-    period = duration_text(slo.window_s)
+    annotations = slo_wording.error_budget_exhausted(config, EXHAUSTED, _words(slo), remaining=remaining)
+    firing = Firing({**alert_labels("ticket", slo=slo.name), **group(slo)}, annotations)
     return Case(
-        f"the error budget of {period} is spent, and comes back with good runs",
-        {
-            _runs(slo, names.OK): growing((good, 60), (many_good, 70)),
-            _runs(slo, names.ERROR): growing((bad, 60), (0, 70)),
-        },
+        f"the error budget of {duration_text(slo.window_s)} is spent, and comes back with good {_words(slo).noun}",
+        traffic(slo, Phase(good, bad, 60), Phase(many_good, 0, 70)),
         (
             Check(5 * MINUTE, EXHAUSTED),
-            Check(HOUR, EXHAUSTED, (Firing({**alert_labels("ticket", slo=slo.name), "graph": graph}, annotations),)),
+            Check(HOUR, EXHAUSTED, (firing,)),
             Check(2 * HOUR + 10 * MINUTE, EXHAUSTED),
         ),
     )
 
 
 def _absent(config: Config, slo: Slo) -> Case:
-    graph = _graph(slo)
     gone_s, wait_s = 2 * HOUR, SLICE_S + slo_rules.absent_for_s(slo)
     told_s = gone_s + -(-wait_s // SLICE_S) * SLICE_S + SLICE_S
     back_s = told_s + 2 * SLICE_S
     gone, back = gone_s // MINUTE, back_s // MINUTE
-    annotations = wording.slo_metric_absent(config, ABSENT, slo, graph=graph, events=str(gone * 10))
-    firing = Firing({**alert_labels("ticket", slo=slo.name, job=slo_rules.JOB), "graph": graph}, annotations)
+    annotations = slo_wording.slo_metric_absent(config, ABSENT, _words(slo), events=str(gone * 10))
+    firing = Firing({**alert_labels("ticket", slo=slo.name, job=slo_rules.JOB), **group(slo)}, annotations)
     return Case(
-        "metrics of a graph that ran are gone, and come back",
-        {_runs(slo, names.OK): f"0+10x{gone} _x{back - gone - 1} {gone * 10}+10x60"},
+        "metrics of what happened are gone, and come back",
+        only_good(slo, f"0+10x{gone} _x{back - gone - 1} {gone * 10}+10x60"),
         (
             Check(gone_s, ABSENT),
             Check(gone_s + SLICE_S, ABSENT),
@@ -241,3 +239,14 @@ def _absent(config: Config, slo: Slo) -> Case:
             Check(back_s + 2 * SLICE_S, ABSENT),
         ),
     )
+
+
+def _measured_without_events(slo: Slo) -> Iterator[Case]:
+    instead = slo_events.instead_of(slo)
+    if instead is not None:
+        gone, end = 60, _BAD_FOR_S // MINUTE
+        yield Case(
+            f"without a single event since a collector was started anew nothing is missing: it shows {instead.name}",
+            only_good(slo, f"0+10x{gone}") | present(slo, f"0+10x{end}"),
+            no_alert(_BAD_FOR_S - SLICE_S, (ABSENT,)),
+        )

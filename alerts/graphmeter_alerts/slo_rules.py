@@ -1,8 +1,9 @@
 """One SLO in, its recording rules and alerts out: error ratios per window, error budget left, burn-rate alerts.
 
-Events are runs that were judged. Ratios never become NaN: without events there is no sample. Long windows and the SLO's
-own window add up 5-minute slices, so every event weighs the same and a month costs 8640 samples per graph. What alerts
-read now is in their own group; what they add up may be a slice late.
+What an event is, and which are bad, comes from `slo_events`; all kinds are alike from there on. Ratios never become NaN:
+without events there is no sample. Long windows and the SLO's own window add up 5-minute slices, so every event weighs the
+same and a month costs 8640 samples per graph, or per what else is judged by itself. What alerts read now is in their own
+group; what they add up may be a slice late.
 """
 
 from __future__ import annotations
@@ -11,13 +12,11 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from graphmeter import names
-from graphmeter_alerts import wording
-from graphmeter_alerts.rules import Alert, Group, Record, alert_labels, matchers, quoted
-from graphmeter_alerts.wording import label, number
-from graphmeter_config import BAD_STATUSES, GOOD_STATUSES, Config, Slo
+from graphmeter_alerts import slo_events, slo_wording, wording
+from graphmeter_alerts.rules import Alert, Group, Record, alert_labels, matchers
+from graphmeter_alerts.wording import number
+from graphmeter_config import Config, Slo
 from graphmeter_config.burn import Plan, Tier, plan
-from graphmeter_config.section import glob_regex
 from graphmeter_config.values import duration_text
 
 BURN_FAST: Final = "GraphmeterErrorBudgetBurnFast"
@@ -77,22 +76,10 @@ def groups(config: Config, slo: Slo) -> list[Group]:
     return [slices, Group(name, 60, (*_windows(slo), *_period(slo), *_alerts(config, slo)))]
 
 
-def runs(slo: Slo, *statuses: str) -> str:
-    """PromQL selector of the runs an SLO is about, in any of these statuses."""
-    parts = [f"status=~{quoted('|'.join(statuses))}"]
-    for field, globs in slo.select.restricting().items():
-        literal = len(globs) == 1 and not set("*?") & set(globs[0])
-        pattern = globs[0] if literal else "|".join(map(glob_regex, globs))
-        parts.append(f"{field}{'=' if literal else '=~'}{quoted(pattern)}")
-    return f"{names.RUNS.name}{{{','.join(parts)}}}"
-
-
 def _counts(slo: Slo, events: str, errors: str, window: str) -> Iterator[Record]:
-    judged = f"sum by (graph) (increase({runs(slo, *GOOD_STATUSES, *BAD_STATUSES)}[{window}]))"
-    bad = f"sum by (graph) (increase({runs(slo, *BAD_STATUSES)}[{window}]))"
+    judged, bad = slo_events.events(slo).counted(window)
     yield Record(events, judged, {"slo": slo.name})
-    # A graph that never failed may have no series of bad runs: none, not unknown.
-    yield Record(errors, f"{bad}\nor\n0 * {judged}", {"slo": slo.name})
+    yield Record(errors, bad, {"slo": slo.name})
 
 
 def _windows(slo: Slo) -> Iterator[Record]:
@@ -124,7 +111,7 @@ def _period(slo: Slo) -> Iterator[Record]:
 
 
 def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
-    selector, graph = matchers(slo=slo.name), label("graph")
+    selector, words = matchers(slo=slo.name), slo_wording.template(slo)
     for tier in burn_plan(slo).tiers:
         name, long = burn_alert(tier), duration_text(tier.long_s)
         yield Alert(
@@ -133,7 +120,7 @@ def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
             f"and\nslo:sli_error:ratio_rate{duration_text(tier.short_s)}{selector} > {number(tier.threshold)}\n"
             f"and\nslo:errors:increase{long}{selector} >= {slo.min_bad_events}",
             alert_labels(tier.severity, slo=slo.name, burn=tier.name),
-            wording.error_budget_burn(config, name, slo, tier, graph=graph, ratio=wording.PERCENT_VALUE),
+            slo_wording.error_budget_burn(config, name, words, tier, ratio=wording.PERCENT_VALUE),
             for_s(tier),
             keep_firing_for_s(tier),
         )
@@ -142,14 +129,21 @@ def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
         f"{REMAINING}{selector} <= 0\n"
         f"and\nslo:errors:increase{duration_text(slo.window_s)}{selector} >= {slo.min_bad_events}",
         alert_labels("ticket", slo=slo.name),
-        wording.error_budget_exhausted(config, EXHAUSTED, slo, graph=graph, remaining=wording.PERCENT_VALUE),
+        slo_wording.error_budget_exhausted(config, EXHAUSTED, words, remaining=wording.PERCENT_VALUE),
         EXHAUSTED_FOR_S,
     )
-    # A quiet graph keeps its series, and a graph that never ran has none: only what was measured can go missing.
+    # What is quiet keeps its series, and what never happened has none: only what was measured can go missing.
     yield Alert(
         ABSENT,
-        f"sum_over_time({EVENTS_SLICE}{selector}[1d]) > 0\nunless\nslo:events:increase5m{selector}",
+        f"sum_over_time({EVENTS_SLICE}{selector}[1d]) > 0\n{_unless_measured(slo)}",
         alert_labels("ticket", slo=slo.name, job=JOB),
-        wording.slo_metric_absent(config, ABSENT, slo, graph=graph, events=wording.COUNT_VALUE),
+        slo_wording.slo_metric_absent(config, ABSENT, words, events=wording.COUNT_VALUE),
         absent_for_s(slo),
     )
+
+
+def _unless_measured(slo: Slo) -> str:
+    presence = slo_events.presence(slo)
+    if presence:
+        return f"unless on ({', '.join(slo.per)})\n{presence}"
+    return f"unless\nslo:events:increase5m{matchers(slo=slo.name)}"

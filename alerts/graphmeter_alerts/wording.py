@@ -10,9 +10,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 from urllib.parse import quote_plus
 
-from graphmeter_config import Config, Slo
-from graphmeter_config.burn import Tier
-from graphmeter_config.values import duration_text, percent_text
+from graphmeter_config import Config
 
 DASHBOARD_UID: Final = "graphmeter-overview"
 RUNBOOKS: Final = "alerts/runbooks"
@@ -49,48 +47,6 @@ def _url_part(fragment: str) -> str:
     if fragment.startswith("{{"):
         return fragment.removesuffix(" }}") + " | urlquery }}"
     return quote_plus(fragment)
-
-
-def error_budget_burn(config: Config, name: str, slo: Slo, tier: Tier, *, graph: str, ratio: str) -> dict[str, str]:
-    """Annotations of a burn-rate alert; `ratio` is the share of bad runs in the long window."""
-    factor, window = number(round(tier.factor, 2)), duration_text(slo.window_s)
-    minutes = max(1, int(tier.exhausts_within_s(int(slo.window_s)) // 60))
-    return {
-        "summary": f"{graph}: the error budget of {slo.name} burns at more than {factor} × the sustainable speed",
-        "description": (
-            f"{ratio} of the runs of {graph} failed or were lost in the last {duration_text(tier.long_s)}, and the last "
-            f"{duration_text(tier.short_s)} are as bad. The objective of {percent_text(slo.objective)} "
-            f"allows {percentage(slo.error_budget)}; at {factor} × that, the error budget of {window} lasts "
-            f"{duration_text(60 * minutes)}. Look first at which node fails, and with which error."
-        ),
-        **links(config, name, graph=graph),
-    }
-
-
-def error_budget_exhausted(config: Config, name: str, slo: Slo, *, graph: str, remaining: str) -> dict[str, str]:
-    """Annotations for an error budget that is spent; `remaining` is the share left, not above 0 %."""
-    window = duration_text(slo.window_s)
-    return {
-        "summary": f"{graph}: the error budget of {slo.name} is spent",
-        "description": (
-            f"{remaining} of the error budget is left: more than {percentage(slo.error_budget)} of the runs of {graph} in "
-            f"the last {window} failed or were lost, so the objective of {percent_text(slo.objective)} is missed. It "
-            f"recovers as bad runs leave the window of {window}. Hold back risky changes and fix what failed most."
-        ),
-        **links(config, name, graph=graph),
-    }
-
-
-def slo_metric_absent(config: Config, name: str, slo: Slo, *, graph: str, events: str) -> dict[str, str]:
-    """Annotations for a graph whose metrics are gone; `events` is its number of judged runs of the last day."""
-    return {
-        "summary": f"{graph}: {slo.name} is not being measured",
-        "description": (
-            f"{graph} had {events} judged runs within the last day, but no collector exposes its metrics now: failures "
-            "would go unseen. Check that Prometheus scrapes every collector, and whether the graph was renamed."
-        ),
-        **links(config, name, graph=graph),
-    }
 
 
 class BudgetWords(NamedTuple):

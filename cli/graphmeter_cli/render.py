@@ -263,12 +263,12 @@ def cost_notes(rows: Sequence[CostRow]) -> list[str]:
 
 def slo_table(rows: Sequence[SloRow], title: str = "") -> Table:
     """Objectives, what was achieved, and how much of the error budget is left."""
-    result = table("SLO", "graph", "objective>", "window>", "good>", "bad>", "achieved>", "budget left>", title=title)
+    result = table("SLO", "of", "objective>", "window>", "good>", "bad>", "achieved>", "budget left>", title=title)
     for row in rows:
         left = row.budget_remaining_ratio
         result.add_row(
             plain(row.slo),
-            plain(row.graph, empty="all"),
+            plain(_judged(row)),
             f"{row.objective_percent} %",
             duration_text(row.window_s),
             count(row.good),
@@ -302,6 +302,14 @@ def budget_table(rows: Sequence[BudgetRow], title: str = "") -> Table:
             moment(row.period_end_ns),
         )
     return result
+
+
+def _judged(row: SloRow) -> str:
+    said = (
+        value or names.UNATTRIBUTED if name == "graph" else f"{name} {value or names.UNATTRIBUTED}"
+        for name, value in row.scope.items()
+    )
+    return ", ".join(said) or row.graph or "all"
 
 
 def _whose(row: BudgetRow) -> str:

@@ -196,11 +196,7 @@ class Jobs:
         metrics.set(names.COLLECTOR_UNSETTLED_AGE, value=max(age_s, 0.0))
         if self._budgets is not None:
             await self._budgets.show()
-        slos = await state.slos(self._store.reader, config)
-        metrics.replace(
-            names.SLO_BUDGET_REMAINING,
-            {(row.slo, row.graph): left for row in slos if (left := row.budget_remaining_ratio) is not None},
-        )
+        metrics.replace(names.SLO_BUDGET_REMAINING, state.budgets_left(await state.slos(self._store.reader, config)))
 
     async def _watching_the_backlog(self) -> None:
         await asyncio.sleep(self._backlog_rest_s)

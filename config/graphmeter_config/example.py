@@ -16,19 +16,28 @@ _EXAMPLE: Final = """\
 version: 1
 
 # Service level objectives. A run is good when it ends ok, bad when it fails or is lost; interrupted and cancelled runs
-# are neither. Each graph is judged by itself. Giving this list replaces the default list; [] means none.
+# are neither. Each graph is judged by itself. Giving this list replaces the default list; [] means none. All about it:
+# docs/slos.md.
 slos:
   - name: runs-availability
     description: Runs of a graph that end well, among those that end well, fail or are lost.
-    indicator: availability
-    objective: 99%            # of the runs are good
+    indicator: availability   # or latency, first_token, cost
+    of: runs                  # or nodes, tools, models (their calls)
+    objective: 99%            # of the events are good
     window: 30d               # rolling; whole days
-    select:                   # which runs: * is anything, ? one character; text or a list of texts
+    per: [graph]              # each graph is judged by itself; []: all together; left out: what is usual for `of`
+    select:                   # which events: * is anything, ? one character; text or a list of texts
       service: "*"
       environment: "*"
       graph: "*"
       team: "*"
-    min_bad_events: 5         # fewer bad runs in an alert's long window raise no alert
+    min_bad_events: 5         # fewer bad events in an alert's long window raise no alert
+  # - {name: search-node, of: nodes, objective: 99.5%, select: {graph: support, node: search}}
+  # - {name: tools, of: tools, objective: 99%, per: [tool, environment]}
+  # - {name: openai, of: models, objective: 99%, per: [provider, model], select: {provider: openai}}
+  # - {name: runs-quick, indicator: latency, threshold: 30s, objective: 95%}    # without waiting for humans
+  # - {name: first-token, indicator: first_token, of: models, threshold: 2s500ms, objective: 95%}
+  # - {name: runs-cheap, indicator: cost, threshold_usd: 0.50, objective: 99%, per: [graph, team]}
 
 # Budgets, from the ledger. Giving this list replaces the default list; [] means none.
 budgets:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,11 +46,8 @@ class Selector(Section):
 
     def restricting(self) -> dict[str, tuple[str, ...]]:
         """The fields that do not simply match everything, in order."""
-        return {field: globs for field in FIELDS if "*" not in (globs := getattr(self, field))}
+        return {field: globs for field in type(self).model_fields if "*" not in (globs := getattr(self, field))}
 
     def matches(self, dimensions: Mapping[str, str]) -> bool:
         """Whether the dimensions (service, environment, graph, team; absent means empty) match."""
         return all(globs_match(globs, dimensions.get(field, "")) for field, globs in self.restricting().items())
-
-
-FIELDS: Final = tuple(Selector.model_fields)

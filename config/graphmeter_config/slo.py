@@ -5,20 +5,29 @@ Budgets and states are exact fractions of event counts; nothing here knows where
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from graphmeter import names
+from graphmeter_config.indicators import DIMENSIONS, KINDS, Dimension, Indicator, Kind, Of
 from graphmeter_config.section import Section, Selector
-from graphmeter_config.values import SECONDS_PER_DAY, Name, Percent, Seconds, percent_text, wrong
-
-GOOD_STATUSES = (names.OK,)
-BAD_STATUSES = (names.ERROR, names.LOST)
-"""Runs that were interrupted or cancelled, or still run, are neither good nor bad."""
+from graphmeter_config.values import (
+    SECONDS_PER_DAY,
+    Globs,
+    Name,
+    Percent,
+    Seconds,
+    Usd,
+    decimal_text,
+    duration_text,
+    percent_text,
+    wrong,
+)
 
 
 def _objective(value: Decimal) -> Decimal:
@@ -39,20 +48,102 @@ def _window(value: float) -> float:
     return value
 
 
+def _per(value: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    twice = sorted({dimension for dimension in value if value.count(dimension) > 1})
+    if twice:
+        raise wrong(f"names {', '.join(twice)} twice", "name each once")
+    return tuple(dimension for dimension in DIMENSIONS if dimension in value)
+
+
+class EventSelector(Selector):
+    """Which events: every field has to match. The last four are for nodes, tools and model calls."""
+
+    node: Globs = ("*",)
+    tool: Globs = ("*",)
+    provider: Globs = ("*",)
+    model: Globs = ("*",)
+
+
 class Slo(Section):
-    """An objective for the runs of every matching graph, each graph judged by itself."""
+    """An objective for all matching events; each graph (or what else `per` says) is judged by itself."""
 
     name: Name
     description: str = ""
-    indicator: Literal["availability"] = "availability"
-    """A run is good when its status is ok, bad when it is error or lost."""
+    indicator: Indicator = "availability"
+    """What makes an event good: that it ended ok, or that it stayed at or under the threshold."""
+    of: Of = "runs"
+    """What the events are."""
+    threshold_s: Seconds | None = Field(None, alias="threshold")
+    """Of latency and first_token: up to so many seconds is good; one of the bounds at which it is measured."""
+    threshold_usd: Usd | None = None
+    """Of cost: up to so many USD is good; one of the bounds as well."""
     objective: Annotated[Percent, AfterValidator(_objective)]
-    """Percent of runs that have to be good."""
+    """Percent of events that have to be good."""
     window_s: Annotated[Seconds, AfterValidator(_window)] = Field(30.0 * SECONDS_PER_DAY, alias="window")
     """Rolling window in seconds, whole days."""
-    select: Selector = Selector()
+    select: EventSelector = EventSelector()
+    per: Annotated[tuple[Dimension, ...], AfterValidator(_per)] = ()
+    """What is judged by itself; an empty list: all events together. Left out: what is usual for the kind."""
     min_bad_events: int = Field(5, ge=1, le=1_000_000)
-    """Burn alerts stay silent below this many bad runs in their long window: one failure of two runs is no trend."""
+    """Burn alerts stay silent below this many bad events in their long window: one failure of two runs is no trend."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_per(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "per" in data:
+            return data
+        asked = str(data.get("indicator", "availability")), str(data.get("of", "runs"))
+        return {**data, "per": next((kind.per for key, kind in KINDS.items() if key == asked), ())}
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Self:
+        kind = KINDS.get((self.indicator, self.of))
+        if kind is None:
+            possible = " or ".join(of for indicator, of in KINDS if indicator == self.indicator)
+            raise wrong(f"is not measured of {self.of}", f"write `of:` {possible}", "indicator")
+        for dimension in self.per:
+            if dimension not in kind.dimensions:
+                raise wrong(*_unknown(self.of, kind, dimension), "per")
+        for field in self.select.restricting():
+            if field not in kind.dimensions:
+                raise wrong(*_unknown(self.of, kind, field), "select", field)
+        self._check_threshold(kind)
+        return self
+
+    def _check_threshold(self, kind: Kind) -> None:
+        field = "threshold_usd" if self.indicator == "cost" else "threshold"
+        given = {"threshold": self.threshold_s, "threshold_usd": self.threshold_usd}
+        for name, value in given.items():
+            if value is not None and (name != field or not kind.bounds):
+                remedy = f"write `{field}:`" if kind.bounds else "leave it out, or choose another `indicator:`"
+                raise wrong(f"does not belong to {self.indicator}", remedy, name)
+        if not kind.bounds:
+            return
+        shown = [self._amount(bound) for bound in kind.bounds]
+        if given[field] is None:
+            raise wrong("has no threshold", f"add `{field}:`, one of {', '.join(shown)}", "indicator")
+        if self.bound not in kind.bounds:
+            nearest = " or ".join(_nearest(self.bound, kind.bounds, shown))
+            raise wrong("is none of the bounds that it is measured at", f"write {nearest}", field)
+
+    def _amount(self, bound: float) -> str:
+        return decimal_text(Decimal(repr(bound))) if self.indicator == "cost" else duration_text(bound)
+
+    @property
+    def kind(self) -> Kind:
+        """Which events are judged, and how."""
+        return KINDS[self.indicator, self.of]
+
+    @property
+    def bound(self) -> float:
+        """Threshold in seconds or USD; 0 where the status decides."""
+        return float(self.threshold_usd or 0) if self.indicator == "cost" else self.threshold_s or 0.0
+
+    @property
+    def threshold_text(self) -> str:
+        """`30s`, `0.5 USD`; empty where the status decides."""
+        unit = " USD" if self.indicator == "cost" else ""
+        return self._amount(self.bound) + unit if self.kind.bounds else ""
 
     @property
     def error_budget(self) -> Fraction:
@@ -104,3 +195,12 @@ class SloStatus:
 def slo_status(slo: Slo, good: int, bad: int) -> SloStatus:
     """State of `slo` after so many good and bad events within its window."""
     return slo.status(good, bad)
+
+
+def _unknown(of: Of, kind: Kind, dimension: str) -> tuple[str, str]:
+    return f"{of} are not counted by {dimension}", f"write only {', '.join(kind.dimensions)}"
+
+
+def _nearest(value: float, bounds: Sequence[float], shown: Sequence[str]) -> Sequence[str]:
+    above = bisect_left(bounds, value)
+    return shown[max(above - 1, 0) : above + 1]

@@ -12,8 +12,9 @@ NONE_IS_GOOD: Final[Steps] = ((None, GREEN), (0.5, RED))
 
 
 def errors(config: Config) -> Steps:
-    """Orange beyond the strictest SLO's error budget, red beyond the most lenient one's."""
-    allowed = sorted(float(slo.error_budget) for slo in config.slos)
+    """Orange beyond the strictest error budget for failed runs, red beyond the most lenient one."""
+    of_runs = (slo for slo in config.slos if (slo.indicator, slo.of) == ("availability", "runs"))
+    allowed = sorted(float(slo.error_budget) for slo in of_runs)
     if not allowed:
         return ((None, GREEN),)
     if allowed[0] == allowed[-1]:

@@ -8,9 +8,12 @@ from typing import Any
 
 import promql_parser
 import pytest
+import yaml
 
 from graphmeter import names
-from graphmeter_alerts import ALERTS
+from graphmeter_alerts import ALERTS, build
+from graphmeter_config import Config
+from support.slo_kinds import EVERY_KIND
 
 Rules = list[dict[str, Any]]
 
@@ -21,10 +24,23 @@ OWN = {metric.name for metric in names.METRICS} | {
     for suffix in ("_bucket", "_count", "_sum")
 }
 """Every series a collector exposes."""
+LABELS = {metric.name: set(metric.labels) for metric in names.METRICS} | {
+    metric.name + suffix: set(metric.labels)
+    for metric in names.METRICS
+    if metric.type == "histogram"
+    for suffix in ("_bucket", "_count", "_sum")
+}
 OF_PROMETHEUS = {"up", "ALERTS"}
 OF_TARGETS = {"job", "instance"}
 """Labels that Prometheus gives to all it scrapes; what collectors tell of themselves is told by target."""
 OF_THE_COLLECTOR = names.PREFIX + "collector_"
+
+
+@pytest.fixture(scope="module", params=["the defaults", "every kind of SLO"])
+def rules(request: pytest.FixtureRequest, config: Config) -> Rules:
+    chosen = config if request.param == "the defaults" else config.model_copy(update={"slos": EVERY_KIND})
+    loaded = [yaml.safe_load(text) for name, text in build(chosen).items() if name.endswith(".rules.yml")]
+    return [rule for file in loaded for group in file["groups"] for rule in group["rules"]]
 
 
 def alerts(rules: Rules) -> Rules:
@@ -45,8 +61,12 @@ def grouped_by(expr: str) -> set[str]:
 
 def output_labels(rules: Rules, rule: dict[str, Any]) -> set[str]:
     """Labels of what an expression gives; of `and` and `unless` the left side decides."""
-    left = re.split(r"\n\s*(?:and|unless)\n", rule["expr"])[0]
-    records = {other["record"]: other for other in rules if "record" in other}
+    left = re.split(r"\n\s*(?:and|unless)(?: on \([^)]*\))?\n", rule["expr"])[0]
+    # Every SLO records the same names, under a label of its own.
+    slo = rule.get("labels", {}).get("slo")
+    records = {
+        other["record"]: other for other in rules if "record" in other and other.get("labels", {}).get("slo") == slo
+    }
     labels = grouped_by(left)
     for name in used_metrics(left):
         if name in records:
@@ -81,12 +101,11 @@ def test_every_label_in_an_annotation_comes_out_of_the_expression(rules: Rules) 
 
 
 def test_grouping_labels_are_labels_of_the_metrics_they_group(rules: Rules) -> None:
-    labels = {metric.name: set(metric.labels) for metric in names.METRICS}
     for rule in rules:
         grouping = grouped_by(rule["expr"])
-        for name in used_metrics(rule["expr"]) & set(labels):
+        for name in used_metrics(rule["expr"]) & set(LABELS):
             given = OF_TARGETS if name.startswith(OF_THE_COLLECTOR) else set()
-            assert set() == grouping - labels[name] - given, rule["expr"]
+            assert set() == grouping - LABELS[name] - given, rule["expr"]
 
 
 def test_labels_of_alerts_never_change_while_they_fire(rules: Rules) -> None:

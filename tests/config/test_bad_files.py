@@ -23,6 +23,7 @@ class Bad(NamedTuple):
 
 
 SLO = "slos:\n  - name: a\n    objective: 99\n"
+SLOW = SLO + "    indicator: latency\n"
 BUDGET = "budgets:\n  - name: a\n    limit_usd: 10\n"
 RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
@@ -58,8 +59,84 @@ TABLE = [
     Bad("no duration", SLO + "    window: 1mo\n", 4, "slos[0].window", "'1mo'", "not a duration", "15m, 6h, 30d"),
     Bad("short window", SLO + "    window: 1h\n", 4, "slos[0].window", "'1h'", "not between 1d and 365d", "30d"),
     Bad("part of a day", SLO + "    window: 36h\n", 4, "slos[0].window", "'36h'", "whole number of days", "28d"),
+    Bad("indicator", SLO + "    indicator: speed\n", 4, "slos[0].indicator", "'speed'", "known value", "'latency'"),
+    Bad("events", SLO + "    of: nods\n", 4, "slos[0].of", "'nods'", "known value", "'nodes'"),
     Bad(
-        "indicator", SLO + "    indicator: speed\n", 4, "slos[0].indicator", "'speed'", "known value", "'availability'"
+        "graph of no node",
+        SLO + "    per: [graph, node]\n",
+        4,
+        "slos[0].per",
+        "['graph', 'node']",
+        "by node",
+        "graph, team",
+    ),
+    Bad("no dimension", SLO + "    per: [nod]\n", 4, "slos[0].per[0]", "'nod'", "known value", "'node'"),
+    Bad("twice", SLO + "    per: [team, team]\n", 4, "slos[0].per", "['team', 'team']", "team twice", "once"),
+    Bad(
+        "runs of a tool",
+        SLO + "    select: {tool: x}\n",
+        4,
+        "slos[0].select.tool",
+        "'x'",
+        "not counted by tool",
+        "graph, team",
+    ),
+    Bad(
+        "no threshold",
+        SLO + "    indicator: latency\n",
+        4,
+        "slos[0].indicator",
+        "'latency'",
+        "no threshold",
+        "100ms, 250ms",
+    ),
+    Bad(
+        "no bound",
+        SLOW + "    threshold: 45s\n",
+        5,
+        "slos[0].threshold",
+        "'45s'",
+        "none of the bounds",
+        "write 30s or 1m",
+    ),
+    Bad("below all bounds", SLOW + "    threshold: 1ms\n", 5, "slos[0].threshold", "'1ms'", "none of", "write 100ms"),
+    Bad("above all bounds", SLOW + "    threshold: 2h\n", 5, "slos[0].threshold", "'2h'", "none of", "write 1h"),
+    Bad("threshold without unit", SLOW + "    threshold: 30\n", 5, "slos[0].threshold", "30", "without a unit", "30s"),
+    Bad(
+        "seconds in USD",
+        SLOW + "    threshold_usd: 5\n",
+        5,
+        "slos[0].threshold_usd",
+        "5",
+        "to latency",
+        "write `threshold:`",
+    ),
+    Bad(
+        "nothing to exceed",
+        SLO + "    threshold: 30s\n",
+        4,
+        "slos[0].threshold",
+        "'30s'",
+        "to availability",
+        "leave it out",
+    ),
+    Bad(
+        "latency of tools",
+        SLOW + "    of: tools\n",
+        4,
+        "slos[0].indicator",
+        "'latency'",
+        "of tools",
+        "runs or nodes or models",
+    ),
+    Bad(
+        "cost bound",
+        SLO + "    indicator: cost\n    threshold_usd: 0.3\n",
+        5,
+        "slos[0].threshold_usd",
+        "0.3",
+        "none of the bounds",
+        "write 0.25 or 0.5",
     ),
     Bad("min events", SLO + "    min_bad_events: 0\n", 4, "slos[0].min_bad_events", "0", "greater", "at least 1"),
     Bad(

@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphmeter_config import Selector, Slo, slo_status
+from graphmeter_config.indicators import KINDS, Indicator, Of
+from graphmeter_config.slo import EventSelector
+from graphmeter_config.values import duration_text
 
 
 def slo(objective: str = "99", **fields: Any) -> Slo:
@@ -98,6 +101,45 @@ def test_every_field_of_a_selector_has_to_match() -> None:
         selector.matches({"graph": "support", "team": "ops"}),
         selector.matches({"graph": "support"}),
     ]
+
+
+def of_kind(key: tuple[Indicator, Of], **fields: Any) -> Slo:
+    indicator, of = key
+    threshold = {"threshold_usd": Decimal("0.5")} if indicator == "cost" else {"threshold_s": 1.0}
+    return slo(indicator=indicator, of=of, **(threshold if KINDS[key].bounds else {}), **fields)
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_a_kind_asks_only_for_what_is_measured(key: tuple[Indicator, Of]) -> None:
+    kind = KINDS[key]
+    labels = set(kind.measured.labels)
+    # What else its metric is divided by says what is good, and nothing is left that nobody could choose.
+    assert ({"status"} if kind.good else set()) == labels - set(kind.dimensions)
+    assert set(kind.dimensions) <= set(EventSelector.model_fields)
+    assert bool(kind.bounds) != bool(kind.good and kind.bad)
+    assert set(kind.per) < set(kind.dimensions)
+    assert kind is of_kind(key).kind
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_every_bound_of_a_kind_can_be_written_as_its_remedy_says(key: tuple[Indicator, Of]) -> None:
+    indicator, of = key
+    field = "threshold_usd" if indicator == "cost" else "threshold"
+    about = {"name": "a", "objective": "99", "indicator": indicator, "of": of}
+    for bound in KINDS[key].bounds:
+        text = duration_text(bound) if field == "threshold" else str(Decimal(repr(bound)))
+        loaded = Slo.model_validate({**about, field: text}, context={"file": True})
+        assert (bound, loaded.threshold_text) == (
+            loaded.bound,
+            text.removesuffix(".0") + " USD" * (indicator == "cost"),
+        )
+
+
+def test_what_is_judged_by_itself_is_usual_for_the_kind_unless_it_is_said() -> None:
+    assert (("graph",), ("graph", "node")) == (slo().per, slo(of="nodes").per)
+    assert () == slo(of="nodes", per=()).per
+    # One meaning, one order: the hash of a configuration is that of its meaning.
+    assert slo(of="models", per=("team", "model", "provider")) == slo(of="models", per=("provider", "model", "team"))
 
 
 def test_a_loaded_value_cannot_be_changed() -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from graphmeter import names
 from graphmeter_collector.expose import state
-from graphmeter_collector.expose.state import BudgetLabels, slos
+from graphmeter_collector.expose.state import BudgetLabels, budgets_left, slos
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.reports import BudgetRow, InForce, SloRow
 from graphmeter_collector.store import Store, open_store
 from graphmeter_collector.store.budgets import BudgetTable
 from graphmeter_config import Budget, Config, Slo
-from graphmeter_config.section import Selector
+from graphmeter_config.slo import EventSelector
 from graphmeter_config.spend import SpendSelector
 from support.records import call, priced, record
 
@@ -211,8 +211,9 @@ async def test_an_slo_counts_good_and_bad_runs_of_each_graph(store: Store) -> No
         achieved_ratio=0.75,
         # A quarter was bad where a hundredth may be: 25 budgets spent of one.
         budget_remaining_ratio=-24.0,
+        scope={"graph": "support"},
     )
-    research = SloRow("availability", "research", "99", 30 * 86_400, 1, 0, 1.0, 1.0)
+    research = SloRow("availability", "research", "99", 30 * 86_400, 1, 0, 1.0, 1.0, {"graph": "research"})
     assert [research, support] == await slos(store.reader, config(slo()), NOW)
 
 
@@ -255,7 +256,7 @@ async def test_an_slo_sees_the_runs_it_selects(store: Store) -> None:
             root(3, names.ERROR, environment="prod", team="growth"),
         ]
     )
-    select = Selector(environment=("prod",), team=("c*",))
+    select = EventSelector(environment=("prod",), team=("c*",))
     [row] = await slos(store.reader, config(slo(select=select)), NOW)
     assert (1, 0) == (row.good, row.bad)
 
@@ -264,6 +265,42 @@ async def test_runs_of_one_graph_in_several_services_are_one_objective(store: St
     await store.write([root(1, names.OK, service="a"), root(2, names.ERROR, service="b", team="growth")])
     [row] = await slos(store.reader, config(slo()), NOW)
     assert (1, 1) == (row.good, row.bad)
+
+
+async def test_an_slo_judges_by_what_it_says(store: Store) -> None:
+    await store.write(
+        [
+            root(1, names.OK, team="cx"),
+            root(2, names.ERROR, team="growth"),
+            root(3, names.OK, team="growth", graph="research"),
+        ]
+    )
+    per_team = slo("teams", per=("team",), objective="50")
+    rows = await slos(
+        store.reader, config(per_team, slo("all", per=(), objective="50"), slo("both", per=("graph", "team"))), NOW
+    )
+    expected = [
+        ("teams", {"team": "cx"}, 1, 0),
+        ("teams", {"team": "growth"}, 1, 1),
+        ("all", {}, 2, 1),
+        ("both", {"graph": "research", "team": "growth"}, 1, 0),
+        ("both", {"graph": "support", "team": "cx"}, 1, 0),
+        ("both", {"graph": "support", "team": "growth"}, 0, 1),
+    ]
+    assert expected == [(row.slo, row.scope, row.good, row.bad) for row in rows]
+    left = {
+        ("teams", ""): 0.0,
+        ("all", ""): pytest.approx(1 / 3),
+        ("both", "research"): 1.0,
+        ("both", "support"): -99.0,
+    }
+    assert left == budgets_left(rows)
+
+
+async def test_what_prometheus_alone_judges_is_not_told(store: Store) -> None:
+    await store.write([root(1, names.OK)])
+    others = [slo("slow", indicator="latency", threshold_s=30.0), slo("nodes", of="nodes")]
+    assert ["plain"] == [row.slo for row in await slos(store.reader, config(*others, slo("plain")), NOW)]
 
 
 async def test_without_a_given_time_it_is_now(store: Store, sqlite_url: str) -> None:

@@ -11,6 +11,9 @@ from typing import Final
 from graphmeter import names
 
 _DAY_S: Final = 86_400
+_HOUR_NS: Final = 3_600_000_000_000
+_LONGEST_WAIT_S: Final = 30 * _DAY_S
+"""Whoever was asked longer ago is not waited for any more, here as in `graphmeter_runs_waiting`."""
 _RECENT_DAYS: Final = 2
 """Full days before today that say how fast spend grows now, as in forecasts of monthly budgets."""
 
@@ -102,3 +105,85 @@ FROM ledger_waste w JOIN ledger l USING (trace_id, span_id)
 WHERE $__unixEpochNanoFilter(w.start_ns)
   AND {_filters("l", "environment", "team", "graph", "node", "model")}
 GROUP BY 1, 2, 3 ORDER BY sum(l.cost_nano) DESC LIMIT {limit}"""  # noqa: S608
+
+
+_SHAPE: Final = f"""\
+WITH shape AS (
+  SELECT DISTINCT ON (t.service, t.environment, t.graph) t.service, t.environment, t.graph, t.json::json AS drawn
+  FROM graph_topology t
+  WHERE {_filters("t", "environment", "graph")}
+  ORDER BY t.service, t.environment, t.graph, t.last_ns DESC
+), seen AS (
+  SELECT h.service, h.environment, h.graph, h.node, sum(h.cost_nano) / 1e9 AS cost,
+         coalesce(sum(h.count) FILTER (WHERE h.kind = '{names.NODE}'), 0) AS attempts,
+         sum(h.error) FILTER (WHERE h.kind = '{names.NODE}') AS errors,
+         sum(h.retries) FILTER (WHERE h.kind = '{names.NODE}') AS retries,
+         sum(h.duration_ns) FILTER (WHERE h.kind = '{names.NODE}') / 1e9 AS seconds
+  FROM rollup_hour h
+  WHERE h.hour BETWEEN $__unixEpochNanoFrom() / {_HOUR_NS} AND $__unixEpochNanoTo() / {_HOUR_NS}
+    AND h.node <> '' AND {_filters("h", "environment", "team", "graph")}
+  GROUP BY 1, 2, 3, 4
+), node AS (
+  SELECT service, environment, graph, json_array_elements_text(drawn -> 'nodes') AS node FROM shape
+  UNION
+  SELECT service, environment, graph, node FROM seen WHERE attempts > 0
+)"""  # noqa: S608
+
+
+def _id(node: str) -> str:
+    return f"concat_ws('/', service, environment, graph, {node})"
+
+
+def flow_nodes() -> str:
+    """Nodes of every graph as it was drawn last, and those that ran beside them, for a node graph panel.
+
+    Numbers are of whole hours that the time range touches.
+    """
+    return f"""\
+{_SHAPE}
+SELECT {_id("node")} AS id, node AS title, {_named("graph")} AS subtitle,
+       attempts AS mainstat, seconds / nullif(attempts, 0) AS secondarystat,
+       CASE WHEN attempts > 0 THEN 1 - errors / attempts ELSE 0 END AS arc__done,
+       CASE WHEN attempts > 0 THEN errors / attempts ELSE 0 END AS arc__failed,
+       CASE WHEN attempts > 0 THEN 0 ELSE 1 END AS arc__idle,
+       errors AS detail__failed, retries AS detail__retries, cost AS detail__cost
+FROM node LEFT JOIN seen USING (service, environment, graph, node)
+ORDER BY id"""  # noqa: S608
+
+
+def flow_edges() -> str:
+    """Edges between them: those that were drawn, and from a node to what runs inside it where no drawn edge leads there."""
+    return f"""\
+{_SHAPE}, edge AS (
+  SELECT service, environment, graph, e ->> 0 AS source, e ->> 1 AS target,
+         CASE WHEN (e ->> 2)::boolean THEN 'conditional' ELSE '' END AS kind
+  FROM shape, json_array_elements(drawn -> 'edges') e
+), inside AS (
+  SELECT service, environment, graph, regexp_replace(node, '[.][^.]*$', '') AS source, node AS target, 'inside' AS kind
+  FROM node WHERE node LIKE '%.%'
+)
+SELECT concat({_id("source")}, ' > ', target) AS id, {_id("source")} AS source, {_id("target")} AS target,
+       kind AS mainstat, CASE kind WHEN 'conditional' THEN '6 4' WHEN 'inside' THEN '1 4' ELSE '0' END AS strokedasharray
+FROM (
+  SELECT * FROM edge
+  UNION ALL
+  SELECT inside.* FROM inside
+  JOIN node ON (node.service, node.environment, node.graph, node.node)
+             = (inside.service, inside.environment, inside.graph, inside.source)
+  LEFT JOIN edge ON (edge.service, edge.environment, edge.graph, edge.target)
+                  = (inside.service, inside.environment, inside.graph, inside.target)
+  WHERE edge.target IS NULL
+) drawn
+ORDER BY id"""  # noqa: S608
+
+
+def waiting_runs(limit: int = 50) -> str:
+    """Interrupted runs that nobody has answered, the longest wait first, whatever the time range."""
+    return f"""\
+SELECT to_timestamp(w.since_ns / 1e9) AS "since", extract(epoch FROM now()) - w.since_ns / 1e9 AS "waiting",
+       {_named("w.graph")} AS "graph", {_named("w.team")} AS "team", w.environment AS "environment",
+       w.thread_id AS "thread", encode(w.trace_id, 'hex') AS "trace"
+FROM wait w
+WHERE w.until_ns IS NULL AND w.resumed IS NULL AND w.since_ns > (extract(epoch FROM now()) - {_LONGEST_WAIT_S}) * 1e9
+  AND {_filters("w", "environment", "team", "graph")}
+ORDER BY w.since_ns LIMIT {limit}"""  # noqa: S608

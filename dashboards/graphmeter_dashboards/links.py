@@ -14,6 +14,7 @@ from urllib.parse import quote
 from graphmeter_dashboards import datasources, queries
 
 OVERVIEW: Final = "graphmeter-overview"
+GRAPH: Final = "graphmeter-graph"
 SPEND: Final = "graphmeter-spend"
 """Dashboards by their uid, which is what addresses them."""
 

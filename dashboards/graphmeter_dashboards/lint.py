@@ -30,7 +30,7 @@ EXCLUDED: Final = {
 Parse = Callable[[str], object]
 """A PromQL parser that raises ValueError on a fault, such as `promql_parser.parse`."""
 
-_NEED_TARGETS: Final = {"stat", "timeseries", "table", "bargauge", "gauge", "heatmap", "state-timeline"}
+_NEED_TARGETS: Final = {"stat", "timeseries", "table", "bargauge", "gauge", "heatmap", "state-timeline", "nodeGraph"}
 _UNITS: Final = {value for name, value in vars(units).items() if not name.startswith("_") and isinstance(value, str)}
 _COUNTER: Final = re.compile(r"\b\w+_total\b(?:\{[^}]*\})?(\[)?")
 _RATE: Final = re.compile(r"\bi?rate\([^\[]*\[([^\]]+)\]")

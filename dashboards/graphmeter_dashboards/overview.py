@@ -149,13 +149,6 @@ def _spend() -> list[Builder[dashboard.Panel]]:
 
 def _runs() -> list[Builder[dashboard.Panel]]:
     return [
-        panels.lines(
-            "Runs per minute",
-            "Ended runs by status.",
-            [over_time(queries.per_second(names.RUNS, by=("status",), times=MINUTE), "{{status}}")],
-            unit=units.Short,
-            size=(8, 9),
-            stacked=True,
-        ),
+        pieces.runs_per_minute((8, 9)),
         pieces.failed_runs((16, 9)),
     ]

@@ -17,11 +17,15 @@ from graphmeter_dashboards.sdk import (
     common_builders,
     dashboard,
     dashboard_builders,
+    heatmap,
+    heatmap_models,
+    nodegraph,
     stat,
     table,
     text,
     text_models,
     timeseries,
+    units,
 )
 
 GREEN: Final = "green"
@@ -48,6 +52,15 @@ class _Panel(Protocol):
 
 
 P = TypeVar("P", bound=_Panel)
+
+
+class _Columns(Protocol):
+    """Panels whose fields have properties of their own."""
+
+    def override_by_name(self, name: str, properties: list[dashboard.DynamicConfigValue]) -> Self: ...
+
+
+C = TypeVar("C", bound=_Columns)
 
 
 def _dressed(
@@ -151,6 +164,37 @@ def bars(
     )
 
 
+def distribution(
+    title: str, description: str, target: Builder[Dataquery], *, unit: str, size: tuple[int, int]
+) -> heatmap.Panel:
+    """How many observations fell into which bucket, over time; `unit` is that of the buckets."""
+    panel = _dressed(heatmap.Panel(), title, description, [target], unit=units.Short, size=size)
+    color = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
+    return (
+        panel.calculate(False)
+        .y_axis(heatmap.YAxisConfig().unit(unit))
+        .cell_values(heatmap.CellValues().unit(units.Short))
+        .color(color.exponent(0.5))
+        .filter_values(heatmap.FilterValueRange().le(1e-9))
+    )
+
+
+def flow(
+    title: str,
+    description: str,
+    nodes: Builder[Dataquery],
+    edges: Builder[Dataquery],
+    *,
+    stats: tuple[str, str],
+    arcs: dict[str, str],
+    size: tuple[int, int],
+) -> nodegraph.Panel:
+    """Nodes and edges; `stats` are units of a node's two numbers, `arcs` colours of the parts of its ring by field."""
+    options = nodegraph.NodeOptions().main_stat_unit(stats[0]).secondary_stat_unit(stats[1])
+    options = options.arcs([nodegraph.ArcOption().field(field).color(color) for field, color in arcs.items()])
+    return _dressed(nodegraph.Panel(), title, description, [nodes, edges], unit=units.Short, size=size).nodes(options)
+
+
 def grid(
     title: str,
     description: str,
@@ -177,8 +221,8 @@ def grid(
     return panel
 
 
-def column(panel: table.Panel, name: str, **properties: Any) -> table.Panel:
-    """Set field properties of one column, such as `unit="s"`; `custom_x` stands for `custom.x`."""
+def column(panel: C, name: str, **properties: Any) -> C:
+    """Set field properties of one column or field, such as `unit="s"`; `custom_x` stands for `custom.x`."""
     values = [
         dashboard.DynamicConfigValue(id_val=key.replace("custom_", "custom."), value=value)
         for key, value in properties.items()

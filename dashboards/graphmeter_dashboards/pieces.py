@@ -118,7 +118,7 @@ def node_errors(size: Size) -> timeseries.Panel:
     return panels.lines(
         "Node errors per minute",
         "Failed executions by node; a failed attempt that was retried with success is not counted.",
-        [over_time(errors, NODE_LEGEND)],
+        [over_time(errors, NODE_LEGEND, exemplars=True)],
         unit=units.Short,
         size=size,
         stacked=True,
@@ -162,11 +162,24 @@ def nodes(size: Size) -> table.Panel:
     panel = panels.column(panel, "Runs", decimals=0)
     panel = panels.column(panel, "Errors", decimals=0)
     panel = panels.column(panel, "p95", unit=units.Seconds)
-    spend = {
-        "title": "Spend of this node",
-        "url": links.to(links.SPEND, graph=links.field("Graph"), node=links.field("Node")),
-    }
+    whole = links.to(links.GRAPH, graph=links.VALUE)
+    panel = panels.column(panel, "Graph", links=[{"title": "This graph", "url": whole}])
+    of_node = {"graph": links.field("Graph"), "node": links.field("Node")}
+    panel = panels.column(panel, "Node", links=[{"title": "This node", "url": links.to(links.GRAPH, **of_node)}])
+    spend = {"title": "Spend of this node", "url": links.to(links.SPEND, **of_node)}
     return panels.column(panel, "Spend", unit=units.Dollars, links=[spend])
+
+
+def runs_per_minute(size: Size) -> timeseries.Panel:
+    """By status."""
+    return panels.lines(
+        "Runs per minute",
+        "Ended runs by status.",
+        [over_time(queries.per_second(names.RUNS, by=("status",), times=MINUTE), "{{status}}")],
+        unit=units.Short,
+        size=size,
+        stacked=True,
+    )
 
 
 def failed_runs(size: Size) -> table.Panel:

@@ -76,6 +76,11 @@ def quantile(q: float, metric: Metric, by: tuple[str, ...] = (), window: str = S
     return f"histogram_quantile({q}, {buckets})"
 
 
+def buckets(metric: Metric) -> str:
+    """How many observations fell into each bucket of a histogram, for a heatmap."""
+    return _sum(f"increase({select(metric, suffix='_bucket')}[{STEP}])", ("le",))
+
+
 def same_everywhere(metric: Metric, by: tuple[str, ...]) -> str:
     """A gauge that every collector reads from the one database: take one collector's word."""
     return f"max by ({', '.join(by)}) ({select(metric)})"
@@ -90,6 +95,21 @@ def error_ratio(window: str = RANGE) -> str:
 def runs_in_progress() -> str:
     """Runs started and not ended."""
     return f"sum({same_everywhere(names.RUNS_IN_PROGRESS, names.BASE_LABELS)})"
+
+
+def runs_waiting(by: tuple[str, ...] = ()) -> str:
+    """Interrupted runs that nobody has answered."""
+    return _sum(same_everywhere(names.RUNS_WAITING, names.BASE_LABELS), by)
+
+
+def retries(by: tuple[str, ...] = (), per_s: int = 0) -> str:
+    """Attempts that were followed by another: in the time range, or per so many seconds."""
+    attempts, final = (
+        per_second(metric, by=by, times=per_s) if per_s else count(metric, by=by)
+        for metric in (names.NODE_ATTEMPTS, names.NODE_RUNS)
+    )
+    # Each side is extrapolated on its own.
+    return f"clamp_min({attempts} - {final}, 0)"
 
 
 def budget_used() -> str:

@@ -13,6 +13,8 @@ with warnings.catch_warnings():
     try:
         from grafana_foundation_sdk.builders import (
             bargauge,
+            heatmap,
+            nodegraph,
             prometheus,
             stat,
             table,
@@ -27,6 +29,7 @@ with warnings.catch_warnings():
         from grafana_foundation_sdk.cog.runtime import UnknownDataquery
         from grafana_foundation_sdk.cog.variants import Dataquery
         from grafana_foundation_sdk.models import common, dashboard, units
+        from grafana_foundation_sdk.models import heatmap as heatmap_models
         from grafana_foundation_sdk.models import prometheus as prometheus_models
         from grafana_foundation_sdk.models import text as text_models
     except ModuleNotFoundError as missing:
@@ -44,6 +47,9 @@ __all__ = [
     "common_builders",
     "dashboard",
     "dashboard_builders",
+    "heatmap",
+    "heatmap_models",
+    "nodegraph",
     "prometheus",
     "prometheus_models",
     "register_default_plugins",

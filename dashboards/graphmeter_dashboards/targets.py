@@ -22,6 +22,13 @@ def over_time(expr: str, legend: str, *, exemplars: bool = False) -> Builder[Dat
     return query.editor_mode(prometheus_models.QueryEditorMode.CODE).exemplar(exemplars)
 
 
+def buckets(expr: str) -> Builder[Dataquery]:
+    """A range query for a heatmap: `expr` has one series per `le`."""
+    query = prometheus.Dataquery().datasource(datasources.PROMETHEUS).expr(expr).legend_format("{{le}}").range()
+    query = query.editor_mode(prometheus_models.QueryEditorMode.CODE).exemplar(True)
+    return query.format(prometheus_models.PromQueryFormat.HEATMAP)
+
+
 def at_end(expr: str, legend: str = "", *, as_table: bool = False) -> Builder[Dataquery]:
     """An instant query at the end of the dashboard's time range."""
     query = prometheus.Dataquery().datasource(datasources.PROMETHEUS).expr(expr).instant()

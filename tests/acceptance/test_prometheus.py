@@ -259,7 +259,7 @@ def test_no_alert_but_the_watchdog_says_that_the_collector_is_down(watched: Watc
 
 def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     pages = {file.stem: file.read_text() for file in sorted(watched.dashboards.glob("*.json"))}
-    assert {"graphmeter-overview", "graphmeter-spend"} <= set(pages)
+    assert {"graphmeter-overview", "graphmeter-graph", "graphmeter-spend"} <= set(pages)
 
     def empty() -> dict[tuple[str, str, str], str]:
         found: dict[tuple[str, str, str], str] = {}

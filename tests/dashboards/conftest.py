@@ -49,6 +49,13 @@ def spend(files: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.fixture
+def graph(files: dict[str, str]) -> dict[str, Any]:
+    """The Graph dashboard; each test has its own copy."""
+    loaded: dict[str, Any] = json.loads(files["graphmeter-graph.json"])
+    return loaded
+
+
+@pytest.fixture
 def overview(files: dict[str, str]) -> dict[str, Any]:
     """The Overview dashboard; each test has its own copy."""
     loaded: dict[str, Any] = json.loads(files["graphmeter-overview.json"])

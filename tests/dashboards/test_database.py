@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -19,11 +20,16 @@ USD = 1_000_000_000
 
 
 def answer(url: str, dashboard: dict[str, Any], title: str, **values: str) -> list[asyncpg.Record]:
-    """What a panel shows for the last hour."""
-    (target,) = panel(dashboard, title)["targets"]
-    only = {**dashboard, "panels": [{"title": title, "targets": [target]}]}
-    (query,) = check.panel_queries(only, check.TimeRange.last(3600), values)
-    return postgres.execute(url, query.sql)
+    """What a panel shows for the last day."""
+    (rows,) = answers(url, dashboard, title, **values)
+    return rows
+
+
+def answers(url: str, dashboard: dict[str, Any], title: str, **values: str) -> list[list[asyncpg.Record]]:
+    """The same of a panel that asks several questions."""
+    only = {**dashboard, "panels": [panel(dashboard, title)]}
+    asked = check.panel_queries(only, check.TimeRange.last(DAY_S), values)
+    return [postgres.execute(url, query.sql) for query in asked]
 
 
 def put(url: str, table: str, *rows: dict[str, Any]) -> None:
@@ -109,7 +115,7 @@ def test_the_dearest_runs_come_first_and_free_ones_not_at_all(postgres_url: str,
         {**run, "trace_id": r"'\x01'", "run_id": "'a'", "cost_nano": 2 * USD, "model_calls": 3},
         {**run, "trace_id": r"'\x02'", "run_id": "'b'", "cost_nano": 5 * USD, "team": "'cx'"},
         {**run, "trace_id": r"'\x03'", "run_id": "'c'", "cost_nano": 0},
-        {**run, "trace_id": r"'\x04'", "run_id": "'d'", "cost_nano": 9 * USD, "started_ns": NOW_NS - 7200 * 10**9},
+        {**run, "trace_id": r"'\x04'", "run_id": "'d'", "cost_nano": 9 * USD, "started_ns": NOW_NS - 2 * DAY_S * 10**9},
     )
     rows = answer(postgres_url, spend, "Most expensive runs")
     assert [("02", 5, "cx", 0), ("01", 2, "unattributed", 3)] == [
@@ -127,3 +133,75 @@ def test_what_was_for_nothing_is_told_by_node_and_reason(postgres_url: str, spen
             put(postgres_url, "ledger_waste", {**wasted, **span, "reason": f"'{reason}'"})
     rows = answer(postgres_url, spend, "What was for nothing")
     assert [("support", "answer", "retry", 2, 5), ("support", "answer", "error", 1, 1)] == [tuple(row) for row in rows]
+
+
+def shape(last_ns: int, drawn: dict[str, Any], graph: str = "research") -> dict[str, Any]:
+    text = json.dumps(drawn)
+    return {"graph": f"'{graph}'", "hash": f"'{last_ns}'", "json": f"'{text}'", "first_ns": 0, "last_ns": last_ns}
+
+
+def test_the_flow_is_the_shape_seen_last_with_what_its_nodes_did(postgres_url: str, graph: dict[str, Any]) -> None:
+    nodes = ["__start__", "plan", "search", "search.__start__", "search.ask", "__end__"]
+    edges = [["__start__", "plan", False], ["plan", "search", True], ["search.__start__", "search.ask", False]]
+    put(
+        postgres_url,
+        "graph_topology",
+        shape(1, {"nodes": ["before"], "edges": []}),
+        shape(2, {"nodes": nodes, "edges": edges}),
+        shape(1, {"nodes": ["other"], "edges": []}, graph="support"),
+    )
+    hour = NOW_NS // 3_600_000_000_000
+    ran = {"hour": hour, "writer": 1, "graph": "'research'", "kind": "'node'", "latency": "''"}
+    put(
+        postgres_url,
+        "rollup_hour",
+        {**ran, "node": "'plan'", "count": 3, "error": 1, "duration_ns": 6 * 10**9},
+        {**ran, "node": "'plan'", "count": 1, "writer": 2},
+        {**ran, "node": "'plan'", "count": 8, "kind": "'model'", "cost_nano": USD},
+        {**ran, "node": "'search.seen'", "count": 1},
+        {**ran, "node": "'plan'", "count": 50, "hour": hour - 48},
+    )
+    shown, led = answers(postgres_url, graph, "Flow", graph="research")
+    assert {
+        "__end__": (None, None, 0, 0, 1, None),
+        "__start__": (None, None, 0, 0, 1, None),
+        "plan": (4, 1.5, 0.75, 0.25, 0, 1),
+        "search": (None, None, 0, 0, 1, None),
+        "search.__start__": (None, None, 0, 0, 1, None),
+        "search.ask": (None, None, 0, 0, 1, None),
+        "search.seen": (1, 0, 1, 0, 0, 0),
+    } == {
+        row["title"]: tuple(
+            row[field]
+            for field in ("mainstat", "secondarystat", "arc__done", "arc__failed", "arc__idle", "detail__cost")
+        )
+        for row in shown
+    }
+    named = {row["id"]: row["title"] for row in shown}
+    assert [
+        ("__start__", "plan", ""),
+        ("plan", "search", "conditional"),
+        ("search", "search.__start__", "inside"),
+        ("search", "search.seen", "inside"),
+        ("search.__start__", "search.ask", ""),
+    ] == sorted((named[row["source"]], named[row["target"]], row["mainstat"]) for row in led)
+    assert len(led) == len({row["id"] for row in led})
+
+
+def test_who_waits_longest_comes_first_and_who_was_answered_not_at_all(
+    postgres_url: str, graph: dict[str, Any]
+) -> None:
+    asked = {"graph": "'approval'", "team": "'cx'", "trace_id": r"'\x01'"}
+    put(
+        postgres_url,
+        "wait",
+        {**asked, "run_id": "'late'", "thread_id": "'late'", "since_ns": NOW_NS - 60 * 10**9},
+        {**asked, "run_id": "'early'", "thread_id": "'early'", "since_ns": NOW_NS - 600 * 10**9},
+        {**asked, "run_id": "'answered'", "since_ns": NOW_NS - 900 * 10**9, "until_ns": NOW_NS, "resumed": "true"},
+        {**asked, "run_id": "'given up'", "since_ns": NOW_NS - 31 * DAY_S * 10**9},
+    )
+    rows = answer(postgres_url, graph, "Waiting longest")
+    assert [("early", "approval", "cx", "01"), ("late", "approval", "cx", "01")] == [
+        (row["thread"], row["graph"], row["team"], row["trace"]) for row in rows
+    ]
+    assert rows[0]["waiting"] > rows[1]["waiting"] > 0

@@ -125,7 +125,7 @@ def test_a_failed_runs_trace_id_opens_that_trace_in_jaeger(overview: Json) -> No
 def test_spend_leads_to_the_spend_dashboard(overview: Json) -> None:
     (link,) = panel(overview, "Spend")["links"]
     assert links.to(links.SPEND) == link["url"]
-    assert ["Spend"] == columns_with_links(panel(overview, "Nodes"))
+    assert ["Graph", "Node", "Spend"] == columns_with_links(panel(overview, "Nodes"))
 
 
 def test_links_keep_the_time_range(overview: Json) -> None:

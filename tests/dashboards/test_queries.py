@@ -67,6 +67,18 @@ def test_a_selector_filters_by_every_variable_that_the_metric_has_a_label_for() 
             queries.count(names.RUN_COST, suffix="_sum"),
             'sum(increase(graphmeter_run_cost_usd_sum{environment=~"$environment",team=~"$team",graph=~"$graph"}[$__range]))',
         ),
+        (
+            queries.buckets(names.COLLECTOR_COMMIT),
+            "sum by (le) (increase(graphmeter_collector_commit_seconds_bucket{}[$__rate_interval]))",
+        ),
+        (
+            queries.retries(),
+            "clamp_min("
+            'sum(increase(graphmeter_node_attempts_total{environment=~"$environment",team=~"$team",graph=~"$graph",'
+            'node=~"$node"}[$__range])) - '
+            'sum(increase(graphmeter_node_runs_total{environment=~"$environment",team=~"$team",graph=~"$graph",'
+            'node=~"$node"}[$__range])), 0)',
+        ),
         (queries.ratio("a", "b"), "a / (b > 0)"),
         (queries.share("a", "b"), "(a or 0 * b) / (b > 0)"),
         (queries.top("a", 3), "sort_desc(topk(3, a) > 0)"),

@@ -105,7 +105,19 @@ def test_grafana_may_ask_what_every_panel_asks(stack: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["run", "run_node", "span", "ledger", "ledger_price", "ledger_waste", "rollup_hour", "rollup_day"]
+    "table",
+    [
+        "run",
+        "run_node",
+        "span",
+        "ledger",
+        "ledger_price",
+        "ledger_waste",
+        "rollup_hour",
+        "rollup_day",
+        "wait",
+        "graph_topology",
+    ],
 )
 def test_grafana_reads_facts(stack: str, table: str) -> None:
     assert postgres.execute(_reader(stack), f"SELECT count(*) FROM {table}")[0][0] >= 0

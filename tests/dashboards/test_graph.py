@@ -1,0 +1,95 @@
+"""The Graph dashboard: what a person finds on it, in which order, and where it leads."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from dashboards.pages import columns_with_links, panel, steps, titles
+from graphmeter_config import Config, Slo
+from graphmeter_dashboards.graph import graph as graph_of
+
+Json = dict[str, Any]
+
+
+def test_numbers_stand_on_top_and_everything_asked_for_is_there(graph: Json) -> None:
+    assert titles(graph) == [
+        "Executions",
+        "Error ratio of nodes",
+        "Node p95",
+        "Retries",
+        "Interrupts",
+        "Waiting for a human",
+        "Flow",
+        "Flow",
+        "Slowest nodes",
+        "Where time goes",
+        "Most expensive nodes",
+        "Latency",
+        "Node latency, p50",
+        "Node latency, p95",
+        "Node latency, p99",
+        "Durations of node attempts",
+        "Latency of runs",
+        "Errors and throughput",
+        "Executions per minute",
+        "Node errors per minute",
+        "Errors by type",
+        "Nodes",
+        "Retries and tools",
+        "Retries per minute",
+        "Attempts by status",
+        "Tool calls per minute",
+        "Humans",
+        "Interrupts per minute",
+        "Runs waiting",
+        "How long humans take",
+        "Waiting longest",
+        "Runs",
+        "Runs per minute",
+        "Latest failed runs",
+    ]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Node latency, p50",
+        "Node latency, p99",
+        "Durations of node attempts",
+        "Node errors per minute",
+        "Errors by type",
+    ],
+)
+def test_latency_and_errors_lead_to_traces_by_exemplars(title: str, graph: Json) -> None:
+    assert [True] == [target["exemplar"] for target in panel(graph, title)["targets"]]
+
+
+@pytest.mark.parametrize("title", ["Latest failed runs", "Waiting longest"])
+def test_runs_in_lists_lead_to_their_traces(title: str, graph: Json) -> None:
+    assert ["trace"] == columns_with_links(panel(graph, title))
+
+
+def test_colours_of_errors_are_the_error_budgets_of_the_slos() -> None:
+    page = graph_of(Config(slos=(Slo(name="runs", objective=Decimal(95)),)))
+    assert [(None, "green"), (0.05, "red")] == steps(panel(page, "Error ratio of nodes"))
+
+
+def test_the_heatmap_takes_the_buckets_of_prometheus(graph: Json) -> None:
+    shown = panel(graph, "Durations of node attempts")
+    assert "heatmap" == shown["type"]
+    assert not shown["options"]["calculate"]
+    assert ["heatmap"] == [target["format"] for target in shown["targets"]]
+
+
+def test_the_parts_of_a_nodes_ring_are_coloured(graph: Json) -> None:
+    arcs = panel(graph, "Flow")["options"]["nodes"]["arcs"]
+    assert [("arc__done", "green"), ("arc__failed", "red"), ("arc__idle", "blue")] == [
+        (arc["field"], arc["color"]) for arc in arcs
+    ]
+
+
+def test_a_node_of_a_table_leads_to_itself_and_to_its_spend(graph: Json) -> None:
+    assert ["Graph", "Node", "Spend"] == columns_with_links(panel(graph, "Nodes"))

@@ -129,6 +129,8 @@ def describe(run: Run, service: str, *, error_messages: bool = False, whole: boo
         attributes[names.ATTEMPT_FINAL] = run.final
         attributes[names.LANGGRAPH_STEP] = run.step
         attributes[names.LANGGRAPH_CHECKPOINT_NS] = _text(run.ns)
+        if "." in run.node:
+            _add_outer(attributes, run)
     elif kind == MODEL:
         span_kind = CLIENT
         operation = str(attributes[names.OPERATION])
@@ -150,6 +152,8 @@ def describe(run: Run, service: str, *, error_messages: bool = False, whole: boo
             attributes[names.RESUMED_FROM] = _text(run.resumed_from)
     if run.task is not None and kind in (MODEL, TOOL, RETRIEVER):
         attributes[names.ATTEMPT_SPAN] = f"{run.task.span_id:016x}"
+        if "." in run.node:
+            _add_outer(attributes, run.task)
     if run.captured is not None:  # clean and cut to size already, as JSON has to be
         attributes.update(run.captured.ready)
     name = f"{operation} {label}" if label else operation
@@ -161,6 +165,16 @@ def describe(run: Run, service: str, *, error_messages: bool = False, whole: boo
     return Description(
         name, span_kind, attributes, shared, status, [_exception(run, failure, with_message=error_messages)]
     )
+
+
+def _add_outer(attributes: dict[str, AttributeValue], attempt: Run) -> None:
+    """Say which attempts of other nodes are around `attempt`: a name with a dot does not make a node one of a subgraph."""
+    outer = []
+    while attempt.parent is not None and attempt.parent.task is not None:
+        attempt = attempt.parent.task
+        outer.append(f"{attempt.span_id:016x}")
+    if outer:
+        attributes[names.OUTER_ATTEMPTS] = " ".join(outer)
 
 
 def _exception(run: Run, failure: Failure, *, with_message: bool) -> Event:

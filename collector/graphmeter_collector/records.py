@@ -165,6 +165,9 @@ class SpanRecord:
     attempt: int = 1
     attempt_final: bool = True
     attempt_span: bytes = b""
+    outer_attempts: bytes = b""
+    """Span ids of the attempts around what is in a subgraph, the nearest first: of a node or subgraph all of them, of a call
+    those around `attempt_span`."""
     operation: str = ""
     provider: str = ""
     model: str = ""

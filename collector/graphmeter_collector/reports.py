@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from graphmeter_collector.errors import BadRequest
-from graphmeter_collector.records import Envelope
+from graphmeter_collector.records import Envelope, Wasted
 from graphmeter_config import Budget
 
 Where = Mapping[str, Sequence[str]]
@@ -694,3 +694,5 @@ class LostRun:
     graph: str
     team: str
     run_id: str
+    wasted: Sequence[Wasted] = ()
+    """Calls that were for nothing because of it."""

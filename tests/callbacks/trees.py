@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from graphmeter import names
 from graphmeter.testing import InMemorySpans, RecordedSpan
@@ -31,7 +32,7 @@ def whole(spans: InMemorySpans, *, by_name: bool = False) -> str:
         children.setdefault(span.parent_id if span.parent_id in by_id else None, []).append(span)
     lines: list[str] = []
 
-    def walk(parent: RecordedSpan | None, depth: int, attempt: RecordedSpan | None = None) -> None:
+    def walk(parent: RecordedSpan | None, depth: int, *attempts: RecordedSpan) -> None:
         below = children.get(None if parent is None else parent.span_id, [])
         for span in sorted(below, key=line) if by_name else below:
             if parent is not None:
@@ -39,17 +40,25 @@ def whole(spans: InMemorySpans, *, by_name: bool = False) -> str:
                 assert parent.start_ns <= span.start_ns
                 for key in (names.RUN_ID, names.GRAPH):
                     assert parent.attributes.get(key) == span.attributes.get(key)
-            if attempt is not None:
+            if attempts:
+                attempt = attempts[0]
                 path = attempt.attributes[names.NODE_PATH]
                 is_node = span.kind == names.NODE
                 assert (f"{path}.{span.label}" if is_node else path) == span.attributes[names.NODE_PATH]
                 if span.kind in (names.MODEL, names.TOOL, names.RETRIEVER):
                     assert f"{attempt.span_id:016x}" == span.attributes[names.ATTEMPT_SPAN]
+                    assert outer(attempts[1:]) == span.attributes.get(names.OUTER_ATTEMPTS)
+                elif is_node:
+                    assert outer(attempts) == span.attributes.get(names.OUTER_ATTEMPTS)
             lines.append("  " * depth + line(span))
-            walk(span, depth + 1, span if span.kind == names.NODE else attempt)
+            walk(span, depth + 1, *[span] * (span.kind == names.NODE), *attempts)
 
     walk(None, 0)
     return "\n".join(lines)
+
+
+def outer(attempts: Sequence[RecordedSpan]) -> str | None:
+    return " ".join(f"{each.span_id:016x}" for each in attempts) or None
 
 
 def line(span: RecordedSpan) -> str:

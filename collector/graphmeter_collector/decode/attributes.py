@@ -24,6 +24,8 @@ MAX_COUNT = 10_000_000_000
 """Largest token count believed; keeps sums of them far inside 64 bits."""
 MAX_ORDINAL = 2**31 - 1
 """Largest step or attempt: their columns have 32 bits."""
+MOST_OUTER = 32
+"""Graphs within graphs that are believed."""
 _NS_PER_S = 1_000_000_000
 _MAX_SECONDS = 30 * 86_400.0
 
@@ -174,6 +176,24 @@ def span_id(value: AnyValue, repairs: Repairs) -> bytes | None:
         except ValueError:
             pass
     _unusable("span_id", repairs)
+    return None
+
+
+def span_ids(value: AnyValue, repairs: Repairs) -> bytes | None:
+    """At most `MOST_OUTER` span ids, each 16 hex digits, with spaces in between: 8 bytes each."""
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        found = value.string_value.split(" ", MOST_OUTER)
+        if len(found) > MOST_OUTER:
+            del found[MOST_OUTER:]
+            repairs["cut"] += 1
+        try:
+            ids = [bytes.fromhex(each) for each in found if len(each) == 16]
+        except ValueError:
+            ids = []
+        if len(ids) == len(found):
+            return b"".join(ids)
+    _unusable(kind, repairs)
     return None
 
 

@@ -32,6 +32,7 @@ _OWN_VALUES: Final = {
     names.USER: "user_id",
     names.SESSION: "session_id",
     names.ATTEMPT_SPAN: "attempt_span",
+    names.OUTER_ATTEMPTS: "outer_attempts",
 }
 _OWN_VALUES_OF: Final = {
     names.RUN: {

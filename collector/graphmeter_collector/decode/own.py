@@ -12,7 +12,7 @@ from typing import Any, Final
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from graphmeter import names
-from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, ordinal, raw, span_id
+from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, ordinal, raw, span_id, span_ids
 from graphmeter_collector.decode.genai import GENAI
 from graphmeter_collector.decode.notes import NOTES
 
@@ -60,6 +60,7 @@ OWN: Final[Table] = MappingProxyType(
         names.ATTEMPT: ordinal,
         names.ATTEMPT_FINAL: flag,
         names.ATTEMPT_SPAN: span_id,
+        names.OUTER_ATTEMPTS: span_ids,
         names.MIRRORED: flag,
         names.LANGGRAPH_STEP: ordinal,
         names.LANGGRAPH_CHECKPOINT_ID: label,

@@ -235,6 +235,7 @@ def _read_own(
     record.attempt = get(names.ATTEMPT) or 1
     record.attempt_final = get(names.ATTEMPT_FINAL, True)
     record.attempt_span = get(names.ATTEMPT_SPAN, b"")
+    record.outer_attempts = get(names.OUTER_ATTEMPTS, b"")
     record.forwardable = not get(names.MIRRORED, False)
     _attribute(record, found, origin)
     if own.is_note(kind):

@@ -20,7 +20,7 @@ from itertools import chain
 from operator import attrgetter
 
 from graphmeter import names
-from graphmeter_collector.records import Outcome, RunTotals, SpanRecord, Waited, WriteResult
+from graphmeter_collector.records import Outcome, RunTotals, SpanRecord, Waited, Wasted, WriteResult
 from graphmeter_collector.reports import LostRun, Series
 from graphmeter_collector.telemetry import Metrics
 
@@ -85,10 +85,7 @@ class Counts:
             _BY_KIND[records[0].kind](self, records)
         for totals in result.finished:
             self._run(totals)
-        for call in result.wasted:
-            if call.nano:
-                labels = (call.service, call.environment, call.graph, call.team, call.node, call.reason)
-                self._metrics.inc(names.WASTED_COST, *labels, by=call.nano / _NANO)
+        self._wasted(result.wasted)
         for change in result.clients:
             for state in CLIENT_STATES:
                 added: int = getattr(change, state)
@@ -116,6 +113,13 @@ class Counts:
             # The run may have started at a collector that is no more.
             self._declare_run(base)
             self._metrics.inc(names.RUNS, *base, names.LOST)
+            self._wasted(run.wasted)
+
+    def _wasted(self, calls: Iterable[Wasted]) -> None:
+        for call in calls:
+            if call.nano:
+                labels = (call.service, call.environment, call.graph, call.team, call.node, call.reason)
+                self._metrics.inc(names.WASTED_COST, *labels, by=call.nano / _NANO)
 
     def waited(self, answers: Iterable[Waited]) -> None:
         """Count waits that ended with an answer."""

@@ -44,6 +44,7 @@ class Ancestor(NamedTuple):
     """A model call, or somebody's second record of one."""
     consumed: bool
     """A model call with tokens."""
+    outer_attempts: bytes = b""
     run_facts: tuple[str, ...] = ("",) * len(RUN_FACTS)
 
 
@@ -85,6 +86,7 @@ def as_ancestor(record: SpanRecord) -> Ancestor:
         record.run_id,
         calls=call or bool(record.model),
         consumed=call and not record.cache_hit and any(record.usage),
+        outer_attempts=record.outer_attempts,
         run_facts=tuple([getattr(record, name) for name in RUN_FACTS]),
     )
 
@@ -139,7 +141,9 @@ def settle(record: SpanRecord, found: Lineage, only_run: OnlyRun | None = None) 
         record.kind, record.twin, record.cost = names.SPAN, True, None
     ancestors = _join(record, ancestors)
     if record.run_id and record.kind in _CALLS and not record.attempt_span:
-        record.attempt_span = _attempt(record.run_id, ancestors)
+        record.attempt_span, record.outer_attempts = _attempts(record.run_id, ancestors)
+    elif record.run_id and record.kind in _STRUCTURE:
+        record.outer_attempts = _around(record.run_id, ancestors)
     if found.missing:
         _guess(record, only_run)
     for name in ("team", "environment", "graph"):
@@ -212,17 +216,31 @@ def _join_known(record: SpanRecord, ancestor: Ancestor) -> None:
             setattr(record, name, said)
 
 
-def _attempt(run_id: str, ancestors: Sequence[Ancestor]) -> bytes:
-    """Span id of the attempt of a node that a call belongs to; empty where none is known."""
-    for ancestor in ancestors:
+def _attempts(run_id: str, ancestors: Sequence[Ancestor]) -> tuple[bytes, bytes]:
+    """Span id of the attempt of a node that a call belongs to, empty where none is known, and those of the ones around."""
+    for at, ancestor in enumerate(ancestors):
         if ancestor.kind == names.SPAN and not ancestor.run_id:
             continue
-        # Another instrumentation's record of a node of ours is none; it may not be known as such yet.
-        if ancestor.kind == names.NODE and (ancestor.run_id or _OF_FOREIGN_RUN.fullmatch(run_id)):
-            return ancestor.span_id
+        if _is_attempt(run_id, ancestor):
+            return ancestor.span_id, _around(run_id, ancestors[at:]).removeprefix(ancestor.span_id)
+        if ancestor.kind not in PIECES:
+            break
         # Where the run is known nobody looked further: tools are called by nodes, as a rule.
-        return ancestor.parent_id if ancestor.kind in PIECES else b""
-    return b""
+        if ancestor.run_id:
+            return ancestor.parent_id, ancestor.outer_attempts
+        return ancestor.parent_id, _around(run_id, ancestors[at + 1 :]).removeprefix(ancestor.parent_id)
+    return b"", b""
+
+
+def _is_attempt(run_id: str, ancestor: Ancestor) -> bool:
+    # Another instrumentation's record of a node of ours is none; it may not be known as such yet.
+    return ancestor.kind == names.NODE and bool(ancestor.run_id or _OF_FOREIGN_RUN.fullmatch(run_id))
+
+
+def _around(run_id: str, ancestors: Sequence[Ancestor]) -> bytes:
+    """Span ids of the attempts among the ancestors, and of those that the last one says it is in."""
+    found = [ancestor.span_id for ancestor in ancestors if _is_attempt(run_id, ancestor)]
+    return b"".join(found) + (ancestors[-1].outer_attempts if ancestors and ancestors[-1].run_id else b"")
 
 
 def _guess(record: SpanRecord, only_run: OnlyRun | None) -> None:

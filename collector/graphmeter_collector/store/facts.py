@@ -162,6 +162,7 @@ def span_row(record: SpanRecord) -> Row:
         record.ttft_ns or None,
         record.cache_hit,
         not record.waits_for,
+        record.outer_attempts or None,
     )
 
 
@@ -225,6 +226,7 @@ def ledger_row(record: SpanRecord) -> Row:
         record.server,
         record.duration_ns,
         record.images,
+        record.outer_attempts or None,
     )
 
 

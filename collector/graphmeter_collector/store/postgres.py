@@ -36,6 +36,7 @@ from graphmeter_collector.store import (
     tables,
     unsettled,
     waits,
+    waste,
 )
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.budget_spend import Spend
@@ -46,7 +47,7 @@ from graphmeter_collector.store.outbox_postgres import PostgresOutbox
 from graphmeter_collector.store.read import SqlReader
 from graphmeter_collector.store.rollups import Remembered
 from graphmeter_collector.store.settling import settle_some
-from graphmeter_collector.store.transaction import Stored, Transaction
+from graphmeter_collector.store.transaction import Stored, Transaction, find_waste
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -157,13 +158,24 @@ class PostgresStore:
 
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
-            f"UPDATE run SET status = $1 WHERE status = '{names.RUNNING}' AND last_seen_ns < $2::bigint - "  # noqa: S608
+            # What a writer holds is being written: no run of that is silent, and none of it is waited for.
+            f"WITH silent AS (SELECT trace_id, run_id FROM run WHERE status = '{names.RUNNING}' "  # noqa: S608
+            "AND last_seen_ns < $2::bigint - "
             "CASE WHEN heartbeat_ns > 0 THEN LEAST($3::bigint, heartbeat_ns * $4::bigint) ELSE $3 END "
-            "RETURNING service, environment, graph, team, run_id"
+            "FOR UPDATE SKIP LOCKED) "
+            "UPDATE run SET status = $1, was_lost = true FROM silent "
+            "WHERE run.trace_id = silent.trace_id AND run.run_id = silent.run_id "
+            "RETURNING service, environment, graph, team, run.run_id, run.trace_id"
         )
         values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS)
+
+        async def work(connection: Connection) -> list[LostRun]:
+            async with connection.transaction():
+                rows = [tuple(row) for row in await connection.fetch(statement, *values)]
+                return waste.of_lost(rows, await find_waste(connection, waste.Look.at_lost(rows)))
+
         async with self._aside() as run:
-            return [LostRun(*row) for row in await run(lambda connection: connection.fetch(statement, *values))]
+            return await run(work)
 
     async def end_waits(self, now_ns: int) -> list[Waited]:
         endings = waits.endings(await self.reader.rows(waits.open_waits(now_ns)))

@@ -55,7 +55,7 @@ SHORTEST_PREFIX = 8
 MOST_CLIENTS = 1000
 """Client processes that one answer names."""
 
-_NOT_TOLD = ("root_seen", "last_seen_ns", "heartbeat_ns", "bad_attempts", "cancelled_calls")
+_NOT_TOLD = ("root_seen", "last_seen_ns", "heartbeat_ns", "bad_attempts", "cancelled_calls", "was_lost")
 _RUN_COLUMNS = [column for column in run.columns if column.name not in _NOT_TOLD]
 
 

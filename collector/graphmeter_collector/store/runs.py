@@ -80,6 +80,7 @@ class Run:
     heartbeat_ns: int = 0
     bad_attempts: int = 0
     cancelled_calls: int = 0
+    was_lost: bool = False
 
 
 @dataclass(slots=True)

@@ -193,13 +193,17 @@ class SqliteStore:
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
             # The status is written out: only then does SQLite see that it is the partial index's.
-            f"UPDATE run SET status = ? WHERE status = '{names.RUNNING}' AND last_seen_ns < ? - "  # noqa: S608
+            f"UPDATE run SET status = ?, was_lost = 1 WHERE status = '{names.RUNNING}' AND last_seen_ns < ? - "  # noqa: S608
             "CASE WHEN heartbeat_ns > 0 THEN min(?, heartbeat_ns * ?) ELSE ? END "
-            "RETURNING service, environment, graph, team, run_id"
+            "RETURNING service, environment, graph, team, run_id, trace_id"
         )
         values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS, lost_after_ns)
-        rows = await self._transaction(lambda db: db.execute(statement, values).fetchall())
-        return [LostRun(*row) for row in rows]
+
+        def work(db: sqlite3.Connection) -> list[LostRun]:
+            rows = db.execute(statement, values).fetchall()
+            return waste.of_lost(rows, _find_waste(db, waste.Look.at_lost(rows)))
+
+        return await self._transaction(work)
 
     async def end_waits(self, now_ns: int) -> list[Waited]:
         endings = waits.endings(await self.reader.rows(waits.open_waits(now_ns)))
@@ -393,18 +397,23 @@ def _aggregate(
     _write_rollups(db, tables.rollup_day, daily, rollups)
     db.executemany(_WAIT, notes.wait_rows(counted))
     flags = {row[:2]: waste.Flags(*db.execute(waste.FLAGS_SQLITE, row[:2]).fetchone()) for row in run_rows}
-    return _find_waste(db, waste.Look(counted, billed, {run: said for run, said in flags.items() if any(said)}))
+    return _find_waste(db, waste.Look(counted, billed, {run: said for run, said in flags.items() if said}))
 
 
 def _find_waste(db: sqlite3.Connection, look: waste.Look) -> list[Wasted]:
     """Write which calls were for nothing; returns those of which nobody knew it."""
-    look.take_calls(row for each in look.attempts() for row in db.execute(waste.CALLS_SQLITE, each).fetchall())
+    look.take_calls(row for each in look.asked() for row in db.execute(waste.CALLS_SQLITE, each).fetchall())
     if wanted := look.wanted():
         days = look.days
         look.take_attempts(
             row for each in wanted for row in db.execute(waste.ATTEMPT_SQLITE, (*each, *days)).fetchall()
         )
-    return [call for call in look.found() if db.execute(_WASTE, waste.row(call)).rowcount]
+    found, cleared = look.found()
+    db.executemany(waste.CLEAR_SQLITE, cleared)
+    new = [call for call in found if db.execute(_WASTE, waste.row(call)).rowcount]
+    if len(new) < len(found):
+        db.executemany(waste.CHANGE_SQLITE, [(call.reason, call.trace_id, call.span_id) for call in found])
+    return new
 
 
 def _settle(

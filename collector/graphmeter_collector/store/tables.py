@@ -72,6 +72,8 @@ span = Table(
     Column("ttft_ns", BigInteger),
     Column("cache_hit", Boolean, nullable=False, server_default="0"),
     Column("settled", Boolean, nullable=False, server_default="1"),
+    # Span ids, 8 bytes each; see `records.SpanRecord`.
+    Column("outer_attempts", LargeBinary),
     Index(None, "start_ns", postgresql_using="brin"),
 )
 
@@ -150,6 +152,8 @@ run = Table(
     # Whether there is anything to look for (see `store.waste`): attempts that failed, were cancelled or followed by another,
     # and calls that were cancelled within an attempt.
     *_big("bad_attempts", "cancelled_calls"),
+    # Whether it was given up at any time, whatever came later.
+    Column("was_lost", Boolean, nullable=False, server_default="0"),
     # Found by the beginning of its id, too, whatever language Postgres sorts by.
     Index(None, "run_id", postgresql_ops={"run_id": "text_pattern_ops"}),
     # The list of runs, newest first: whatever it is filtered by is told without a look at rows that do not fit.
@@ -280,6 +284,8 @@ ledger = Table(
     # What else decides the price of a call.
     *_text("service_tier", "server"),
     *_big("duration_ns", "images"),
+    # Of the subgraphs that it was made in; NULL: in none.
+    Column("outer_attempts", LargeBinary),
     Index(None, "start_ns"),
     # One call seen by two instrumentations is billed once; a cached answer repeats the id of the original on purpose.
     Index(
@@ -295,7 +301,7 @@ ledger = Table(
     Index("ix_ledger_silent", "start_ns", sqlite_where=text(_SILENT), postgresql_where=text(_SILENT)),
 )
 
-# Calls on the ledger that were for nothing, and why (see `store.waste`).
+# Calls on the ledger that were for nothing, and why, as far as it is known now (see `store.waste`).
 ledger_waste = Table(
     "ledger_waste",
     metadata,

@@ -7,7 +7,7 @@ the caller rolls back and comes again with `store_new`, which asks row by row.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -27,12 +27,13 @@ _ENVELOPE = sql.insert(tables.span_envelope, _D, ignore_conflicts=True)
 _LEDGER = sql.insert(tables.ledger, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
 _OUTBOX = sql.insert(tables.outbox, _D, ignore_conflicts=True)
 # A row that no transaction has touched before has no xmax: the run is new.
-_RUN = (
-    sql.merge_run(_D) + " RETURNING trace_id, run_id, cost_nano, steps, xmax = 0 AS new, bad_attempts, cancelled_calls"
-)
+_RUN = sql.merge_run(_D) + f" RETURNING trace_id, run_id, cost_nano, steps, xmax = 0 AS new, {waste.FLAGS}"
 _RUN_NODE = sql.merge_run_node(_D)
 _WAIT = sql.insert(tables.wait, _D, ignore_conflicts=True)
-_WASTE = sql.insert(tables.ledger_waste, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
+_WASTE = (
+    sql.insert(tables.ledger_waste, _D) + " ON CONFLICT (trace_id, span_id) DO UPDATE SET reason = excluded.reason "
+    "WHERE ledger_waste.reason <> excluded.reason RETURNING trace_id, span_id, xmax = 0 AS new"
+)
 _OUTCOME = sql.insert(tables.outcome, _D, ignore_conflicts=True) + " RETURNING trace_id, span_id"
 _RUN_TAG = sql.merge_run_tag(_D)
 _TOPOLOGY = sql.merge_topology(_D)
@@ -150,8 +151,8 @@ class Transaction:
         flags: dict[waste.Run, waste.Flags] = {}
         for trace_id, run_id, cost_nano, steps, new, *said in await self._insert(_RUN, run_rows):
             stored.totals[trace_id, run_id] = Totals(cost_nano, steps)
-            if any(said):
-                flags[trace_id, run_id] = waste.Flags(*said)
+            if found := waste.Flags(*said):
+                flags[trace_id, run_id] = found
             if new:
                 new_runs.add((trace_id, run_id))
         if all_new and new_runs:
@@ -165,24 +166,12 @@ class Transaction:
         await self._roll_up(tables.rollup_hour, hourly)
         await self._roll_up(tables.rollup_day, daily)
         await self._insert(_WAIT, notes.wait_rows(counted))
-        stored.wasted = await self._find_waste(waste.Look(counted, stored.billed, flags))
+        stored.wasted = await find_waste(self.connection, waste.Look(counted, stored.billed, flags))
         if self.notes:
             await self._note(stored)
         # Last: other collectors that see the same envelope for the first time wait for this row until our commit.
         await self._insert(_ENVELOPE, facts.envelope_rows(stored.new, self.known_envelopes))
         return stored
-
-    async def _find_waste(self, look: waste.Look) -> Sequence[Wasted]:
-        """Write which calls were for nothing; returns those of which nobody knew it."""
-        # In statements after that which locked the runs: these see what others committed before they let go of them.
-        if attempts := look.attempts():
-            look.take_calls(await self.connection.fetch(waste.CALLS_POSTGRES, *map(list, zip(*attempts, strict=True))))
-        if wanted := look.wanted():
-            columns = map(list, zip(*wanted, strict=True))
-            look.take_attempts(await self.connection.fetch(waste.ATTEMPTS_POSTGRES, *columns, *look.days))
-        found = look.found()
-        inserted = {tuple(row) for row in await self._insert(_WASTE, [waste.row(call) for call in found])}
-        return [call for call in found if (call.trace_id, call.span_id) in inserted]
 
     async def _note(self, stored: Stored) -> None:
         """Store what clients say besides spans."""
@@ -221,6 +210,27 @@ class Transaction:
     async def _insert(self, statement: str, rows: Sequence[facts.Row]) -> Sequence[asyncpg.Record]:
         """Run a statement that takes rows as one array per column."""
         return await self.connection.fetch(statement, *map(list, zip(*rows, strict=True))) if rows else ()
+
+
+async def find_waste(connection: asyncpg.Connection[asyncpg.Record], look: waste.Look) -> list[Wasted]:
+    """Write which calls were for nothing; returns those of which nobody knew it."""
+
+    async def fetch(statement: str, rows: Iterable[facts.Row], *more: int) -> Sequence[asyncpg.Record]:
+        return await connection.fetch(statement, *map(list, zip(*rows, strict=True)), *more)
+
+    # In statements after that which locked the runs: these see what others committed before they let go of them.
+    if asked := look.asked():
+        look.take_calls(await fetch(waste.CALLS_POSTGRES, asked))
+    if wanted := look.wanted():
+        look.take_attempts(await fetch(waste.ATTEMPTS_POSTGRES, wanted, *look.days))
+    found, cleared = look.found()
+    if cleared:
+        await fetch(waste.CLEAR_POSTGRES, cleared)
+    if not found:
+        return []
+    changed = await fetch(_WASTE, [waste.row(call) for call in found])
+    new = {(trace_id, span_id) for trace_id, span_id, new in changed if new}
+    return [call for call in found if call[:2] in new]
 
 
 @cache

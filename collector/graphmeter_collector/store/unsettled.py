@@ -57,7 +57,7 @@ def freeze(record: SpanRecord) -> str:
 def thaw(text: str) -> SpanRecord:
     """The record that was frozen."""
     values: dict[str, Any] = json.loads(text)
-    for name in ("trace_id", "span_id", "parent_id", "attempt_span"):
+    for name in ("trace_id", "span_id", "parent_id", "attempt_span", "outer_attempts"):
         if name in values:
             values[name] = bytes.fromhex(values[name])
     if "usage" in values:
@@ -89,6 +89,7 @@ def settled_row(record: SpanRecord) -> Row:
         record.graph,
         record.team,
         record.node,
+        record.outer_attempts or None,
         call,
         record.trace_id,
         record.span_id,
@@ -96,19 +97,19 @@ def settled_row(record: SpanRecord) -> Row:
     )
 
 
-_COLUMNS: Final = ("kind", "run_id", "environment", "graph", "team", "node")
+_COLUMNS: Final = ("kind", "run_id", "environment", "graph", "team", "node", "outer_attempts")
 _CALLS: Final = ("input_tokens", "output_tokens", "cost_nano")
 UPDATE_SPAN_SQLITE: Final = (
     f"UPDATE span SET settled = 1, {', '.join(f'{name} = ?{n}' for n, name in enumerate(_COLUMNS, 1))}, "  # noqa: S608
     # A call that turned out to be another's second record has neither tokens nor cost of its own.
-    f"{', '.join(f'{name} = CASE WHEN ?7 THEN {name} END' for name in _CALLS)} "
-    "WHERE trace_id = ?8 AND span_id = ?9 AND day = ?10 AND NOT settled"
+    f"{', '.join(f'{name} = CASE WHEN ?8 THEN {name} END' for name in _CALLS)} "
+    "WHERE trace_id = ?9 AND span_id = ?10 AND day = ?11 AND NOT settled"
 )
 UPDATE_SPAN_POSTGRES: Final = (
     f"UPDATE span SET settled = true, {', '.join(f'{name} = of.{name}' for name in _COLUMNS)}, "  # noqa: S608
     f"{', '.join(f'{name} = CASE WHEN of.calls THEN span.{name} END' for name in _CALLS)} "
-    "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::bytea[], "
-    f"$9::bytea[], $10::int[]) AS of({', '.join(_COLUMNS)}, calls, trace_id, span_id, day) "
+    "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::boolean[], "
+    f"$9::bytea[], $10::bytea[], $11::int[]) AS of({', '.join(_COLUMNS)}, calls, trace_id, span_id, day) "
     "WHERE span.trace_id = of.trace_id AND span.span_id = of.span_id AND span.day = of.day AND NOT span.settled"
 )
 
@@ -134,6 +135,7 @@ _ANCESTOR: Final = (
     "s.span_id, coalesce(s.parent_id, {empty}) AS parent_id, s.kind, s.service, s.environment, s.graph, s.team, s.node, "
     "CASE WHEN s.settled THEN s.run_id ELSE '' END AS run_id, s.kind = 'model' OR s.model <> '' AS calls, "
     "s.kind = 'model' AND coalesce(s.input_tokens, 0) + coalesce(s.output_tokens, 0) > 0 AS consumed, "
+    "coalesce(s.outer_attempts, {empty}) AS outer_attempts, "
     + ", ".join(f"coalesce(r.{name}, '') AS {name}" for name in RUN_FACTS)
 )
 _EMPTY_SQLITE: Final = "x''"
@@ -246,7 +248,7 @@ class Batch:
     def learn(self, rows: Iterable[Iterable[Any]]) -> None:
         """Take ancestors from rows of trace id and `Ancestor`."""
         for row in map(tuple, rows):
-            known = Ancestor._make((*row[1:10], bool(row[10]), bool(row[11]), row[12:]))
+            known = Ancestor._make((*row[1:10], bool(row[10]), bool(row[11]), row[12], row[13:]))
             self._known[row[0], known.span_id] = known
 
     def orphaned(self) -> list[bytes]:

@@ -39,7 +39,8 @@ _NO_ENVELOPE: Final = Envelope(b"", b"", b"")
 _COPIED: Final = tuple(
     name
     for name in column_names(ledger)
-    if name in SpanRecord.__dataclass_fields__ and name not in ("tags", "response_id", "attempt_span", "duration_ns")
+    if name in SpanRecord.__dataclass_fields__
+    and name not in ("tags", "response_id", "attempt_span", "outer_attempts", "duration_ns")
 )
 """Columns that say what the record's fields of that name do."""
 _AT: Final = {name: place for place, name in enumerate(column_names(ledger))}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langgraph.cache.memory import InMemoryCache
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import CachePolicy, RetryPolicy
 
@@ -42,11 +43,21 @@ def failing(way: Way, times: int) -> Any:
     return node_async if way.asynchronous else node
 
 
-def retried(action: Any, policy: RetryPolicy = QUICK) -> Any:
+def subgraph(way: Way, checkpointer: bool | None) -> Any:
+    """Two nodes that ask a model; the second one fails the first time."""
+    builder = StateGraph(State)
+    builder.add_node("a", way.asking(FakeChat()))
+    builder.add_node("b", failing(way, 1))
+    builder.add_edge(START, "a")
+    builder.add_edge("a", "b")
+    return builder.compile(name="inner", checkpointer=checkpointer)
+
+
+def retried(action: Any, policy: RetryPolicy = QUICK, checkpointer: InMemorySaver | None = None) -> Any:
     builder = StateGraph(State)
     builder.add_node("n", action, retry_policy=policy)
     builder.add_edge(START, "n")
-    return builder.compile(name="demo")
+    return builder.compile(name="demo", checkpointer=checkpointer)
 
 
 async def test_every_attempt_is_numbered_and_its_calls_are_billed(way: Way, spans: InMemorySpans, bound: Any) -> None:
@@ -94,6 +105,44 @@ async def test_a_subgraph_that_fails_is_an_attempt_of_its_node(way: Way, spans: 
         "run demo ok\n"
         f"  node n error attempt 1\n    subgraph inner error\n      node step error\n        {MINI}\n"
         f"  node n ok attempt 2 final\n    subgraph inner ok\n      node step ok\n        {MINI}" == whole(spans)
+    )
+
+
+@pytest.mark.parametrize("own", [None, False, True])
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_had_finished_in_a_subgraph_is_done_again_when_its_node_is_tried_again(
+    way: Way, spans: InMemorySpans, bound: Any, own: bool | None, kept: bool
+) -> None:
+    """Case 13: a checkpointer changes nothing; what the first time cost was for nothing."""
+    inner = subgraph(way, own)
+    graph = retried(inner, checkpointer=InMemorySaver() if kept or own else None)
+    await way.invoke(graph, {}, {**bound, "configurable": {"thread_id": "t"}})
+
+    assert (
+        "run demo ok\n"
+        f"  node n error attempt 1\n    subgraph inner error\n      node a ok\n        {MINI}\n"
+        f"      node b error\n        {MINI}\n"
+        f"  node n ok attempt 2 final\n    subgraph inner ok\n      node a ok\n        {MINI}\n"
+        f"      node b ok\n        {MINI}" == whole(spans)
+    )
+    around = {f"{span.span_id:016x}": span.attributes[names.ATTEMPT] for span in spans.spans("node")}
+    assert [1, 1, 2, 2] == [around[call.attributes[names.OUTER_ATTEMPTS]] for call in spans.spans("model")]
+
+
+async def test_what_had_finished_in_a_subgraph_of_a_thread_is_not_done_again_by_the_next_run(
+    way: Way, spans: InMemorySpans, bound: Any
+) -> None:
+    """Case 14: so it is not for nothing."""
+    graph = retried(subgraph(way, None), QUICK._replace(retry_on=OSError), checkpointer=InMemorySaver())
+    config = {**bound, "configurable": {"thread_id": "t"}}
+    with pytest.raises(ValueError):
+        await way.invoke(graph, {}, config)
+    await way.invoke(graph, None, config)
+
+    assert (
+        f"run demo error\n  node n error\n    subgraph inner error\n      node a ok\n        {MINI}\n"
+        f"      node b error\n        {MINI}\n"
+        f"run demo ok\n  node n ok\n    subgraph inner ok\n      node b ok\n        {MINI}" == whole(spans)
     )
 
 

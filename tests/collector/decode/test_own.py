@@ -45,6 +45,12 @@ def record(span: Span, **how: Any) -> SpanRecord:
         (names.ATTEMPT, 3, "attempt", 3),
         (names.ATTEMPT_FINAL, False, "attempt_final", False),
         (names.ATTEMPT_SPAN, "00000000000000ab", "attempt_span", bytes.fromhex("00000000000000ab")),
+        (
+            names.OUTER_ATTEMPTS,
+            "00000000000000ab 00000000000000cd",
+            "outer_attempts",
+            b"\0\0\0\0\0\0\0\xab\0\0\0\0\0\0\0\xcd",
+        ),
         (names.OPERATION, "chat", "operation", "chat"),
         (names.PROVIDER, "anthropic", "provider", "anthropic"),
         (names.REQUEST_MODEL, "claude", "request_model", "claude"),

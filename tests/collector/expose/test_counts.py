@@ -27,7 +27,7 @@ from graphmeter_collector.records import (
 )
 from graphmeter_collector.reports import LostRun, Series
 from graphmeter_collector.telemetry import Metrics
-from support.records import call, priced, record, trace, whole_run
+from support.records import T0_NS, call, priced, record, trace, whole_run
 
 SCRAPE = "text/plain;version=0.0.4"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -471,6 +471,13 @@ def test_lost_runs_count_under_their_own_status_even_when_this_collector_never_h
     Counts(metrics).lost([LostRun(*BASE, "1"), LostRun(*BASE, "2")])
     assert {("ok",): 0, ("error",): 0, ("interrupted",): 0, ("cancelled",): 0, ("lost",): 2} == of(names.RUNS, metrics)
     assert {(): 0} == of(names.RUNS_STARTED, metrics)
+
+
+def test_what_went_down_with_a_lost_run_is_counted_as_wasted() -> None:
+    metrics = Metrics()
+    call = Wasted(b"t" * 16, b"s" * 8, T0_NS, "1", *BASE, "answer", 250, names.CANCELLED)
+    Counts(metrics).lost([LostRun(*BASE, "1", [call, call._replace(span_id=b"u" * 8, nano=0)])])
+    assert 2.5e-7 == metrics.value(names.WASTED_COST, *BASE, "answer", names.CANCELLED)
 
 
 def test_a_lost_run_that_ends_after_all_is_counted_under_both_statuses() -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from graphmeter_config import Config
 from graphmeter_dashboards.finalize import Json
 from graphmeter_dashboards.graph import graph
+from graphmeter_dashboards.models import models
 from graphmeter_dashboards.overview import overview
 from graphmeter_dashboards.spend import spend
 
 
 def dashboards(config: Config) -> list[Json]:
     """Every dashboard, as Grafana stores it."""
-    return [overview(config), graph(config), spend(config)]
+    return [overview(config), graph(config), models(config), spend(config)]
 
 
 def build(config: Config) -> dict[str, str]:

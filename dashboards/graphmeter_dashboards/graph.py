@@ -17,8 +17,6 @@ from graphmeter_dashboards.queries import NODE, RANGE
 from graphmeter_dashboards.sdk import Builder, bargauge, dashboard, nodegraph, table, timeseries, units
 from graphmeter_dashboards.targets import at_end, buckets, over_time, sql
 
-_FAILED = f'status="{names.ERROR}"'
-
 
 def graph(config: Config) -> Json:
     """The dashboard `graphmeter-graph`; colours of errors are drawn from the SLOs of `config`."""
@@ -40,31 +38,32 @@ def graph(config: Config) -> Json:
 
 def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
     size = (4, 4)
-    executions = queries.count(names.NODE_RUNS)
     return [
         panels.number(
             "Executions",
             "Nodes that ran within the time range; tried again, they count once.",
-            at_end(executions),
+            at_end(queries.count(names.NODE_RUNS)),
             unit=units.Short,
             size=size,
             decimals=0,
         ),
         panels.number(
             "Error ratio of nodes",
-            "Share of executions whose last attempt failed. Colours: the error budgets of the SLOs.",
-            at_end(queries.share(queries.count(names.NODE_RUNS, _FAILED), executions)),
+            "Share of executions whose last attempt failed; interrupted and cancelled ones are left out. "
+            "Colours: the error budgets of SLOs of nodes.",
+            at_end(queries.error_ratio(names.NODE_RUNS)),
             unit=units.PercentUnit,
             size=size,
             decimals=2,
-            colors=thresholds.errors(config),
+            colors=thresholds.errors(config, "nodes"),
         ),
         panels.number(
             "Node p95",
-            "95 % of the attempts within the time range took no longer.",
+            "95 % of the attempts within the time range took no longer. Colours: the thresholds of SLOs of nodes.",
             at_end(queries.quantile(0.95, names.NODE_DURATION, window=RANGE)),
             unit=units.Seconds,
             size=size,
+            colors=thresholds.slow(config, "nodes"),
         ),
         panels.number(
             "Retries",

@@ -15,6 +15,7 @@ from graphmeter_dashboards import datasources, queries
 
 OVERVIEW: Final = "graphmeter-overview"
 GRAPH: Final = "graphmeter-graph"
+MODELS: Final = "graphmeter-models"
 SPEND: Final = "graphmeter-spend"
 """Dashboards by their uid, which is what addresses them."""
 

@@ -77,10 +77,11 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
         ),
         panels.number(
             "Run p95",
-            "95 % of the runs that ended within the time range took no longer.",
+            "95 % of the runs that ended within the time range took no longer. Colours: the thresholds of SLOs of runs.",
             at_end(queries.quantile(0.95, names.RUN_DURATION, window=RANGE)),
             unit=units.Seconds,
             size=size,
+            colors=thresholds.slow(config, "runs"),
         ),
         panels.linked(pieces.spend(size), "Where it goes", links.to(links.SPEND)),
         panels.number(

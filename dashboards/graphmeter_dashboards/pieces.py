@@ -85,6 +85,30 @@ def prompt_cache(size: Size) -> timeseries.Panel:
     )
 
 
+def saved(size: Size) -> timeseries.Panel:
+    """In money; the metric knows no model."""
+    return panels.lines(
+        "Saved by cached answers",
+        "USD per hour that answers from LangChain's cache would have cost.",
+        [over_time(queries.per_second(names.SAVED_COST, by=("graph",), times=HOUR), "{{graph}}")],
+        unit=units.Dollars,
+        size=size,
+        stacked=True,
+    )
+
+
+def cached_answers(size: Size) -> timeseries.Panel:
+    """In answers."""
+    return panels.lines(
+        "Cached answers per minute",
+        "Model calls that LangChain's cache answered; they cost nothing and are no model calls otherwise.",
+        [over_time(queries.per_second(names.LLM_CACHE_HITS, by=MODEL, times=MINUTE), MODEL_LEGEND)],
+        unit=units.Short,
+        size=size,
+        stacked=True,
+    )
+
+
 def unpriced(size: Size) -> bargauge.Panel:
     """Calls that no sum of money contains."""
     return panels.bars(

@@ -26,8 +26,7 @@ MODEL: Final = ("provider", "model")
 BUDGET: Final = ("budget", "team", "scope")
 """What identifies a budget."""
 BAD_RUNS: Final = f"{names.ERROR}|{names.LOST}"
-JUDGED_RUNS: Final = f"{names.OK}|{BAD_RUNS}"
-"""Statuses that an SLO judges; interrupted and cancelled runs are neither good nor bad."""
+"""Statuses that count as failures of a run; interrupted and cancelled runs are neither good nor bad, as in SLOs."""
 
 SLO_BURN_RATE: Final = "slo:burn_rate:ratio1h"
 
@@ -86,10 +85,11 @@ def same_everywhere(metric: Metric, by: tuple[str, ...]) -> str:
     return f"max by ({', '.join(by)}) ({select(metric)})"
 
 
-def error_ratio(window: str = RANGE) -> str:
-    """Share of judged runs that were bad. No judged run: no answer; none bad: 0."""
-    judged = count(names.RUNS, f'status=~"{JUDGED_RUNS}"', window=window)
-    return share(count(names.RUNS, f'status=~"{BAD_RUNS}"', window=window), judged)
+def error_ratio(metric: Metric = names.RUNS, by: tuple[str, ...] = (), window: str = RANGE) -> str:
+    """Share of judged runs (nodes, calls) that were bad. None judged: no answer; none bad: 0."""
+    bad = BAD_RUNS if metric is names.RUNS else names.ERROR
+    judged = count(metric, f'status=~"{names.OK}|{bad}"', by=by, window=window)
+    return share(count(metric, f'status=~"{bad}"', by=by, window=window), judged)
 
 
 def runs_in_progress() -> str:
@@ -110,6 +110,20 @@ def retries(by: tuple[str, ...] = (), per_s: int = 0) -> str:
     )
     # Each side is extrapolated on its own.
     return f"clamp_min({attempts} - {final}, 0)"
+
+
+def cost_per_1k(by: tuple[str, ...] = (), window: str = RANGE) -> str:
+    """USD per 1000 tokens of any kind. Models without a price, and tools, which use no tokens, are on neither side."""
+    cost, tokens = (f"{per_second(metric, by=by or MODEL, window=window)} > 0" for metric in (names.COST, names.TOKENS))
+    if by:
+        return f"1000 * ({cost}) / ({tokens})"
+    return f"1000 * sum({cost} and {tokens}) / sum({tokens} and {cost})"
+
+
+def tokens_per_second(matcher: str, by: tuple[str, ...], window: str = STEP) -> str:
+    """Tokens of the types that `matcher` chooses, per second that calls took; parallel calls take their seconds each."""
+    written = per_second(names.TOKENS, matcher, by=by, window=window)
+    return ratio(written, per_second(names.LLM_DURATION, by=by, suffix="_sum", window=window))
 
 
 def budget_used() -> str:

@@ -11,7 +11,7 @@ from graphmeter_dashboards import database, links, panels, pieces, queries, thre
 from graphmeter_dashboards.datasources import POSTGRES
 from graphmeter_dashboards.finalize import Json
 from graphmeter_dashboards.page import Section, page
-from graphmeter_dashboards.pieces import BUDGET_LEGEND, HOUR, MINUTE, MODEL_LEGEND, NODE_LEGEND
+from graphmeter_dashboards.pieces import BUDGET_LEGEND, HOUR, MODEL_LEGEND, NODE_LEGEND
 from graphmeter_dashboards.queries import MODEL, NODE
 from graphmeter_dashboards.sdk import Builder, bargauge, dashboard, table, units
 from graphmeter_dashboards.targets import at_end, over_time, sql
@@ -111,12 +111,18 @@ def _budgets(config: Config) -> list[Builder[dashboard.Panel]]:
 
 
 def _budget_table() -> table.Panel:
-    gauges = (names.BUDGET_SPENT, names.BUDGET_LIMIT, names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS)
+    gauges = (
+        names.BUDGET_SPENT,
+        names.BUDGET_RESERVED,
+        names.BUDGET_LIMIT,
+        names.BUDGET_SPENT_TOKENS,
+        names.BUDGET_LIMIT_TOKENS,
+    )
     asked = [queries.same_everywhere(gauge, queries.BUDGET) for gauge in gauges]
     asked += [queries.budget_used(), queries.same_everywhere(names.BUDGET_FORECAST, queries.BUDGET)]
     # Grafana's clock counts milliseconds.
     asked.append(f"1000 * {queries.same_everywhere(names.BUDGET_END, queries.BUDGET)}")
-    headings = ("Spent", "Limit", "Tokens spent", "Limit in tokens", "Used", "Forecast", "Period ends")
+    headings = ("Spent", "Reserved", "Limit", "Tokens spent", "Limit in tokens", "Used", "Forecast", "Period ends")
     panel = panels.grid(
         "Budgets",
         "Every budget in its current period, from the ledger. One that is divided has a line for each part.",
@@ -133,6 +139,7 @@ def _budget_table() -> table.Panel:
     )
     for heading, unit in (
         ("Spent", units.Dollars),
+        ("Reserved", units.Dollars),
         ("Limit", units.Dollars),
         ("Used", units.PercentUnit),
         ("Forecast", units.PercentUnit),
@@ -230,26 +237,7 @@ def _waste() -> list[Builder[dashboard.Panel]]:
 
 
 def _saved() -> list[Builder[dashboard.Panel]]:
-    size = (8, 8)
-    return [
-        panels.lines(
-            "Saved by cached answers",
-            "USD per hour that answers from LangChain's cache would have cost.",
-            [over_time(queries.per_second(names.SAVED_COST, by=("graph",), times=HOUR), "{{graph}}")],
-            unit=units.Dollars,
-            size=size,
-            stacked=True,
-        ),
-        panels.lines(
-            "Cached answers per minute",
-            "Model calls that LangChain's cache answered; they cost nothing and are no model calls otherwise.",
-            [over_time(queries.per_second(names.LLM_CACHE_HITS, by=MODEL, times=MINUTE), MODEL_LEGEND)],
-            unit=units.Short,
-            size=size,
-            stacked=True,
-        ),
-        pieces.prompt_cache(size),
-    ]
+    return [pieces.saved((8, 8)), pieces.cached_answers((8, 8)), pieces.prompt_cache((8, 8))]
 
 
 def _unknown() -> list[Builder[dashboard.Panel]]:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from typing import Final
 
 from graphmeter_config import Config
-from graphmeter_dashboards.panels import GREEN, ORANGE, RED, Steps
+from graphmeter_config.indicators import Indicator, Of
+from graphmeter_dashboards.panels import BLUE, GREEN, ORANGE, RED, Steps
 
 NONE_IS_GOOD: Final[Steps] = ((None, GREEN), (0.5, RED))
 """For counts of what should not happen."""
 
 
-def errors(config: Config) -> Steps:
-    """Orange beyond the strictest error budget for failed runs, red beyond the most lenient one."""
-    of_runs = (slo for slo in config.slos if (slo.indicator, slo.of) == ("availability", "runs"))
-    allowed = sorted(float(slo.error_budget) for slo in of_runs)
-    if not allowed:
-        return ((None, GREEN),)
-    if allowed[0] == allowed[-1]:
-        return ((None, GREEN), (allowed[0], RED))
-    return ((None, GREEN), (allowed[0], ORANGE), (allowed[-1], RED))
+def errors(config: Config, of: Of = "runs") -> Steps:
+    """Orange beyond the strictest error budget for failed runs (or what else `of` says), red beyond the most lenient one."""
+    slos = (slo for slo in config.slos if (slo.indicator, slo.of) == ("availability", of))
+    return _beyond([float(slo.error_budget) for slo in slos], GREEN)
+
+
+def slow(config: Config, of: Of, indicator: Indicator = "latency") -> Steps:
+    """Orange beyond the strictest threshold, red beyond the most lenient one."""
+    slos = (slo for slo in config.slos if (slo.indicator, slo.of) == (indicator, of))
+    return _beyond([slo.bound for slo in slos], BLUE)
+
+
+def _beyond(limits: list[float], otherwise: str) -> Steps:
+    if not limits:
+        return ((None, otherwise),)
+    lowest, highest = min(limits), max(limits)
+    return ((None, GREEN), *([(lowest, ORANGE)] if lowest < highest else []), (highest, RED))
 
 
 def budgets(config: Config) -> Steps:

@@ -259,7 +259,7 @@ def test_no_alert_but_the_watchdog_says_that_the_collector_is_down(watched: Watc
 
 def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     pages = {file.stem: file.read_text() for file in sorted(watched.dashboards.glob("*.json"))}
-    assert {"graphmeter-overview", "graphmeter-graph", "graphmeter-spend"} <= set(pages)
+    assert {f"graphmeter-{page}" for page in ("overview", "graph", "models", "spend")} <= set(pages)
 
     def empty() -> dict[tuple[str, str, str], str]:
         found: dict[tuple[str, str, str], str] = {}
@@ -281,6 +281,16 @@ def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     while (left := empty()) and time.monotonic() < ends:
         time.sleep(1)
     assert {} == left
+
+
+def test_what_has_no_price_has_no_cost_per_token(watched: Watched) -> None:
+    text = (watched.dashboards / "graphmeter-models.json").read_text()
+    asked = {(query.panel, query.ref): query.expr for query in panel_queries(text, TimeRange.last(600))}
+    of_model = {series["model"]: usd for series, usd in watched.prometheus.query(asked["All models", "G"])}
+    assert of_model
+    assert of_model.keys() <= {model for _, model in watched.truth["cost_nano"]} | {"gpt-4o-mini"}
+    [(_, of_all)] = watched.prometheus.query(asked["Cost per 1000 tokens", "A"])
+    assert min(of_model.values()) < of_all < max(of_model.values())
 
 
 def answers(watched: Watched, query: PanelQuery, time_range: TimeRange) -> bool:

@@ -56,6 +56,13 @@ def graph(files: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.fixture
+def models(files: dict[str, str]) -> dict[str, Any]:
+    """The dashboard Models and providers; each test has its own copy."""
+    loaded: dict[str, Any] = json.loads(files["graphmeter-models.json"])
+    return loaded
+
+
+@pytest.fixture
 def overview(files: dict[str, str]) -> dict[str, Any]:
     """The Overview dashboard; each test has its own copy."""
     loaded: dict[str, Any] = json.loads(files["graphmeter-overview.json"])

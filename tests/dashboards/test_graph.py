@@ -72,9 +72,17 @@ def test_runs_in_lists_lead_to_their_traces(title: str, graph: Json) -> None:
     assert ["trace"] == columns_with_links(panel(graph, title))
 
 
-def test_colours_of_errors_are_the_error_budgets_of_the_slos() -> None:
-    page = graph_of(Config(slos=(Slo(name="runs", objective=Decimal(95)),)))
+def test_colours_are_those_of_slos_of_nodes_alone() -> None:
+    slos = (
+        Slo(name="runs", objective=Decimal(90)),
+        Slo(name="nodes", objective=Decimal(95), of="nodes"),
+        Slo(name="quick", objective=Decimal(95), of="nodes", indicator="latency", threshold_s=2.5),
+        Slo(name="slow", objective=Decimal(95), of="nodes", indicator="latency", threshold_s=30.0),
+        Slo(name="model", objective=Decimal(95), of="models", indicator="latency", threshold_s=60.0),
+    )
+    page = graph_of(Config(slos=slos))
     assert [(None, "green"), (0.05, "red")] == steps(panel(page, "Error ratio of nodes"))
+    assert [(None, "green"), (2.5, "orange"), (30.0, "red")] == steps(panel(page, "Node p95"))
 
 
 def test_the_heatmap_takes_the_buckets_of_prometheus(graph: Json) -> None:

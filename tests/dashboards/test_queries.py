@@ -79,6 +79,12 @@ def test_a_selector_filters_by_every_variable_that_the_metric_has_a_label_for() 
             'sum(increase(graphmeter_node_runs_total{environment=~"$environment",team=~"$team",graph=~"$graph",'
             'node=~"$node"}[$__range])), 0)',
         ),
+        (
+            queries.error_ratio(names.COLLECTOR_STORED, window="1h"),
+            '(sum(increase(graphmeter_collector_spans_stored_total{status=~"error"}[1h]))'
+            ' or 0 * sum(increase(graphmeter_collector_spans_stored_total{status=~"ok|error"}[1h])))'
+            ' / (sum(increase(graphmeter_collector_spans_stored_total{status=~"ok|error"}[1h])) > 0)',
+        ),
         (queries.ratio("a", "b"), "a / (b > 0)"),
         (queries.share("a", "b"), "(a or 0 * b) / (b > 0)"),
         (queries.top("a", 3), "sort_desc(topk(3, a) > 0)"),

@@ -85,4 +85,4 @@ def test_the_dearest_runs_lead_to_their_traces(spend: Json) -> None:
 def test_the_table_of_budgets_has_a_column_for_each_question(spend: Json) -> None:
     shown = panel(spend, "Budgets")
     (renamed,) = [each["options"]["renameByName"] for each in shown["transformations"] if each["id"] == "organize"]
-    assert {f"Value #{target['refId']}" for target in shown["targets"]} < set(renamed)
+    assert {"budget", "team", "scope", *(f"Value #{target['refId']}" for target in shown["targets"])} == set(renamed)

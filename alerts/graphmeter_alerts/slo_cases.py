@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
-from graphmeter import names
 from graphmeter_alerts import slo_events, slo_rules, slo_wording, wording
 from graphmeter_alerts.cases import HOUR, MINUTE, Case, Check, Firing, Sample, growing, no_alert, series
 from graphmeter_alerts.rules import alert_labels
 from graphmeter_alerts.slo_rules import ABSENT, ALERTS, BURN_FAST, BURN_SLOW, EXHAUSTED, SLICE_S
-from graphmeter_alerts.slo_traffic import Phase, ended, group, only_good, present, traffic
+from graphmeter_alerts.slo_traffic import Phase, group, neither, only_good, present, traffic
 from graphmeter_alerts.slo_wording import SloWords
 from graphmeter_config import Config, Slo
 from graphmeter_config.burn import Tier
@@ -37,7 +36,7 @@ def cases(config: Config, slo: Slo) -> Iterator[Case]:
     yield _below_every_tier(slo, tiers[-1])
     if slo.min_bad_events > 1:
         yield _too_few_bad_events(slo)
-    if not slo.kind.bounds:
+    if slo.kind.bad is not None:
         yield _neither_good_nor_bad(slo)
     yield _quiet(slo)
     yield _gone_quiet(slo)
@@ -143,12 +142,8 @@ def _neither_good_nor_bad(slo: Slo) -> Case:
     minutes = _BAD_FOR_S // MINUTE
     recorded = series("slo:events:increase1h", **group(slo), slo=slo.name)
     return Case(
-        f"interrupted and cancelled {_words(slo).noun} are neither good nor bad",
-        {
-            **traffic(slo, Phase(10, 0, minutes)),
-            ended(slo, names.INTERRUPTED): growing((1000, minutes)),
-            ended(slo, names.CANCELLED): growing((1000, minutes)),
-        },
+        f"{_words(slo).noun} that were not judged are neither good nor bad",
+        {**traffic(slo, Phase(10, 0, minutes)), **neither(slo, growing((1000, minutes)))},
         no_alert(_BAD_FOR_S - SLICE_S, ALERTS),
         (Sample(2 * HOUR, recorded, {recorded: 600}),),
     )

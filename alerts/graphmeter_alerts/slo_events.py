@@ -1,7 +1,8 @@
 """What an SLO counts, in PromQL: every kind of objective becomes two selectors of counters, all its events and a part.
 
-The part is either the bad events (by status) or the good ones (up to a threshold: a histogram's bucket counts those); what
-is recorded from here on is the same for all kinds: events and bad events, by what the SLO judges by itself.
+The part is either the bad events (by status, or by what the application said) or the good ones (up to a threshold: a
+histogram's bucket counts those). What is recorded from here on is the same for all kinds: events and bad events, by what
+the SLO judges by itself.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Final
 from graphmeter import names
 from graphmeter_alerts.rules import quoted
 from graphmeter_config import Slo
+from graphmeter_config.indicators import Counted
 from graphmeter_config.section import glob_regex
 
-STATUS: Final = "status"
 _MAY_BE_WHOLE: Final = r"(\.0)?"
 
-_FROM_THE_START: Final = {names.LLM_TTFT.name: names.LLM_CALLS}
+_FROM_THE_START: Final = {names.LLM_TTFT.name: names.LLM_CALLS, names.OUTCOMES.name: names.RUNS}
 """Metrics whose series a collector that was started anew lacks until the next event, and what it shows from its start."""
 
 
@@ -46,25 +47,26 @@ class Events:
 
 def events(slo: Slo) -> Events:
     """The events of an SLO."""
-    kind, chosen = slo.kind, _chosen(slo)
-    name = kind.measured.name
-    if kind.bounds:
-        return Events(
-            _selector(f"{name}_count", chosen), "", _selector(f"{name}_bucket", [le(slo.bound), *chosen]), slo.per
-        )
-    judged, bad = (f"{STATUS}=~{quoted('|'.join(statuses))}" for statuses in ((*kind.good, *kind.bad), kind.bad))
-    return Events(_selector(name, [judged, *chosen]), _selector(name, [bad, *chosen]), "", slo.per)
+    kind, metric = slo.kind, slo.kind.events.metric
+    if kind.bad is None:
+        chosen = _chosen(slo, metric)
+        count = _selector(f"{metric.name}_count", chosen)
+        return Events(count, "", _selector(f"{metric.name}_bucket", [le(slo.bound), *chosen]), slo.per)
+    return Events(_counted(slo, kind.events), _counted(slo, kind.bad), "", slo.per)
 
 
 def instead_of(slo: Slo) -> names.Metric | None:
     """What is there as long as collectors measure the events of an SLO, where that is not the events' own series."""
-    return _FROM_THE_START.get(slo.kind.measured.name)
+    return _FROM_THE_START.get(slo.kind.events.metric.name)
 
 
-def presence(slo: Slo) -> str:
-    """The same as an expression, by what is judged by itself; empty where it is the events' own series."""
+def presence(slo: Slo) -> tuple[tuple[str, ...], str]:
+    """The same as an expression, and what it has in common with the events; empty where it is the events' own series."""
     instead = instead_of(slo)
-    return f"sum by ({', '.join(slo.per)}) ({_selector(instead.name, _chosen(slo))})" if instead else ""
+    if instead is None:
+        return (), ""
+    by = tuple(name for name in slo.per if name in instead.labels)
+    return by, f"sum by ({', '.join(by)}) ({_selector(instead.name, _chosen(slo, instead))})"
 
 
 def le(bound: float) -> str:
@@ -73,14 +75,20 @@ def le(bound: float) -> str:
     return f"le={quoted(whole)}" if bound % 1 else f"le=~{quoted(whole + _MAY_BE_WHOLE)}"
 
 
+def _counted(slo: Slo, counted: Counted) -> str:
+    values = f"{counted.label}=~{quoted('|'.join(counted.values))}"
+    return _selector(counted.metric.name, [values, *_chosen(slo, counted.metric)])
+
+
 def _selector(name: str, parts: Sequence[str]) -> str:
     return f"{name}{{{','.join(parts)}}}" if parts else name
 
 
-def _chosen(slo: Slo) -> list[str]:
+def _chosen(slo: Slo, metric: names.Metric) -> list[str]:
     parts = []
     for field, globs in slo.select.restricting().items():
-        literal = len(globs) == 1 and not set("*?") & set(globs[0])
-        pattern = globs[0] if literal else "|".join(map(glob_regex, globs))
-        parts.append(f"{field}{'=' if literal else '=~'}{quoted(pattern)}")
+        if field in metric.labels:
+            literal = len(globs) == 1 and not set("*?") & set(globs[0])
+            pattern = globs[0] if literal else "|".join(map(glob_regex, globs))
+            parts.append(f"{field}{'=' if literal else '=~'}{quoted(pattern)}")
     return parts

@@ -143,7 +143,7 @@ def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
 
 
 def _unless_measured(slo: Slo) -> str:
-    presence = slo_events.presence(slo)
+    by, presence = slo_events.presence(slo)
     if presence:
-        return f"unless on ({', '.join(slo.per)})\n{presence}"
+        return f"unless on ({', '.join(by)})\n{presence}"
     return f"unless\nslo:events:increase5m{matchers(slo=slo.name)}"

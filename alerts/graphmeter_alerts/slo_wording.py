@@ -59,6 +59,16 @@ _KINDS: Final[Mapping[tuple[Indicator, Of], _Kind]] = {
         "cost more than {}",
         "Look first at which node and model spend most: a loop, retries, or prompts that grew.",
     ),
+    ("quality", "runs"): _Kind(
+        "runs",
+        "had an outcome that was not good",
+        "Look first at such runs, and at what changed: release, prompt or model.",
+    ),
+    ("quality", "outcomes"): _Kind(
+        "outcomes",
+        "were not good",
+        "Look first at the runs behind them, and at what changed: release, prompt or model.",
+    ),
 }
 
 

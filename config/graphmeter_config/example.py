@@ -21,8 +21,8 @@ version: 1
 slos:
   - name: runs-availability
     description: Runs of a graph that end well, among those that end well, fail or are lost.
-    indicator: availability   # or latency, first_token, cost
-    of: runs                  # or nodes, tools, models (their calls)
+    indicator: availability   # or latency, first_token, cost, quality
+    of: runs                  # or nodes, tools, models (their calls), outcomes
     objective: 99%            # of the events are good
     window: 30d               # rolling; whole days
     per: [graph]              # each graph is judged by itself; []: all together; left out: what is usual for `of`
@@ -38,6 +38,7 @@ slos:
   # - {name: runs-quick, indicator: latency, threshold: 30s, objective: 95%}    # without waiting for humans
   # - {name: first-token, indicator: first_token, of: models, threshold: 2s500ms, objective: 95%}
   # - {name: runs-cheap, indicator: cost, threshold_usd: 0.50, objective: 99%, per: [graph, team]}
+  # - {name: escalations, indicator: quality, objective: 90%, select: {graph: support, kind: escalated}}
 
 # Budgets, from the ledger. Giving this list replaces the default list; [] means none.
 budgets:

@@ -56,12 +56,14 @@ def _per(value: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
 
 
 class EventSelector(Selector):
-    """Which events: every field has to match. The last four are for nodes, tools and model calls."""
+    """Which events: every field has to match. The last five are for nodes, tools, model calls and outcomes."""
 
     node: Globs = ("*",)
     tool: Globs = ("*",)
     provider: Globs = ("*",)
     model: Globs = ("*",)
+    kind: Globs = ("*",)
+    """Of outcomes."""
 
 
 class Slo(Section):
@@ -70,7 +72,7 @@ class Slo(Section):
     name: Name
     description: str = ""
     indicator: Indicator = "availability"
-    """What makes an event good: that it ended ok, or that it stayed at or under the threshold."""
+    """What makes an event good: that it ended ok, that it stayed at or under the threshold, or what the application said."""
     of: Of = "runs"
     """What the events are."""
     threshold_s: Seconds | None = Field(None, alias="threshold")
@@ -103,10 +105,10 @@ class Slo(Section):
             raise wrong(f"is not measured of {self.of}", f"write `of:` {possible}", "indicator")
         for dimension in self.per:
             if dimension not in kind.dimensions:
-                raise wrong(*_unknown(self.of, kind, dimension), "per")
+                raise wrong(*_unknown(self.of, kind.dimensions, dimension), "per")
         for field in self.select.restricting():
-            if field not in kind.dimensions:
-                raise wrong(*_unknown(self.of, kind, field), "select", field)
+            if field not in kind.selectable:
+                raise wrong(*_unknown(self.of, kind.selectable, field), "select", field)
         self._check_threshold(kind)
         return self
 
@@ -197,8 +199,8 @@ def slo_status(slo: Slo, good: int, bad: int) -> SloStatus:
     return slo.status(good, bad)
 
 
-def _unknown(of: Of, kind: Kind, dimension: str) -> tuple[str, str]:
-    return f"{of} are not counted by {dimension}", f"write only {', '.join(kind.dimensions)}"
+def _unknown(of: Of, known: Sequence[Dimension], dimension: str) -> tuple[str, str]:
+    return f"{of} are not counted by {dimension}", f"write only {', '.join(known)}"
 
 
 def _nearest(value: float, bounds: Sequence[float], shown: Sequence[str]) -> Sequence[str]:

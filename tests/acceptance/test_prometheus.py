@@ -20,8 +20,9 @@ import yaml
 from acceptance.processes import Collector, collector, run_program, start_program, until
 from acceptance.programs import ENDLESS, EXAMPLES_IN_DETAIL, GAPS
 from graphmeter import names
-from graphmeter_alerts import build
-from graphmeter_config import Config
+from graphmeter_alerts import build, slo_events
+from graphmeter_config import Config, Slo
+from graphmeter_config.slo import EventSelector
 from graphmeter_dashboards.check import (
     PanelQuery,
     TimeRange,
@@ -32,6 +33,7 @@ from graphmeter_dashboards.check import (
 from graphmeter_examples.tally import by
 from graphmeter_examples.workload import Workload, run_workload
 from support import postgres, promtool
+from support.slo_kinds import EVERY_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -225,6 +227,39 @@ def test_the_rules_of_the_default_configuration_are_among_them(watched: Watched)
 def rules_in(text: str) -> list[dict[str, Any]]:
     """Every rule of a rule file."""
     return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+
+
+_TRUTH = {"runs": "runs", "nodes": "executions", "models": "model_calls"}
+
+
+# The examples tell no outcome; runs are events to quality, too.
+@pytest.mark.parametrize("slo", [slo for slo in EVERY_KIND if slo.of != "outcomes"], ids=lambda slo: slo.name)
+def test_every_kind_of_slo_finds_its_events(slo: Slo, watched: Watched) -> None:
+    # The graph that never ends is no example.
+    graphs = EventSelector(graph=tuple(sorted({graph for graph, _, _ in watched.truth["runs"]})))
+    slo = slo.model_copy(update={"select": graphs})
+    events = slo_events.events(slo)
+    found = watched.prometheus.query(f"sum by ({', '.join(slo.per)}) ({events.total}) > 0")
+    assert found
+    assert {frozenset(slo.per)} == {frozenset(name for name, value in labels.items() if value) for labels, _ in found}
+    every = sum(value for _, value in found)
+    part = total(watched.prometheus, f"sum({events.good or events.bad})")
+    assert 0 <= part <= every
+    if slo.kind.events.label and slo.of in _TRUTH:
+        judged = [
+            (status, count)
+            for (*_, status), count in watched.truth[_TRUTH[slo.of]].items()
+            if status in slo.kind.events.values
+        ]
+        assert every == sum(count for _, count in judged)
+        failed = sum(count for status, count in judged if status != names.OK)
+        assert part == (failed if slo.indicator == "availability" else 0)
+    if events.good:
+        # Nothing that the examples do is beyond the highest threshold.
+        highest = slo.kind.bounds[-1]
+        field = "threshold_usd" if slo.indicator == "cost" else "threshold_s"
+        lenient = slo_events.events(slo.model_copy(update={field: highest}))
+        assert every == total(watched.prometheus, f"sum({lenient.good})")
 
 
 def test_budget_alerts_fire_at_80_and_at_100_percent(watched: Watched) -> None:

@@ -36,6 +36,8 @@ VARIANTS = (
     slo_of(("latency", "nodes"), name="node-latency", window="1d", threshold="250ms", select={"node": "search*"}),
     slo_of(("latency", "models"), name="model-latency", window="1d", threshold="10m", objective=90, per=["provider"]),
     slo_of(("first_token", "models"), name="ttft", window="1d", threshold="1s", select={"model": "gpt-*"}),
+    slo_of(("quality", "runs"), name="escalated", window="1d", select={"kind": ["escalated", "fallback*"]}),
+    slo_of(("quality", "outcomes"), name="rejected", window="1d", per=["team", "kind"]),
     slo_of(("cost", "runs"), name="cheap", window="1d", threshold_usd="0.0001", per=["graph", "team", "service"]),
 )
 
@@ -116,6 +118,20 @@ MUTANTS = [
         "unless on (provider, model)\n          sum by (provider, model) (graphmeter_llm_time_to_first_token_seconds_count",
         "started anew",
     ),
+    Mutant("any outcome's runs", "slo-escalated", ',kind=~"escalated|fallback.*"', "", "another kind"),
+    Mutant("good outcomes are bad", "slo-escalated", 'good=~"false"', 'good=~"false|true"', "neither good nor bad"),
+    Mutant(
+        "interrupted runs dilute", "slo-escalated", "ok|error|lost", "ok|error|lost|interrupted", "neither good nor bad"
+    ),
+    Mutant("unknown is judged", "slo-rejected", "true|false", "true|false|unknown", "neither good nor bad"),
+    Mutant("outcomes of all kinds together", "slo-rejected", "by (kind, team)", "by (team)", "judged by itself"),
+    Mutant(
+        "no outcome is taken for no measuring",
+        "slo-rejected",
+        "unless on (team)\n          sum by (team) (graphmeter_runs_total",
+        "unless on (team)\n          sum by (team) (graphmeter_outcomes_total",
+        "started anew",
+    ),
     Mutant("a dearer bound", "slo-cheap", 'le="0.0001"', 'le="0.0005"', "page-fast fires"),
     Mutant("a cheap run is dear", "slo-cheap", "cost_usd_count", "cost_usd_sum", "page-fast fires"),
 ]
@@ -132,9 +148,9 @@ def test_a_change_of_what_is_counted_fails_a_unit_test(mutant: Mutant, built: Pa
 def test_a_threshold_chooses_one_bucket_of_what_a_collector_exposes(key: tuple[Indicator, Of]) -> None:
     kind = KINDS[key]
     metrics = Metrics()
-    metrics.observe(kind.measured, *("x" for _ in kind.measured.labels), value=1.0)
+    metrics.observe(kind.events.metric, *("x" for _ in kind.events.metric.labels), value=1.0)
     page = metrics.render("")[0].decode()
-    exposed = re.findall(rf'^{kind.measured.name}_bucket{{[^}}]*le="([^"]*)"', page, flags=re.MULTILINE)
+    exposed = re.findall(rf'^{kind.events.metric.name}_bucket{{[^}}]*le="([^"]*)"', page, flags=re.MULTILINE)
     chosen = {bound: [text for text in exposed if matches(slo_events.le(bound), text)] for bound in kind.bounds}
     assert [[text] for text in exposed if text != "+Inf"] == list(chosen.values())
 

@@ -37,7 +37,7 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "graphmeter.yaml"
     path.write_text(text, encoding="utf-8")
     config = load(path)
-    assert ["nodes", "tools", "models", "runs", "models", "runs"] == [slo.of for slo in config.slos[1:]]
+    assert ["nodes", "tools", "models", "runs", "models", "runs", "runs"] == [slo.of for slo in config.slos[1:]]
     assert "Bearer t" == config.forward.destinations[0].headers["Authorization"]
     assert ["https://chat/x", "slack"] == [config.receivers[0].url, config.receivers[0].kind]
     assert (("team", "graph"), ("finops",)) == (config.reports[0].by, config.reports[0].receivers)

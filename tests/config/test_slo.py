@@ -112,12 +112,13 @@ def of_kind(key: tuple[Indicator, Of], **fields: Any) -> Slo:
 @pytest.mark.parametrize("key", KINDS)
 def test_a_kind_asks_only_for_what_is_measured(key: tuple[Indicator, Of]) -> None:
     kind = KINDS[key]
-    labels = set(kind.measured.labels)
-    # What else its metric is divided by says what is good, and nothing is left that nobody could choose.
-    assert ({"status"} if kind.good else set()) == labels - set(kind.dimensions)
-    assert set(kind.dimensions) <= set(EventSelector.model_fields)
-    assert bool(kind.bounds) != bool(kind.good and kind.bad)
-    assert set(kind.per) < set(kind.dimensions)
+    assert (kind.bad is None, kind.bad is None) == (bool(kind.bounds), not kind.events.label)
+    for part in (kind.events, kind.bad):
+        if part is not None:
+            # Beside its dimensions, a metric is divided by nothing but what says how an event turned out.
+            assert {part.label} - {""} == set(part.metric.labels) - set(kind.selectable)
+    assert set(kind.selectable) <= set(EventSelector.model_fields)
+    assert set(kind.per) < set(kind.dimensions) <= set(kind.selectable)
     assert kind is of_kind(key).kind
 
 

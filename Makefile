@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test test-versions test-exporters prove-kills prove-outage prove-alerts lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-reads bench-budgets bench-guard bench-settling bench-two dashboards rules tools compose clean sync
+.PHONY: help demo test test-versions test-exporters prove-kills prove-outage prove-alerts lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-reads bench-budgets bench-guard bench-prices bench-settling bench-two dashboards rules tools compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-budgets: sync ## What the state of budgets takes, with a long ledger (ARGS
 
 bench-guard: sync ## What a budget guard costs per model call, in synchronous and asynchronous graphs
 	@$(UV) run --no-sync python benchmarks/bench_guard.py $(ARGS)
+
+bench-prices: sync ## What the price of a call costs, for each kind of price, and when the ledger is priced again
+	@$(UV) run --no-sync python benchmarks/bench_prices.py $(ARGS)
 
 bench-settling: sync ## Measure spans of other instrumentations beside our own (ARGS="--stored 1000000": in large tables, with plans)
 	@$(UV) run --no-sync python benchmarks/bench_settling.py $(ARGS)

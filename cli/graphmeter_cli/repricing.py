@@ -59,6 +59,7 @@ def command(*, asked: Asked, source: Source, config: Config, only_unpriced: bool
       graphmeter prices reprice --month last --only-unpriced
       graphmeter prices reprice --since 7d --model gpt-5 --reason "contract signed late"
     """
+    from graphmeter_collector import garbage
     from graphmeter_collector.ledger import Which
     from graphmeter_collector.repricing import reprice
     from graphmeter_collector.store.versions import PriceVersions
@@ -85,7 +86,8 @@ def command(*, asked: Asked, source: Source, config: Config, only_unpriced: bool
         return found
 
     try:
-        outcome = asyncio.run(done())
+        with garbage.settled():
+            outcome = asyncio.run(done())
     except CollectorError as problem:
         raise click.ClickException(str(problem)) from problem
     if not outcome.calls:

@@ -67,6 +67,7 @@ def command(*, asked: Asked, source: Source, config: Config, replace: tuple[str,
 
 
 def _simulated(asked: Asked, source: Source, config: Config, wanted: Sequence[Replacement]) -> Simulation:
+    from graphmeter_collector import garbage
     from graphmeter_collector.ledger import CallKey, StoredCall, Which
     from graphmeter_collector.simulating import simulate
     from graphmeter_collector.store import versions
@@ -83,7 +84,8 @@ def _simulated(asked: Asked, source: Source, config: Config, wanted: Sequence[Re
             return await simulate(reader, read, price_book(config, source.data_dir), which, wanted)
 
     try:
-        return asyncio.run(answer())
+        with garbage.settled():
+            return asyncio.run(answer())
     except CollectorError as problem:
         raise click.ClickException(str(problem)) from problem
 

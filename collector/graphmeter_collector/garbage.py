@@ -9,6 +9,8 @@ refused requests, cancelled tasks), some hundred bytes each: 50,000 objects are 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 YOUNG: Final = 50_000
@@ -22,3 +24,15 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, *OLDER)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """The collector set so for the length of a block: for a command that goes through many records, too."""
+    before = gc.get_threshold()
+    settle()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

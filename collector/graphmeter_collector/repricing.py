@@ -140,6 +140,16 @@ def cost_now(book: PriceBook, record: SpanRecord) -> Cost | None:
     return found
 
 
+@dataclass(slots=True)
+class _Sums:
+    """Of one model's calls."""
+
+    calls: int = 0
+    repriced: int = 0
+    before: int = 0
+    after: int = 0
+
+
 class _Changes:
     """Adds up, by model."""
 
@@ -147,7 +157,7 @@ class _Changes:
         """`careful`: stop at calls that were billed by prices of one's own."""
         self._book = book
         self._careful = careful
-        self._models: dict[tuple[str, str], Counter[str]] = {}
+        self._models: dict[tuple[str, str], _Sums] = {}
         self._unpriced: Counter[tuple[str, str, str]] = Counter()
 
     def take(self, calls: Iterable[StoredCall]) -> list[Repriced]:
@@ -164,19 +174,20 @@ class _Changes:
                 if after is not None and not record.cache_hit:
                     self._unpriced[record.provider, record.model, why_not(book, record, after)] += 1
                 after = before
-            sums = self._models.setdefault((record.provider, record.model), Counter())
-            sums.update(calls=1, before=before.total_nano, after=after.total_nano)
+            model = (record.provider, record.model)
+            sums = self._models.get(model) or self._models.setdefault(model, _Sums())
+            sums.calls += 1
+            sums.before += before.total_nano
+            sums.after += after.total_nano
             # A price that has a new name and the same amounts is no news.
             if before[:4] != after[:4]:
-                sums["repriced"] += 1
+                sums.repriced += 1
                 changed.append(Repriced(call, after))
         return changed
 
     def models(self) -> list[ModelChange]:
         rows = [
-            ModelChange(
-                *model, sums["calls"], sums["repriced"], sums["before"], sums["after"], sums["after"] - sums["before"]
-            )
+            ModelChange(*model, sums.calls, sums.repriced, sums.before, sums.after, sums.after - sums.before)
             for model, sums in self._models.items()
         ]
         return sorted(rows, key=lambda row: (-abs(row.change_nano), -row.repriced, row.provider, row.model))

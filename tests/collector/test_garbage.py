@@ -37,3 +37,12 @@ def test_what_is_there_is_left_alone_and_later_cycles_are_found() -> None:
     kept: list[list[int]] = [[] for _ in range(garbage.YOUNG + 10_000)]
     assert gone() is None
     assert kept
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_a_command_that_needs_it_leaves_everything_as_it_was() -> None:
+    before = gc.get_threshold()
+    with garbage.settled():
+        assert gc.get_freeze_count() > 1_000
+        assert (garbage.YOUNG, *garbage.OLDER) == gc.get_threshold()[:3]
+    assert (0, before) == (gc.get_freeze_count(), gc.get_threshold())

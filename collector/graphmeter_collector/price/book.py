@@ -177,16 +177,18 @@ def _cost_of_call(record: SpanRecord, price: DayPrice | None) -> Cost:
     if rates.tokens_only:
         cost = rates.cost_of_tokens(usage)
     else:
+        extra = rates.per_ns * record.duration_ns
         # A call that failed before any token was used was not served: no fee per request either.
-        served = record.status != names.ERROR or usage != NO_USAGE or price.bill_failed
-        images = (record.images or 1) if served else 0
-        cost = rates.cost_of(usage, requests=1 if served else 0, images=images, duration_ns=record.duration_ns)
+        if record.status != names.ERROR or usage != NO_USAGE or price.bill_failed:
+            extra += rates.per_request + rates.per_image * (record.images or 1)
+        cost = rates.cost_of_tokens(usage, extra)
     if record.cache_hit:
         return Cost(0, _NOTHING, "cached", cost[0] if cost else 0, price.source, price.name)
     if cost is None:
         return Cost(0, _NOTHING, "unpriced", 0, price.source, price.name)
+    total, parts = cost
     # As `Cost(…)`, which takes twice as long to say the same.
-    return _new(Cost, (*cost, "free" if rates.free else "priced", 0, price.source, price.name))
+    return _new(Cost, (total, parts, "free" if rates.free else "priced", 0, price.source, price.name))
 
 
 def _cost_of_piece(record: SpanRecord, price: DayPrice | None) -> Cost | None:

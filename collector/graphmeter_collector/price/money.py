@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
-from operator import mul
+from itertools import repeat
+from operator import floordiv, mod, mul
 
 from graphmeter.names import NANO_PER_USD
 
@@ -36,12 +37,12 @@ def split(exact_parts: Sequence[int], scale: int) -> tuple[int, tuple[int, ...]]
     """
     if scale == 1:
         return sum(exact_parts), tuple(exact_parts)
-    # Nothing is divided that is nothing: most of a call's buckets are.
-    parts = [amount // scale if amount else 0 for amount in exact_parts]
+    # Mapped rather than comprehended, and divided once more only if something is left: this is on the ingest path.
+    parts = list(map(floordiv, exact_parts, repeat(scale)))
     rounded = round_half_even(sum(exact_parts), scale)
     missing = rounded - sum(parts)
     if missing:
-        left = [amount % scale if amount else 0 for amount in exact_parts]
+        left = list(map(mod, exact_parts, repeat(scale)))
         # One or two, as a rule: looking for the largest each time costs less than sorting all.
         for _ in range(missing):
             index = left.index(max(left))
@@ -73,17 +74,19 @@ def charge(counts: tuple[int, ...], rates: tuple[int, ...], scale: int, extra: i
     part_first, part_read, part_write = first // scale, read // scale, write // scale
     part_hour, part_output, part_reasoning = hour // scale, output // scale, reasoning // scale
     total = part_first + part_read + part_write + part_hour + part_output + part_reasoning
-    if exact != total * scale:
-        missing = round_half_even(exact, scale) - total
-        if missing:
-            total += missing
-            first -= part_first * scale
-            read -= part_read * scale
-            write -= part_write * scale
-            hour -= part_hour * scale
-            output -= part_output * scale
-            reasoning -= part_reasoning * scale
-        while missing:
+    # Twice what is left above one half, so that the tie of `round_half_even` is at zero; whole nano-USD are handed out until
+    # the nearest is reached.
+    above = (exact - total * scale) * 2 - scale
+    if above > 0 or (above == 0 and total % 2):
+        first -= part_first * scale
+        read -= part_read * scale
+        write -= part_write * scale
+        hour -= part_hour * scale
+        output -= part_output * scale
+        reasoning -= part_reasoning * scale
+        while above > 0 or (above == 0 and total % 2):
+            total += 1
+            above -= 2 * scale
             largest = max(first, read, write, hour, output, reasoning)
             if largest == first:
                 part_first, first = part_first + 1, -1
@@ -97,5 +100,4 @@ def charge(counts: tuple[int, ...], rates: tuple[int, ...], scale: int, extra: i
                 part_output, output = part_output + 1, -1
             else:
                 part_reasoning, reasoning = part_reasoning + 1, -1
-            missing -= 1
     return total, (part_first, part_read, part_write, part_hour, 0, 0, part_output, part_reasoning, 0, 0)

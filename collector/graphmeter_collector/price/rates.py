@@ -131,10 +131,6 @@ class Tariff:
     tiers: tuple[Rates, ...]
     """One more than `starts`."""
 
-    def rates_for(self, total_input: int) -> Rates:
-        # A prompt of exactly the start's size still pays the lower tier.
-        return self.tiers[bisect_right(self.starts, total_input - 1)]
-
 
 @dataclass(frozen=True, slots=True)
 class DayPrice:
@@ -169,7 +165,8 @@ class DayPrice:
     def rates_for(self, time_of_day_ns: int, usage: TokenUsage) -> Rates:
         tariffs = self.tariffs
         tariff = tariffs[bisect_right(self.starts_ns, time_of_day_ns)] if self.starts_ns else tariffs[0]
-        return tariff.rates_for(sum(usage[:6])) if tariff.starts else tariff.tiers[0]
+        # A prompt of exactly a tier's start still pays the lower one.
+        return tariff.tiers[bisect_right(tariff.starts, sum(usage[:6]) - 1)] if tariff.starts else tariff.tiers[0]
 
 
 def make_tariff(rates_at: Mapping[int, Sequence[Decimal | None]], usd_per_krequest: Decimal = Decimal(0)) -> Tariff:

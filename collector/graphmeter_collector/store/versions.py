@@ -9,8 +9,9 @@ force by a unique index, so that the later of them fails rather than counts twic
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import MISSING, fields
 from operator import itemgetter
 from typing import Any, Final
 
@@ -35,24 +36,25 @@ AT_ONCE: Final = 1_000
 LOCK: Final = 0x6772_6D05
 """Advisory lock of a repricing, for as long as it takes."""
 _BUSY: Final = "calls of this database are being priced again already: wait until that is done"
-_NO_ENVELOPE: Final = Envelope(b"", b"", b"")
-_COPIED: Final = tuple(
-    name
-    for name in column_names(ledger)
-    if name in SpanRecord.__dataclass_fields__
-    and name not in ("tags", "response_id", "attempt_span", "outer_attempts", "duration_ns")
-)
-"""Columns that say what the record's fields of that name do."""
-_AT: Final = {name: place for place, name in enumerate(column_names(ledger))}
-_COPY: Final = itemgetter(*(_AT[name] for name in _COPIED))
+_COLUMNS: Final = column_names(ledger)
+_AT: Final = {name: place for place, name in enumerate(_COLUMNS)}
 _READ: Final = itemgetter(
-    *(_AT[name] for name in ("tags", "price_status", "price_source", "price", "cost_nano", "saved_nano"))
+    *(
+        _AT[name]
+        for name in (
+            *("tags", "operation", "model", "start_ns", "duration_ns"),
+            *("price_status", "price_source", "price", "cost_nano", "saved_nano"),
+        )
+    )
 )
-_DURATION: Final = _AT["duration_ns"]
 _TOKENS, _PARTS = (
     slice(_AT[f"{names.TOKEN_TYPES[0]}_{what}"], _AT[f"{names.TOKEN_TYPES[-1]}_{what}"] + 1)
     for what in ("tokens", "nano")
 )
+_MADE: Final = ("kind", "tool", "end_ns", "usage", "tags", "cost")
+"""Fields of a record that follow from several columns, or are told otherwise."""
+_NOT_TOLD: Final = ("response_id", "attempt_span", "outer_attempts")
+"""Columns whose fields nobody needs here; None where the record has nothing."""
 _KINDS: Final = {names.OP_TOOL: names.TOOL, names.OP_RETRIEVAL: names.RETRIEVER, names.OP_RERANK: names.RETRIEVER}
 
 _columns = ledger_price.c
@@ -204,35 +206,42 @@ def _version_row(each: Repriced, version: int) -> dict[str, Any]:
     }
 
 
+def _order() -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Picks a record's fields, in their order, from columns of the ledger, then `_MADE`, then `_REST`."""
+    places = {name: len(_COLUMNS) + len(_MADE) + place for place, name in enumerate(_REST)}
+    places |= {name: place for name, place in _AT.items() if name not in _NOT_TOLD}
+    places |= {name: len(_COLUMNS) + place for place, name in enumerate(_MADE)}
+    return itemgetter(*(places[each.name] for each in fields(SpanRecord) if each.init))
+
+
+_REST: Final = {
+    **{each.name: each.default for each in fields(SpanRecord) if each.default is not MISSING},
+    "parent_id": b"",
+    "name": "",
+    "envelope": Envelope(b"", b"", b""),
+    "body": b"",
+}
+"""What the ledger does not say of a call."""
+_RESTS: Final = tuple(_REST.values())
+_IN_ORDER: Final = _order()
+
+
 def _call(row: RowMapping, groups: int) -> StoredCall:
-    """By place, not by name: a look-up for each of sixty columns takes longer than all else."""
+    """By place, not by name: look-ups of sixty columns, and fifty arguments with names, take longer than all else."""
     values: tuple[Any, ...] = tuple(row.values())
     columns, (version, billed_nano, billed_status) = values[groups:-3], values[-3:]
-    tags, price_status, price_source, price, cost_nano, saved_nano = _READ(columns)
-    record = SpanRecord(
-        parent_id=b"",
-        name="",
-        kind=names.MODEL,
-        end_ns=0,
-        envelope=_NO_ENVELOPE,
-        body=b"",
-        usage=TokenUsage(*[count or 0 for count in columns[_TOKENS]]),
-        tags={} if tags == "{}" else json.loads(tags),
-        cost=Cost(
-            cost_nano,
-            tuple([part or 0 for part in columns[_PARTS]]),
-            price_status,
-            saved_nano,
-            price_source,
-            price,
-        ),
-        **dict(zip(_COPIED, _COPY(columns), strict=True)),
+    tags, operation, model, start_ns, duration_ns, status, source, price, cost_nano, saved_nano = _READ(columns)
+    # Of tools and retrievers the name stands where models have theirs.
+    kind = _KINDS.get(operation, names.MODEL)
+    made = (
+        kind,
+        "" if kind == names.MODEL else model,
+        start_ns + duration_ns,
+        TokenUsage(*[count or 0 for count in columns[_TOKENS]]),
+        {} if tags == "{}" else json.loads(tags),
+        Cost(cost_nano, tuple([part or 0 for part in columns[_PARTS]]), status, saved_nano, source, price),
     )
-    record.duration_ns = columns[_DURATION]
-    record.end_ns = record.start_ns + record.duration_ns
-    if kind := _KINDS.get(record.operation):
-        # Of tools and retrievers the name stands where models have theirs.
-        record.kind, record.tool = kind, record.model
+    record = SpanRecord(*_IN_ORDER((*columns, *made, *_RESTS)))
     record.usage_missing = _silent(record, billed_status, billed_nano)
     return StoredCall(record, values[:groups], version)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from graphmeter_config.errors import ConfigError, Problem
 from graphmeter_config.model import Config
 from graphmeter_config.receivers import shown_receiver_url
 from graphmeter_config.secret import VARIABLE, shown_url
+from graphmeter_config.unseen import Unseen, unseen
 from graphmeter_config.values import AT, REMEDY
 
 _NAMED: Final = (
@@ -38,8 +39,10 @@ _TELLING: Final = (("budgets",), ("reports",))
 _LONGEST_SHOWN: Final = 60
 
 
-def load(path: Path | None) -> Config:
+def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -> Config:
     """Read a configuration; None gives the defaults.
+
+    With `seen`, the values measured of each dimension (graph, node, …), an SLO that selects none of them is a fault, too.
 
     Further files `NAME.d/*.yaml` beside `NAME.yaml` are merged in order of their names: lists are appended, other
     settings may be made in one file only.
@@ -59,6 +62,8 @@ def load(path: Path | None) -> Config:
         config = Config.model_validate(merged.data, by_alias=True, by_name=False, context={"file": True})
     except ValidationError as error:
         problems += [_problem(detail, merged) for detail in error.errors(include_url=False)]
+    else:
+        problems += [_never_measured(one, merged) for one in unseen(config.slos, seen or {})]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
     return config
@@ -155,6 +160,16 @@ def _unknown_receivers(merged: Document) -> Iterator[Problem]:
                     names = ", ".join(str(each) for each in known)
                     remedy = f"write one of {names}" if known else "add it to the list `receivers:`"
                     yield Problem(mark.file, mark.line, shown_path(path), repr(name), "no such receiver", remedy)
+
+
+def _never_measured(one: Unseen, merged: Document) -> Problem:
+    path: document.Path = ("slos", one.slo, "select", one.field)
+    if (*path, one.place) in merged.marks:
+        path = (*path, one.place)
+    mark = _mark(merged, path)
+    return Problem(
+        mark.file, mark.line, shown_path(path), repr(one.pattern), f"no such {one.field} was measured", one.remedy
+    )
 
 
 def _misplaced_variables(merged: Document) -> Iterator[Problem]:

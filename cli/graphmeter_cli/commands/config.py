@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+from typing import Final
 
 import click
 import yaml
 
+from graphmeter import names
 from graphmeter_cli import render
 from graphmeter_cli.configuration import DEFAULT_PATH, chosen, load_or_fail
-from graphmeter_cli.units import plural
+from graphmeter_cli.options import Source, reads_reports
+from graphmeter_cli.reading import ask
+from graphmeter_cli.units import NS_PER_S, plural
 from graphmeter_config import Config, ConfigError, load
+
+_OF_ALL: Final = ("service", "environment", "graph", "team")
+_SOMEBODYS: Final = ("graph", "team", "node")
+_SEEN_FOR_NS: Final = 30 * 86_400 * NS_PER_S
 
 
 @click.group("config", short_help="Check and show graphmeter.yaml.")
@@ -21,19 +30,24 @@ def command() -> None:
 
 @command.command("check", short_help="Check a configuration.")
 @click.argument("path", type=click.Path(path_type=Path), default=DEFAULT_PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(*, path: Path, as_json: bool) -> None:
+@click.option(
+    "--seen", "ask_seen", is_flag=True, help="SLOs must select what was measured in the last 30 days; reads a database."
+)
+@reads_reports
+def check(*, path: Path, ask_seen: bool, source: Source, as_json: bool) -> None:
     """Check PATH (./graphmeter.yaml) and the files of its .d folder.
 
-    Prints a summary, or every fault with file, line, field, value and remedy; exit code 1 if there is one.
+    Prints a summary, or every fault with file, line, field, value and remedy; exit code 1 if there is one. With --seen, it
+    is a fault that an SLO names a graph (node, tool, model, team …) that a database or a collector (--url) does not know.
 
     \b
     Examples:
       graphmeter config check
       graphmeter config check deploy/graphmeter.yaml --json
+      graphmeter config check --seen --url http://collector:4318
     """
     try:
-        config = load(path)
+        config = load(path, _seen(source) if ask_seen else None)
     except ConfigError as problem:
         if as_json:
             render.print_json({"ok": False, "problems": problem.problems})
@@ -64,6 +78,23 @@ def show(*, path: Path | None, as_json: bool) -> None:
         render.print_json(shown)
     else:
         click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
+
+
+def _seen(source: Source) -> dict[str, set[str]]:
+    """Values of the last 30 days by dimension, as metrics show them."""
+    found: dict[str, set[str]] = {name: set() for name in (*_OF_ALL, "node", "tool", "provider", "model")}
+    for one in ask(source, lambda reader: reader.series(time.time_ns() - _SEEN_FOR_NS)):
+        said = {name: getattr(one, name) for name in _OF_ALL}
+        match one.kind:
+            case names.NODE:
+                said |= {"node": one.node}
+            case names.TOOL:
+                said |= {"node": one.node, "tool": one.model}
+            case names.MODEL:
+                said |= {"node": one.node, "provider": one.provider, "model": one.model}
+        for name, value in said.items():
+            found[name].add(value or (names.UNATTRIBUTED if name in _SOMEBODYS else ""))
+    return {name: values - {""} for name, values in found.items()}
 
 
 def _summary(config: Config) -> str:

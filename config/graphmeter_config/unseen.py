@@ -1,0 +1,49 @@
+"""What SLOs select and what was measured in; what selects nothing out: a graph with a typo in its name is green for ever.
+
+No file can be wrong by this alone, for a graph may have its first run tomorrow. So it is asked for, by who has a database
+to compare with.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from graphmeter_config.section import globs_match
+from graphmeter_config.slo import Slo
+
+_MOST_TOLD = 5
+
+
+class Unseen(NamedTuple):
+    """One pattern of a selector that nothing matches."""
+
+    slo: int
+    """Place of the SLO in the list."""
+    field: str
+    place: int
+    """Place of the pattern in its field."""
+    pattern: str
+    remedy: str
+
+
+def unseen(slos: Collection[Slo], seen: Mapping[str, Collection[str]]) -> Iterator[Unseen]:
+    """Patterns that match none of the values seen of their dimension; dimensions that `seen` lacks are not judged."""
+    for index, slo in enumerate(slos):
+        for field, globs in slo.select.restricting().items():
+            if field not in seen:
+                continue
+            for place, glob in enumerate(globs):
+                if not any(globs_match((glob,), value) for value in seen[field]):
+                    yield Unseen(index, field, place, glob, _remedy(glob, sorted(seen[field])))
+
+
+def _remedy(glob: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(glob, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if not known:
+        return "let it run once, or leave it out"
+    more = ", …" if len(known) > _MOST_TOLD else ""
+    return f"seen were {', '.join(known[:_MOST_TOLD])}{more}"

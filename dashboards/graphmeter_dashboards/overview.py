@@ -65,23 +65,31 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             decimals=0,
             empty="no runs yet: see “Send data” below",
         ),
-        panels.number(
-            "Error ratio",
-            "Share of runs that failed or were lost; interrupted and cancelled runs are left out. "
-            "Colours: the error budgets of the SLOs.",
-            at_end(queries.error_ratio()),
-            unit=units.PercentUnit,
-            size=size,
-            decimals=2,
-            colors=thresholds.errors(config),
+        panels.linked(
+            panels.number(
+                "Error ratio",
+                "Share of runs that failed or were lost; interrupted and cancelled runs are left out. "
+                "Colours: the error budgets of the SLOs.",
+                at_end(queries.error_ratio()),
+                unit=units.PercentUnit,
+                size=size,
+                decimals=2,
+                colors=thresholds.errors(config),
+            ),
+            "Which node it is",
+            links.to(links.GRAPH),
         ),
-        panels.number(
-            "Run p95",
-            "95 % of the runs that ended within the time range took no longer. Colours: the thresholds of SLOs of runs.",
-            at_end(queries.quantile(0.95, names.RUN_DURATION, window=RANGE)),
-            unit=units.Seconds,
-            size=size,
-            colors=thresholds.slow(config, "runs"),
+        panels.linked(
+            panels.number(
+                "Run p95",
+                "95 % of the runs that ended within the time range took no longer. Colours: the thresholds of SLOs of runs.",
+                at_end(queries.quantile(0.95, names.RUN_DURATION, window=RANGE)),
+                unit=units.Seconds,
+                size=size,
+                colors=thresholds.slow(config, "runs"),
+            ),
+            "Which node it is",
+            links.to(links.GRAPH),
         ),
         panels.linked(pieces.spend(size), "Where it goes", links.to(links.SPEND)),
         panels.number(
@@ -136,7 +144,7 @@ def _spend() -> list[Builder[dashboard.Panel]]:
     size = (8, 9)
     return [
         pieces.spend_per_node(size),
-        pieces.spend_per_model(size),
+        panels.linked(pieces.spend_per_model(size), "These models", links.to(links.MODELS)),
         panels.lines(
             "Tokens by type",
             "Tokens per minute; the types do not overlap, so their sum is what was used.",

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,8 @@ def tiny_budgets() -> dict[str, Any]:
         {"name": f"{team}-tiny", "limit_usd": f"{spent[team,] / 1e9 / used:.6f}", "match": {"team": team}}
         for team, used in (("cx", 0.9), ("growth", 1.1))
     ]
-    tokens = {"name": "tokens", "limit_tokens": 100_000_000, "period": "week"}
+    # Of a rolling window, which has a forecast at any time.
+    tokens = {"name": "tokens", "limit_tokens": 100_000_000, "rolling": "24h"}
     return {"version": 1, "budgets": [default, tokens, *({**each, "per_team": True} for each in tiny)]}
 
 
@@ -296,26 +298,38 @@ def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     pages = {file.stem: file.read_text() for file in sorted(watched.dashboards.glob("*.json"))}
     assert {f"graphmeter-{page}" for page in ("overview", "graph", "models", "spend")} <= set(pages)
 
-    def empty() -> dict[tuple[str, str, str], str]:
-        found: dict[tuple[str, str, str], str] = {}
+    def ask() -> dict[Asked, int]:
         time_range = TimeRange.last(600)
+        found: dict[Asked, int] = {}
         for page, text in pages.items():
             for query in [*panel_queries(text, time_range), *annotation_queries(text, time_range)]:
-                if not answers(watched, query, time_range):
-                    found[page, query.panel, query.ref] = query.sql or query.expr
+                found[page, query.panel, query.ref] = answers(watched, query, time_range)
             for variable in variable_queries(text):
                 values = watched.prometheus.get(f"label/{variable.label}/values", **{"match[]": variable.series})
-                if not values:
-                    found[page, variable.name, variable.label] = variable.series
+                found[page, variable.name, variable.label] = len(values)
         return found
 
     # Gauges that are read from the database every few seconds come last, and alerts about them.
     watched.prometheus.wait_for('ALERTS{alertstate="firing",severity="ticket"}')
     watched.prometheus.wait_for(f"{names.RUNS_IN_PROGRESS.name} == 1")
     ends = time.monotonic() + 30
-    while (left := empty()) and time.monotonic() < ends:
+    while not all((found := ask()).values()) and time.monotonic() < ends:
         time.sleep(1)
-    assert {} == left
+    # Shown by `pytest -rP`.
+    print(*(f"{' / '.join(asked)}: {count}" for asked, count in found.items()), sep="\n")
+    assert {} == {asked: count for asked, count in found.items() if not count and asked not in quiet()}
+
+
+Asked = tuple[str, str, str]
+"""A dashboard, a panel (annotation, variable) of it, and which of its queries."""
+
+
+def quiet() -> dict[Asked, str]:
+    """What may have no answer now, and why."""
+    now = datetime.now(UTC)
+    if now.day > 1 or now.hour >= 8:
+        return {}
+    return {("graphmeter-spend", "Forecast for this month", "A"): "a month has no forecast in its first hundredth"}
 
 
 def test_what_has_no_price_has_no_cost_per_token(watched: Watched) -> None:
@@ -328,15 +342,15 @@ def test_what_has_no_price_has_no_cost_per_token(watched: Watched) -> None:
     assert min(of_model.values()) < of_all < max(of_model.values())
 
 
-def answers(watched: Watched, query: PanelQuery, time_range: TimeRange) -> bool:
-    """Whether a query returns at least one number, or row."""
+def answers(watched: Watched, query: PanelQuery, time_range: TimeRange) -> int:
+    """How many rows a query returns, or series with at least one number."""
     if query.sql:
-        return bool(postgres.execute(watched.database_url, query.sql))
+        return len(postgres.execute(watched.database_url, query.sql))
     if query.instant:
-        return any(math.isfinite(value) for _, value in watched.prometheus.query(query.expr))
+        return sum(math.isfinite(value) for _, value in watched.prometheus.query(query.expr))
     window = {"start": str(time_range.start_s), "end": str(time_range.end_s), "step": "5"}
     lines = watched.prometheus.get("query_range", query=query.expr, **window)["result"]
-    return any(math.isfinite(float(value)) for line in lines for _, value in line["values"])
+    return sum(any(math.isfinite(float(value)) for _, value in line["values"]) for line in lines)
 
 
 def test_the_database_panel_shows_the_failed_runs(watched: Watched) -> None:

@@ -122,9 +122,21 @@ def test_a_failed_runs_trace_id_opens_that_trace_in_jaeger(overview: Json) -> No
     }
 
 
-def test_spend_leads_to_the_spend_dashboard(overview: Json) -> None:
-    (link,) = panel(overview, "Spend")["links"]
-    assert links.to(links.SPEND) == link["url"]
+@pytest.mark.parametrize(
+    ("title", "uid"),
+    [
+        ("Error ratio", "graphmeter-graph"),
+        ("Run p95", "graphmeter-graph"),
+        ("Spend", "graphmeter-spend"),
+        ("Spend per model", "graphmeter-models"),
+    ],
+)
+def test_numbers_lead_to_the_dashboard_that_explains_them(title: str, uid: str, overview: Json) -> None:
+    (link,) = panel(overview, title)["links"]
+    assert links.to(uid) == link["url"]
+
+
+def test_nodes_lead_to_themselves_and_to_their_spend(overview: Json) -> None:
     assert ["Graph", "Node", "Spend"] == columns_with_links(panel(overview, "Nodes"))
 
 

@@ -120,10 +120,10 @@ class Jobs:
         async with self._store.job_lock("sweep") as ours:
             if not ours:
                 return
-            lost = await self._store.mark_lost(time.time_ns(), round(self._config().runs.lost_after_s * _NS))
-        if lost:
-            self._counts.lost(lost)
-            _log.warning("runs_lost", runs=len(lost), first=lost[0].run_id)
+            now_ns, lost_after_ns = time.time_ns(), round(self._config().runs.lost_after_s * _NS)
+            while lost := await self._store.mark_lost(now_ns, lost_after_ns):
+                self._counts.lost(lost)
+                _log.warning("runs_lost", runs=len(lost), first=lost[0].run_id)
 
     async def end_waits(self) -> None:
         """Find the answers that interrupted runs waited for."""

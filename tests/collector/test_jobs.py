@@ -15,6 +15,7 @@ from collector.waiting import end, until, until_true
 from graphmeter import names
 from graphmeter_collector import jobs as module
 from graphmeter_collector.errors import StoreUnavailable
+from graphmeter_collector.store import runs
 from support import otlp
 from support.records import SECOND, span_id, trace
 
@@ -45,6 +46,30 @@ async def test_a_run_silent_for_too_long_is_lost_once_and_found_again_when_its_e
         )
         await it.send(*otlp.run(1, start_ns=began))
         assert names.OK == await status_of(it, 1)
+
+
+async def test_runs_are_given_up_in_parts_and_what_they_paid_for_nothing_is_counted_and_corrected(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "LOST_AT_ONCE", 2)
+    async with served(database_url) as it:
+        began = ago(3 * 3600)
+        for of in range(1, 6):
+            start, _, call, _ = otlp.run(of, start_ns=began)
+            await it.send(start, call)
+        with capture_logs() as logged:
+            await it.collector.jobs.sweep()
+        assert [2, 2, 1] == [line["runs"] for line in logged if line["event"] == "runs_lost"]
+        [given_up] = await it.get("/api/cost/waste?by=graph")
+        assert (names.CANCELLED, 5) == (given_up["reason"], given_up["calls"])
+
+        await it.send(*otlp.run(1, start_ns=began))
+        [corrected] = await it.get("/api/cost/waste?by=graph")
+        assert (4, given_up["cost_nano"] * 4 // 5) == (corrected["calls"], corrected["cost_nano"])
+        # A counter never goes down.
+        assert given_up["cost_nano"] / 1e9 == pytest.approx(
+            it.collector.metrics.value(names.WASTED_COST, *BASE, "answer", names.CANCELLED)
+        )
 
 
 async def test_a_span_that_ended_lately_is_a_sign_of_life(sqlite_url: str) -> None:

@@ -49,9 +49,11 @@ class Store(Protocol):
         ...
 
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
-        """Turn running runs that have been silent for too long into lost ones; a late end turns them back.
+        """Turn some running runs that have been silent for too long into lost ones; a late end turns them back.
 
-        Too long is `lost_after_ns`, or ten heartbeats for a run that promised them, whichever is shorter.
+        No more than a transaction can carry: come again until none is left. With its run, each call is told that was for
+        nothing because its attempt never ended. Too long is `lost_after_ns`, or ten heartbeats for a run that promised them,
+        whichever is shorter.
         """
         ...
 

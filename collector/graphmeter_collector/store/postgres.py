@@ -162,12 +162,12 @@ class PostgresStore:
             f"WITH silent AS (SELECT trace_id, run_id FROM run WHERE status = '{names.RUNNING}' "  # noqa: S608
             "AND last_seen_ns < $2::bigint - "
             "CASE WHEN heartbeat_ns > 0 THEN LEAST($3::bigint, heartbeat_ns * $4::bigint) ELSE $3 END "
-            "FOR UPDATE SKIP LOCKED) "
+            "LIMIT $5 FOR UPDATE SKIP LOCKED) "
             "UPDATE run SET status = $1, was_lost = true FROM silent "
             "WHERE run.trace_id = silent.trace_id AND run.run_id = silent.run_id "
             "RETURNING service, environment, graph, team, run.run_id, run.trace_id"
         )
-        values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS)
+        values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS, runs.LOST_AT_ONCE)
 
         async def work(connection: Connection) -> list[LostRun]:
             async with connection.transaction():

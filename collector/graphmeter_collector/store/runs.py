@@ -18,6 +18,8 @@ from graphmeter_collector.store.waste import is_bad_attempt, is_undecided
 _SIGNS_OF_LIFE = (names.START, names.HEARTBEAT)
 MISSED_HEARTBEATS = 10
 """Heartbeats in a row that may be missed: a collector may be away for a few, a process that has gone misses all."""
+LOST_AT_ONCE = 1_000
+"""Runs that one transaction gives up on: it judges their calls, and on SQLite ingest waits for it."""
 ATTRIBUTION = ("service", "environment", "graph", "team", "tenant", "release", "thread_id", "user_id", "session_id")
 RUN_SUMS = (
     "spans",

@@ -193,11 +193,12 @@ class SqliteStore:
     async def mark_lost(self, now_ns: int, lost_after_ns: int) -> list[LostRun]:
         statement = (
             # The status is written out: only then does SQLite see that it is the partial index's.
-            f"UPDATE run SET status = ?, was_lost = 1 WHERE status = '{names.RUNNING}' AND last_seen_ns < ? - "  # noqa: S608
-            "CASE WHEN heartbeat_ns > 0 THEN min(?, heartbeat_ns * ?) ELSE ? END "
+            "UPDATE run SET status = ?, was_lost = 1 WHERE rowid IN ("  # noqa: S608
+            f"SELECT rowid FROM run WHERE status = '{names.RUNNING}' AND last_seen_ns < ? - "
+            "CASE WHEN heartbeat_ns > 0 THEN min(?, heartbeat_ns * ?) ELSE ? END LIMIT ?) "
             "RETURNING service, environment, graph, team, run_id, trace_id"
         )
-        values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS, lost_after_ns)
+        values = (names.LOST, now_ns, lost_after_ns, runs.MISSED_HEARTBEATS, lost_after_ns, runs.LOST_AT_ONCE)
 
         def work(db: sqlite3.Connection) -> list[LostRun]:
             rows = db.execute(statement, values).fetchall()

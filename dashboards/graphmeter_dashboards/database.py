@@ -61,6 +61,7 @@ def dearest_runs(limit: int = 50) -> str:
     return _RUN % (said, "r.cost_nano > 0", "r.cost_nano DESC", limit)
 
 
+# Days are compared as integers: no index has them as anything else.
 _MONTH: Final = f"""\
 SELECT coalesce(sum(d.cost_nano), 0) / 1e9 AS spent,
        coalesce(sum(d.cost_nano) FILTER (WHERE d.day >= m.recent), 0) / 1e9 AS recent,
@@ -69,8 +70,8 @@ FROM (
   SELECT first, greatest(first, today - {_RECENT_DAYS}) AS recent, now_s - first * {_DAY_S} AS elapsed,
          until_s - now_s AS left_s, greatest(now_s - greatest(first, today - {_RECENT_DAYS}) * {_DAY_S}, 1) AS recent_s
   FROM (
-    SELECT extract(epoch FROM now()) AS now_s, floor(extract(epoch FROM now()) / {_DAY_S}) AS today,
-           extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC')) / {_DAY_S} AS first,
+    SELECT extract(epoch FROM now()) AS now_s, floor(extract(epoch FROM now()) / {_DAY_S})::int AS today,
+           (extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC')) / {_DAY_S})::int AS first,
            extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AS until_s
   ) clock
 ) m
@@ -184,6 +185,7 @@ SELECT to_timestamp(w.since_ns / 1e9) AS "since", extract(epoch FROM now()) - w.
        {_named("w.graph")} AS "graph", {_named("w.team")} AS "team", w.environment AS "environment",
        w.thread_id AS "thread", encode(w.trace_id, 'hex') AS "trace"
 FROM wait w
-WHERE w.until_ns IS NULL AND w.resumed IS NULL AND w.since_ns > (extract(epoch FROM now()) - {_LONGEST_WAIT_S}) * 1e9
+WHERE w.until_ns IS NULL AND w.resumed IS NULL
+  AND w.since_ns > ((extract(epoch FROM now()) - {_LONGEST_WAIT_S}) * 1e9)::bigint
   AND {_filters("w", "environment", "team", "graph")}
 ORDER BY w.since_ns LIMIT {limit}"""  # noqa: S608

@@ -107,9 +107,11 @@ def tier(said: Mapping[str, Any]) -> str:
     for outer, inner in () if found else _TIERS:
         if outer in said and (found := details(said, outer).get(inner)):
             break
-    if isinstance(found, str) and found:
-        name = once(found.lower())
-        return "" if name in _STANDARD else name
+    if isinstance(found, str) and found and (name := once(found.lower())) not in _STANDARD:
+        return name
+    # https://platform.claude.com/docs/en/build-with-claude/fast-mode: the standard tier at another price.
+    if "usage" in said and details(said, "usage").get("speed") == "fast":
+        return "fast"
     if "performanceConfig" not in said:
         return ""
     # https://docs.aws.amazon.com/bedrock/latest/userguide/latency-optimized-inference.html

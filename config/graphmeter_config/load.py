@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,12 +61,21 @@ def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -
     try:
         config = Config.model_validate(merged.data, by_alias=True, by_name=False, context={"file": True})
     except ValidationError as error:
-        problems += [_problem(detail, merged) for detail in error.errors(include_url=False)]
+        problems += [_problem(detail, merged) for detail in _causes(error.errors(include_url=False))]
     else:
         problems += [_never_measured(one, merged) for one in unseen(config.slos, seen or {})]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
     return config
+
+
+def _causes(details: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Faults that follow from no other: a list is not empty because what it holds is wrong."""
+    for detail in details:
+        path = detail["loc"]
+        within = any(other["loc"][: len(path)] == path for other in details if len(other["loc"]) > len(path))
+        if detail["type"] != "too_short" or not within:
+            yield detail
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -282,6 +291,8 @@ def _explain(detail: ErrorDetails, root: type[BaseModel] = Config) -> tuple[str,
         known = _known_keys(path[:-1], root)
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
         return "unknown key", f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+    if kind == "too_short" and not context.get("actual_length"):
+        return "empty", "write at least one"
     if kind == "literal_error":
         return "not a known value", f"write {context['expected']}"
     message = detail["msg"][:1].lower() + detail["msg"][1:]

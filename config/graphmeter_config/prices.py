@@ -57,6 +57,20 @@ def _amount(value: Any) -> Decimal:
     return _bounded(decimal_of(value.strip().removeprefix("$") if isinstance(value, str) else value, remedy), remedy)
 
 
+def _worth(value: Any) -> Decimal:
+    remedy = "write what one unit costs in USD: 1.08"
+    worth = _bounded(decimal_of(value.strip().removeprefix("$") if isinstance(value, str) else value, remedy), remedy)
+    if not worth:
+        raise wrong("worth nothing", remedy)
+    return worth
+
+
+def _code(value: str) -> str:
+    if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
+        raise wrong("not a currency", "write its three letters: EUR")
+    return value
+
+
 def _bounded(value: Decimal, remedy: str) -> Decimal:
     if value < 0:
         raise wrong("negative", remedy)
@@ -73,6 +87,11 @@ Rate = Annotated[Decimal, BeforeValidator(_rate), PlainSerializer(decimal_text),
 """A price per million tokens, in the entry's currency."""
 Amount = Annotated[Decimal, BeforeValidator(_amount), PlainSerializer(decimal_text), WithJsonSchema(_JSON_NUMBER)]
 """A price per piece, in the entry's currency."""
+Worth = Annotated[Decimal, BeforeValidator(_worth), PlainSerializer(decimal_text), WithJsonSchema(_JSON_NUMBER)]
+"""What one unit of a currency costs in USD."""
+_CODE_SCHEMA: Final = {"type": "string", "pattern": "^[A-Z]{3}$"}
+Code = Annotated[str, AfterValidator(_code), WithJsonSchema(_CODE_SCHEMA)]
+"""A currency, by ISO 4217."""
 
 
 def _short(globs: tuple[str, ...]) -> tuple[str, ...]:
@@ -152,7 +171,7 @@ class Override(Dated):
     """Of the provider, as its server or a model's prefix names it: eu-central-1, us, global."""
     deployment: _Globs = ()
     """The name that was asked for, where it is not the model's: of an Azure deployment, an inference profile."""
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    currency: Code = "USD"
     rates: Rates | None = None
     tiers: tuple[Tier, ...] = ()
     service_tiers: Annotated[dict[str, Multiplier], AfterValidator(_tier_names)] = Field(default_factory=dict)
@@ -277,7 +296,7 @@ class ExchangeRate(Section):
     """From a day on."""
 
     since: Moment = Field(alias="from")
-    usd_per_unit: Amount
+    usd_per_unit: Worth
 
     @property
     def since_ns(self) -> int:
@@ -287,7 +306,7 @@ class ExchangeRate(Section):
 class Currency(Section):
     """What a currency is worth; each rate holds until the next, the last one for ever."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    currency: Code
     rates: Annotated[tuple[ExchangeRate, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -295,8 +314,6 @@ class Currency(Section):
         if self.currency == "USD":
             raise wrong("prices are counted in USD", "leave it out", "currency")
         for index, rate in enumerate(self.rates):
-            if not rate.usd_per_unit:
-                raise wrong("worth nothing", "write what one unit costs in USD: 1.08", "rates", index, "usd_per_unit")
             if index and rate.since_ns <= self.rates[index - 1].since_ns:
                 raise wrong("not after the rate before it", "write rates in ascending order", "rates", index, "from")
         return self

@@ -123,6 +123,17 @@ def test_the_tier_is_named_when_it_is_not_the_standard_one(
     assert expected == exported.one("model").attributes.get(names.SERVICE_TIER)
 
 
+# https://platform.claude.com/docs/en/build-with-claude/fast-mode
+@pytest.mark.parametrize(("speed", "expected"), [("fast", "fast"), ("standard", None)])
+def test_fast_mode_is_a_tier_of_its_own_price(
+    exported: Exported, server: Provider, speed: str, expected: str | None
+) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 5, "service_tier": "standard", "speed": speed}
+    server.says(json_answer(message(usage)))
+    claude(server).invoke("hello", {"callbacks": [exported.handler()]})
+    assert expected == exported.one("model").attributes.get(names.SERVICE_TIER)
+
+
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool#usage-and-pricing
 @pytest.mark.parametrize("how", HOWS)
 async def test_requests_of_server_tools_are_no_tokens(exported: Exported, server: Provider, how: How) -> None:

@@ -114,8 +114,10 @@ class Catalogue:
         """How the catalogue calls the tier, if it has a price of it for this model."""
         if not tier or not any(info is model for model in owner.models):
             return None  # a provider that borrows another's prices has not its tiers
-        context = {"processing": tier} if tier == _BATCH else {"service_tier": tier}
-        return context if any(variant.when == context for variant in info.price_variants or ()) else None
+        # Anthropic's fast mode is no tier of service in the catalogue, but a speed.
+        called = ("processing",) if tier == _BATCH else ("service_tier", "speed")
+        known = [variant.when for variant in info.price_variants or ()]
+        return next((context for key in called if (context := {key: tier}) in known), None)
 
     def _find_model(self, provider: str, model: str) -> tuple[Provider, ModelInfo] | None:
         if not model:

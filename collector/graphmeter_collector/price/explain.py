@@ -44,7 +44,7 @@ class Explanation:
 def explain(book: PriceBook, call: Call, at_ns: int) -> Explanation:
     """Ask as the collector does, and note every answer."""
     if is_gateway(call.provider):
-        call = call._replace(provider=_owner(book, call, at_ns))
+        call = _owned(book, call, at_ns)
     price = book.price_at(call, at_ns)
     told = Explanation(call.provider, call.model, at_ns, call.tier, price)
     overrides, names = book.overrides, call.names
@@ -83,21 +83,27 @@ def explain(book: PriceBook, call: Call, at_ns: int) -> Explanation:
 
 
 def nearest(book: PriceBook, model: str, most: int = 5) -> list[str]:
-    """Names of models that look like this one."""
+    """Names of models that look like this one, or are this one with the provider that it lacked."""
     known: dict[str, str] = {}
     for source in book.sources:
         for name in getattr(source, "model_names", ()):
             known.setdefault(name.lower(), name)
             bare_name = name.rpartition("/")[2]
             known.setdefault(bare_name.lower(), bare_name)
-    close = difflib.get_close_matches(model.lower(), known, n=most * 3, cutoff=0.5)
-    return list(dict.fromkeys(known[name] for name in close))[:most]
+    asked = model.lower()
+    owned = sorted(name for lower, name in known.items() if lower.endswith(f"/{asked}") and lower.count("/") == 1)
+    close = [known[name] for name in difflib.get_close_matches(asked, known, n=most * 3, cutoff=0.5) if name != asked]
+    return list(dict.fromkeys([*owned, *close]))[:most]
 
 
-def _owner(book: PriceBook, call: Call, at_ns: int) -> str:
-    """Whose model it is by its name alone."""
+def _owned(book: PriceBook, call: Call, at_ns: int) -> Call:
+    """The call with whose model it is by its name alone; `openai/gpt-4o` is a name with its owner."""
     found = next(iter(_listed(book, call, at_ns)), "")
-    return found.partition("/")[0] if found else call.provider
+    if not found:
+        return call
+    owned = call._replace(provider=found.partition("/")[0])
+    rest = call.model.partition("/")[2]
+    return owned._replace(model=rest) if rest and not _listed(book, owned, at_ns) else owned
 
 
 def _listed(book: PriceBook, call: Call, at_ns: int) -> list[str]:

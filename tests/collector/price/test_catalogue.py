@@ -219,6 +219,19 @@ def test_a_tier_begins_above_its_start_and_applies_to_all_tokens() -> None:
     assert total("anthropic", "claude-sonnet-4-5", TokenUsage(input=200_001, output=1), at) == 1_200_006_000 + 22_500
 
 
+def test_fast_mode_has_the_price_of_its_speed() -> None:
+    usage = TokenUsage(input=1_000_000, output=1_000_000)
+    # Claude Opus 5: 5 USD in and 25 USD out per million tokens, 10 and 50 in fast mode.
+    costs = {}
+    for tier in ("", "fast", "priority"):
+        price = CATALOGUE.find("anthropic", "claude-opus-5", day=20_778, tier=tier)
+        assert price is not None
+        cost = price.rates_for(0, usage).cost_of(usage)
+        assert cost is not None
+        costs[tier] = (price.service_tier, cost[0])
+    assert {"": ("", 30 * 10**9), "fast": ("fast", 60 * 10**9), "priority": ("", 30 * 10**9)} == costs
+
+
 def test_a_fee_per_request_is_shown_with_the_input() -> None:
     at = datetime(2026, 11, 1, tzinfo=UTC)
     # Sonar Pro: 14 USD per thousand requests, 3 and 15 USD per million tokens.

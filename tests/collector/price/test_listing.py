@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from graphmeter_collector.price.book import DAY_NS, PriceBook
 from graphmeter_collector.price.catalogue import Catalogue
 from graphmeter_collector.price.explain import explain
@@ -112,3 +114,17 @@ def test_an_unknown_model_is_explained_with_names_that_look_like_it() -> None:
     told = explain(book(), Call("openai", "gpt-4o-minni"), NOON_NS)
     assert told.price is None
     assert "gpt-4o-mini" in told.nearest
+
+
+@pytest.mark.parametrize("named", ["openai/text-embedding-3-small", "litellm/nobody"])
+def test_a_name_with_its_provider_is_looked_up_as_programs_send_it(named: str) -> None:
+    told = explain(book(), Call("", named), NOON_NS)
+    known = {"openai/text-embedding-3-small": ("openai", "text-embedding-3-small", "openai/text-embedding-3-small")}
+    assert known.get(named, ("", named, None)) == (told.provider, told.model, told.price and told.price.name)
+
+
+def test_a_model_whose_provider_cannot_be_told_by_its_name_is_named_with_who_has_it() -> None:
+    told = explain(book(), Call("", "text-embedding-3-small"), NOON_NS)
+    assert told.price is None
+    assert ["azure/text-embedding-3-small", "openai/text-embedding-3-small"] == list(told.nearest[:2])
+    assert "text-embedding-3-small" not in told.nearest

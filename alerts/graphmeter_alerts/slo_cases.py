@@ -24,8 +24,6 @@ _BURN: Final = (BURN_FAST, BURN_SLOW)
 _BAD_FOR_S: Final = 4 * HOUR
 """Longer than any alert waits."""
 _HARDLY: Final = 1e-5
-_ALL_CLEAR_S: Final = _BAD_FOR_S + 6 * HOUR + HOUR + 3 * SLICE_S
-"""After the bad time: the longest short window, the longest keep_firing_for, and a few evaluations."""
 
 
 def cases(config: Config, slo: Slo) -> Iterator[Case]:
@@ -68,6 +66,12 @@ def _replayed(slo: Slo) -> Case:
     )
 
 
+def _all_clear_s(slo: Slo) -> int:
+    """After the bad time: the longest short window with its keep_firing_for, and a few evaluations."""
+    tiers = slo_rules.burn_plan(slo).tiers
+    return _BAD_FOR_S + max(tier.short_s + slo_rules.keep_firing_for_s(tier) for tier in tiers) + 3 * SLICE_S
+
+
 def _words(slo: Slo) -> SloWords:
     return SloWords(slo, group(slo))
 
@@ -103,7 +107,7 @@ def _burns(config: Config, slo: Slo, tier: Tier) -> Case:
     above = [other.threshold for other in slo_rules.burn_plan(slo).tiers if other.threshold > tier.threshold]
     ratio = _rounded((tier.threshold + min(above, default=Fraction(1))) / 2)
     good, bad = _per_minute(slo, ratio)
-    before, after = _BAD_FOR_S // MINUTE, _ALL_CLEAR_S // MINUTE
+    before, after = _BAD_FOR_S // MINUTE, _all_clear_s(slo) // MINUTE
     # Afterwards hardly anything happens: long windows stay as bad as they were, so it is the short one that resolves.
     over_s = tier.short_s + slo_rules.keep_firing_for_s(tier) + SLICE_S
     return Case(
@@ -113,7 +117,7 @@ def _burns(config: Config, slo: Slo, tier: Tier) -> Case:
         (
             *(Check(_BAD_FOR_S - SLICE_S, name, _firing(config, slo, ratio, name)) for name in _BURN),
             Check(_BAD_FOR_S + over_s, own := slo_rules.burn_alert(tier), _firing(config, slo, ratio, own, over_s)),
-            *no_alert(_ALL_CLEAR_S, _BURN),
+            *no_alert(_all_clear_s(slo), _BURN),
         ),
     )
 

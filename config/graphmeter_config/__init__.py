@@ -14,7 +14,7 @@ from graphmeter_config.receivers import Receiver
 from graphmeter_config.reporting import Report
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Selector
-from graphmeter_config.slo import Slo, SloStatus, slo_status
+from graphmeter_config.slo import EventSelector, Slo, SloStatus, slo_status
 
 annotated = annotated_example
 
@@ -25,6 +25,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Destination",
+    "EventSelector",
     "Forward",
     "Labels",
     "Prices",

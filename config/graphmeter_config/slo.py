@@ -1,6 +1,7 @@
 """Service level objectives: which share of events has to be good over a window, and the error budget that leaves.
 
-Budgets and states are exact fractions of event counts; nothing here knows where the counts come from.
+Which events there are to choose from stands in `indicators`. Budgets and states are exact fractions of event counts; nothing
+here counts any.
 """
 
 from __future__ import annotations

@@ -57,6 +57,23 @@ def test_show_of_an_unknown_model_names_its_neighbours_and_fails() -> None:
     assert "gpt-4o-mini" in said.output
 
 
+def test_show_says_which_exchange_rate_lacks(tmp_path: Path) -> None:
+    currencies = '  currencies: [{currency: EUR, rates: [{from: 2026-01-01, usd_per_unit: "1.08"}]}]\n'
+    own = "  overrides: [{name: euro, model: house, currency: EUR, rates: {input: 2, output: 8}}]\n"
+    (tmp_path / "graphmeter.yaml").write_text(f"prices:\n{currencies}{own}")
+    said = run("show", "house", "--at", "2025-12-31")
+    assert 1 == said.exit_code
+    assert "no rate of EUR yet" in said.output
+    assert "add a rate of EUR from then or earlier to prices.currencies" in said.output
+    assert "did you mean" not in said.output
+
+
+def test_a_model_without_a_name_is_refused() -> None:
+    said = run("show", " ")
+    assert 2 == said.exit_code
+    assert "'MODEL' is empty: name the model" in said.output
+
+
 def test_list_shows_entries_and_the_catalogue(tmp_path: Path) -> None:
     (tmp_path / "graphmeter.yaml").write_text(OWN)
     said = run("list")

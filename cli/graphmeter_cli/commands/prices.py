@@ -79,6 +79,8 @@ def show(
     from graphmeter_collector.price.explain import explain
     from graphmeter_collector.price.providers import Call
 
+    if not model.strip():
+        raise click.UsageError("'MODEL' is empty: name the model, as in `graphmeter prices show gpt-4o`")
     at = time.time_ns() if at_ns is None else at_ns
     book = price_book(config, data_dir)
     told = explain(book, Call(provider, model, deployment, tier, server), at)
@@ -230,7 +232,9 @@ def _lines(told: Explanation, book: PriceBook) -> list[str]:
         lines += ["published at", *(f"  {url}" for url in urls)]
     if told.nearest:
         lines += ["did you mean", *(f"  {name}" for name in told.nearest)]
-    if price is None:
+    if told.worthless:
+        lines.append(f"add a rate of {told.worthless} from then or earlier to prices.currencies in graphmeter.yaml")
+    elif price is None:
         lines.append("declare it under prices.overrides in graphmeter.yaml, or run `graphmeter prices update`")
     return lines
 

@@ -39,6 +39,8 @@ class Explanation:
     """`EUR at 1.08 USD since 2026-01-01`, where the price is said in another one."""
     nearest: Sequence[str] = ()
     """Names that may be meant, where nobody knows this one."""
+    worthless: str = ""
+    """The currency whose rate is all that lacks, where a price of one's own is known."""
 
 
 def explain(book: PriceBook, call: Call, at_ns: int) -> Explanation:
@@ -78,7 +80,9 @@ def explain(book: PriceBook, call: Call, at_ns: int) -> Explanation:
         note = "no price of its own is known: the usual one"
         told.considered.append(Considered("service tier", call.tier, note))
     if price is None:
-        told.nearest = nearest(book, call.model)
+        lacking = (each.entry for each in weighed if not each.why_not and each.entry not in usable)
+        told.worthless = next((entry.currency for entry in lacking), "")
+        told.nearest = [] if told.worthless else nearest(book, call.model)
     return told
 
 

@@ -435,7 +435,8 @@ COST = _counter(
 WASTED_COST = _counter(
     "wasted_cost_usd_total",
     "Part of the cost that was for nothing: calls that failed or were cancelled, alone or with the attempt of their node "
-    "(error, cancelled), or whose attempt was followed by another one (retry).",
+    "(error, cancelled), or whose attempt was followed by another one (retry). As first known: reports are corrected, this "
+    "is not.",
     "node",
     "reason",
 )

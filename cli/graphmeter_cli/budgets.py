@@ -29,6 +29,8 @@ class Known:
     since_ns: int
     changed_ns: int
     definition: dict[str, Any]
+    counted: bool = True
+    """False: what was spent before it was in force is being counted."""
 
 
 class BudgetSource(Protocol):
@@ -59,14 +61,17 @@ class OnDatabase:
 
     async def known(self) -> list[Known]:
         return [
-            Known(one.budget.name, one.source, one.since_ns, one.changed_ns, one.budget.definition())
+            Known(one.budget.name, one.source, one.since_ns, one.changed_ns, one.budget.definition(), one.counted)
             for one in await self._table.in_force()
         ]
 
     async def states(self) -> list[BudgetRow]:
-        now_ns, in_force = time.time_ns(), await self._table.in_force()
-        held = await self._table.reserved(now_ns)
-        return state.budgets(in_force, await self._table.spent(state.asked(in_force, now_ns)), held, now_ns)
+        while True:
+            version, now_ns, in_force = await self._table.version(), time.time_ns(), await self._table.in_force()
+            held = await self._table.reserved(now_ns)
+            spent = await self._table.spent(state.asked(in_force, now_ns))
+            if version == await self._table.version():
+                return state.budgets(in_force, spent, held, now_ns)
 
     async def put(self, one: Budget) -> bool:
         return await self._table.put(one, time.time_ns())

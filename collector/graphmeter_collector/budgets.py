@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from graphmeter import names
+from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.expose import state
 from graphmeter_collector.notify.message import Message
 from graphmeter_collector.records import SpanRecord, WriteResult
@@ -40,6 +41,8 @@ LOOK_REST: Final = 20
 """With very many scopes a look takes long: the next one comes after so many times as long."""
 KEEP_EVENTS_NS: Final = 400 * 86_400 * NS
 KEEP_SPEND_NS: Final = 400 * 86_400 * NS
+COUNTED_AT_ONCE_S: Final = 2.0
+"""How long it is waited for that a budget which is new is counted; then that goes on by itself."""
 _MARGIN_NS: Final = 8 * 86_400 * NS
 
 
@@ -50,11 +53,13 @@ class Table(Protocol):
 
     async def in_force(self) -> list[InForce]: ...
 
-    async def take(self, budgets: Sequence[Budget], now_ns: int) -> list[str]: ...
+    async def take(self, budgets: Sequence[Budget], now_ns: int, *, count: bool) -> list[str]: ...
 
-    async def put(self, one: Budget, now_ns: int) -> bool: ...
+    async def put(self, one: Budget, now_ns: int, *, count: bool) -> bool: ...
 
-    async def remove(self, name: str, now_ns: int) -> bool: ...
+    async def remove(self, name: str, now_ns: int, *, count: bool) -> bool: ...
+
+    async def counted(self) -> None: ...
 
     async def spent(self, asked: Sequence[Asked]) -> list[Spent]: ...
 
@@ -99,6 +104,8 @@ class Budgets:
         self._reading = asyncio.Lock()
         self._states = States(0, (), (), "")
         self._refreshing: asyncio.Task[States] | None = None
+        self._counting: asyncio.Task[None] | None = None
+        self._to_count = False
         self._bell = asyncio.Event()
         self._rest_s = LOOK_EVERY_S
         self._labels = state.BudgetLabels()
@@ -112,9 +119,12 @@ class Budgets:
         config = self._config()
         if config is self._taken:
             return
-        for name in await self._table.take(config.budgets, time.time_ns()):
+        before = await self._table.version()
+        for name in await self._table.take(config.budgets, time.time_ns(), count=False):
             _log.warning("budget_taken_over", budget=name, why="graphmeter.yaml has one of this name, too")
         self._taken = config
+        if before != await self._table.version():
+            await self._count()
 
     async def put(self, one: Budget) -> bool:
         """Put a budget into force through the API; whether it is new.
@@ -122,7 +132,9 @@ class Budgets:
         Raises:
             Owned: graphmeter.yaml has one of this name.
         """
-        return await self._table.put(one, time.time_ns())
+        new = await self._table.put(one, time.time_ns(), count=False)
+        await self._count()
+        return new
 
     async def remove(self, name: str) -> bool:
         """Take one out of force; whether there was one.
@@ -130,7 +142,30 @@ class Budgets:
         Raises:
             Owned: it is one of graphmeter.yaml.
         """
-        return await self._table.remove(name, time.time_ns())
+        gone = await self._table.remove(name, time.time_ns(), count=False)
+        await self._count()
+        return gone
+
+    async def _count(self) -> None:
+        """Have counted what is new, by this collector or another one; waits no longer than a short ledger takes."""
+        self._to_count = True
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self._catch_up())
+        await asyncio.wait({self._counting}, timeout=COUNTED_AT_ONCE_S)
+
+    async def _catch_up(self) -> None:
+        began = time.monotonic()
+        try:
+            while self._to_count:
+                self._to_count = False
+                await self._table.counted()
+            _log.info("budgets_counted", seconds=round(time.monotonic() - began, 3))
+        except CollectorError as problem:
+            # What is left is found, and counted, when thresholds are looked at next.
+            _log.warning("budgets_not_counted", error=str(problem))
+        except Exception:  # noqa: BLE001 - logged with its traceback; nobody awaits the task
+            _log.exception("budgets_not_counted")
+        self._bell.set()
 
     async def definitions(self) -> Sequence[InForce]:
         """Those in force, as the database has them now."""
@@ -160,10 +195,14 @@ class Budgets:
         """What the database says now."""
         async with self._reading:
             now_ns = time.time_ns() if now_ns is None else now_ns
-            in_force = await self.definitions()
-            # First what is reserved: a call that is billed meanwhile stands in both, and not in neither.
-            held = await self._table.reserved(now_ns)
-            spent = await self._table.spent(state.asked(in_force, now_ns))
+            while True:
+                in_force = await self.definitions()
+                # First what is reserved: a call that is billed meanwhile stands in both, and not in neither.
+                held = await self._table.reserved(now_ns)
+                spent = await self._table.spent(state.asked(in_force, now_ns))
+                # Of a budget that is another one now, spend may not be counted.
+                if await self._table.version() == self._version:
+                    break
             rows: list[BudgetRow] = []
             for some in state.budget_by_budget(in_force, spent, held, now_ns):
                 rows += some
@@ -225,6 +264,8 @@ class Budgets:
             pass
         self._bell.clear()
         began = time.monotonic()
+        if not all(one.counted for one in await self.definitions()):
+            await self._count()
         await self.check()
         self._rest_s = max(LOOK_EVERY_S, LOOK_REST * (time.monotonic() - began))
 
@@ -274,7 +315,9 @@ def _forget(task: asyncio.Task[States]) -> None:
 
 def _etag(rows: Sequence[BudgetRow], in_force: Sequence[InForce]) -> str:
     # Forecasts move with every second; what was spent does not.
-    told: list[object] = [(one.budget.name, one.budget.key, one.budget.limit, one.budget.hard) for one in in_force]
+    told: list[object] = [
+        (one.budget.name, one.budget.key, one.budget.limit, one.budget.hard, one.counted) for one in in_force
+    ]
     for row in rows:
         spent, period = (row.spent_nano, row.spent_tokens), (row.period_start_ns, row.period_end_ns)
         reserved = (row.reserved_nano, row.reserved_tokens, row.reservations)

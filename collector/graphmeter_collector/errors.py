@@ -19,6 +19,7 @@ CollectorError
 │   ├── TooManyRequests  the queue before the database is full
 │   ├── NoRoom           the bodies of other requests fill the memory set aside for bodies
 │   ├── Busy             somebody else does the same, and only one may
+│   ├── NotCounted       a budget is new, and what it has spent is being counted
 │   ├── Exhausted        the machine has no memory or no file left
 │   └── Stopping         the collector is shutting down
 └── StartupError         the collector cannot start; the message says what to change
@@ -138,6 +139,12 @@ class StoreUnavailable(Transient):
 
 class StoreFailed(StoreUnavailable):
     """A fault of ours while storing: no reason to believe that the database is away."""
+
+
+class NotCounted(Transient):
+    """A budget has come into force, and the calls of its period from before that are being counted."""
+
+    reason = "budget_not_counted"
 
 
 class SpoolFull(Transient):

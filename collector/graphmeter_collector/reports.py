@@ -439,6 +439,8 @@ class InForce:
     since_ns: int
     """Everything that started since then is counted."""
     changed_ns: int
+    counted: bool = True
+    """False: calls of its period from before it was in force are being counted, and its spend cannot be told yet."""
 
 
 class Asked(NamedTuple):

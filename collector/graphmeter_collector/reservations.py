@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from graphmeter import names
-from graphmeter_collector.errors import CollectorError, Permanent, StoreFailed, TooManyRequests
+from graphmeter_collector.errors import CollectorError, StoreFailed, TooManyRequests
 from graphmeter_collector.reports import Ask, Held, Reserved
 from graphmeter_collector.telemetry import Metrics
 
@@ -29,7 +29,7 @@ MOST_WAITING: Final = 4096
 class Table(Protocol):
     """What is needed of the store."""
 
-    async def reserve(self, asks: Sequence[Ask], now_ns: int) -> list[Reserved | Permanent]: ...
+    async def reserve(self, asks: Sequence[Ask], now_ns: int) -> list[Reserved | CollectorError]: ...
 
     async def release(self, ids: Iterable[str], now_ns: int) -> None: ...
 

@@ -93,6 +93,24 @@ def test_what_is_reserved_stands_beside_what_is_spent(database_url: str) -> None
     assert ("reserved" in shown, "25.00" in shown) == (True, True)
 
 
+def test_a_budget_that_is_being_counted_says_so(database_url: str) -> None:
+    at = ("--database-url", database_url)
+
+    async def leave_uncounted() -> None:
+        store, table, now_ns = await open_store(database_url), BudgetTable(database_url), time.time_ns()
+        await store.write([call(1, nano=7, start_ns=now_ns)])
+        await table.put(Budget.model_validate({"name": "a", "limit_usd": 1}), now_ns, count=False)
+        await store.close()
+        await table.close()
+
+    asyncio.run(leave_uncounted())
+    assert [{"budget": "a", "counted": False}] == json_of("budget", "status", *at)
+    assert "a: counting; it is new" in run("budget", "status", *at).stdout
+    assert [False] == [each["counted"] for each in json_of("budget", "list", *at)]
+    run("budget", "set", "b", "--limit-usd", "2", *at)
+    assert {"a": 7, "b": 7} == {row["budget"]: row["spent_nano"] for row in json_of("budget", "status", *at)}
+
+
 def test_budgets_of_the_file_are_changed_there(database_url: str) -> None:
     async def take() -> None:
         table = BudgetTable(database_url)

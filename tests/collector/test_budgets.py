@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from collector.served import Served, configured, served
+from collector.waiting import until_true
 from graphmeter import names
 from graphmeter_collector import budgets
 from graphmeter_collector.keys import make, scopes_of
+from graphmeter_collector.store.budgets import BudgetTable
 from graphmeter_collector.store.keys import KeyTable
+from graphmeter_config import Budget
 from support import otlp
 
 HOUR_NS = 3_600_000_000_000
@@ -55,6 +58,61 @@ async def test_a_budget_of_the_api_is_counted_changed_and_removed(database_url: 
         assert 204 == (await it.http.delete("/api/budgets/acme")).status_code
         assert 404 == (await it.http.delete("/api/budgets/acme")).status_code
         assert ["team-monthly"] == [each["name"] for each in await it.get("/api/budgets/definitions")]
+
+
+async def test_a_budget_that_is_being_counted_is_told_by_nobody_until_it_is(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "COUNTED_AT_ONCE_S", 0.01)
+    table = BudgetTable(database_url)
+    async with served(database_url, config=configured(tmp_path, "budgets: [{name: old, limit_usd: 1}]")) as it:
+        await spend(it, 1)
+
+        async def told() -> dict[str, int]:
+            return {row["budget"]: row["spent_nano"] for row in await it.get("/api/budgets")}
+
+        async with table._counting() as nobody_else:
+            assert nobody_else is not None
+            status, said = await post(it, {"name": "new", "limit_usd": 0.001, "hard": True, "rolling": "24h"})
+            assert (201, False) == (status, said["counted"])
+            await spend(it, 2)
+            assert {"old": 7_000_000} == await told()
+            assert [] == await it.collector.budgets.check()
+            await it.collector.jobs.refresh_gauges()
+            assert not any("budget_spent" in series and "new" in series for series in await it.scrape())
+            known = (await it.get("/api/budgets/status?budget=new"))["definitions"]
+            assert [("new", False)] == [(each["budget"], each["counted"]) for each in known]
+            asked = await it.http.post("/api/budgets/new/reservations", json={"nano_usd": 5})
+            assert (503, True) == (asked.status_code, "is being counted: ask again" in asked.text)
+            assert 201 == (await it.http.post("/api/budgets/old/reservations", json={"nano_usd": 5})).status_code
+
+        async def counted() -> bool:
+            return await told() == {"old": 7_000_000, "new": 7_000_000}
+
+        await until_true(counted)
+        assert 200 == (await it.http.post("/api/budgets/new/reservations", json={"nano_usd": 5})).status_code
+        assert {"80%", "100%"} == {event.threshold for event in await it.collector.budgets.check()}
+    await table.close()
+
+
+async def test_what_another_collector_left_uncounted_is_counted(sqlite_url: str, tmp_path: Path) -> None:
+    config = configured(tmp_path, "budgets: [{name: old, limit_usd: 1}]")
+    async with served(sqlite_url, config=config) as it:
+        await spend(it, 1)
+        assert ["old"] == [row["budget"] for row in await it.get("/api/budgets")]
+    table = BudgetTable(sqlite_url)
+    await table.put(
+        Budget.model_validate({"name": "new", "limit_usd": 1, "rolling": "24h"}), time.time_ns(), count=False
+    )
+    await table.close()
+    async with served(sqlite_url, config=config) as it:
+        assert ["old"] == [row["budget"] for row in await it.get("/api/budgets")]
+        # What it does within a quarter of a minute by itself.
+        it.collector.budgets._rest_s = 0
+        it.collector.budgets._bell.set()
+        await it.collector.budgets.look()
+        rows = await it.get("/api/budgets")
+        assert {"old": 3_500_000, "new": 3_500_000} == {row["budget"]: row["spent_nano"] for row in rows}
 
 
 async def test_what_the_file_says_is_not_changed_by_the_api(sqlite_url: str) -> None:

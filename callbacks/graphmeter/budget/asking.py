@@ -87,10 +87,12 @@ def _watched(budget: str) -> tuple[list[Status], bool]:
         if budget in ("", RUN) or budget in each.budgets:
             asked = True
             told = _told(each, budget)
-            closed |= told is None and not each.fails_open
+            unknown = told is None or any(not one.known and budget in ("", one.budget) for one in told)
+            closed |= unknown and not each.fails_open
             found += told or ()
     if not asked and budget not in ("", RUN):
         found += _told(Cached((budget,), _MAX_AGE_S, ""), budget) or ()
+    found = [one for one in found if one.known]
     run = _run_here()
     waived = frozenset() if run is None or run.tree.accounts is None else run.tree.accounts.waived
     return [each for each in found if budget in ("", each.budget) and each.budget not in waived], closed

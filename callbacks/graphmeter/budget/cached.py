@@ -92,14 +92,18 @@ class Cached:
         states = desk.states
         self._known(desk)
         waived = call.waived
+        counting = ""
         for account in states.accounts(call):
             definition = account[0]
-            if (
-                self._watches(definition)
-                and states.units(account) >= definition.limit_units
-                and definition.name not in waived
-            ):
+            if not self._watches(definition) or definition.name in waived:
+                continue
+            if states.units(account) >= definition.limit_units:
                 return states.status(account)
+            if not definition.counted:
+                counting = definition.name
+        if counting:
+            # Only now: the others are held to all the same.
+            raise NotCounted(counting, desk.where)
         return None
 
     def _watches(self, definition: Definition) -> bool:
@@ -124,6 +128,13 @@ class Cached:
             desk.states.watch(self._watched)
         self._at = desk
         return desk
+
+
+class NotCounted(Unknown):
+    """The budget is new at the collector, and what was spent in its period before is being counted."""
+
+    def __init__(self, name: str, where: str) -> None:
+        super().__init__(f"budget {name!r} is new to the collector at {where}, which is counting what it has spent")
 
 
 class UnknownBudget(Unknown):

@@ -58,15 +58,17 @@ class Definition(NamedTuple):
     hard: bool
     match: Mapping[str, tuple[str, ...]]
     per: tuple[str, ...]
+    counted: bool = True
+    """False: it is new at the collector, which cannot tell yet what was spent of it."""
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Definition:
         """One from JSON."""
         unit: Unit = "usd" if said["unit"] == "usd" else "tokens"
         match = {str(name): tuple(map(str, globs)) for name, globs in said["match"].items()}
-        return cls(
-            str(said["budget"]), unit, int(said["limit"]), bool(said["hard"]), match, tuple(map(str, said["per"]))
-        )
+        per = tuple(map(str, said["per"]))
+        counted = bool(said.get("counted", True))
+        return cls(str(said["budget"]), unit, int(said["limit"]), bool(said["hard"]), match, per, counted)
 
 
 Scope = tuple[str, ...]

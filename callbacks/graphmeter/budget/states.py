@@ -208,6 +208,7 @@ class States:
             self.units(account),
             dict(zip(definition.per, scope, strict=True)),
             definition.hard,
+            known=definition.counted,
             age_s=self.age_s,
         )
 

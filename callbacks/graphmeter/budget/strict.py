@@ -18,7 +18,7 @@ from graphmeter import guard
 from graphmeter.budget import counts
 from graphmeter.budget.accounts import Caps
 from graphmeter.budget.bounds import Bound, bound
-from graphmeter.budget.cached import Cached
+from graphmeter.budget.cached import Cached, NotCounted
 from graphmeter.budget.calls import Call, Held, Spent
 from graphmeter.budget.desk import PATIENCE_S, RETRY_S, Desk
 from graphmeter.budget.exceeded import Status, Unknown
@@ -70,7 +70,10 @@ class Strict(Cached):
             raise Unknown("nothing measures the call, so nobody would release what is reserved for it")
         most = self._most(desk, call, accounts)
         held = call.held = call.held or Held()
-        for account in accounts:
+        # The others are held to all the same.
+        for account in sorted(accounts, key=lambda each: not each[0].counted):
+            if not account[0].counted:
+                raise NotCounted(account[0].name, desk.where)
             refused = self._reserve(desk, call, held, account, most)
             if refused is not None:
                 return refused

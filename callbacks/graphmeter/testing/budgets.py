@@ -24,7 +24,9 @@ from graphmeter.budget.exceeded import Unknown
 from graphmeter.budget.pool import Pool
 from graphmeter.budget.prices import Prices
 
-_KNOWN: Final = frozenset({"limit_usd", "limit_tokens", "spent_usd", "spent_tokens", "match", "per", "scope", "hard"})
+_KNOWN: Final = frozenset(
+    {"limit_usd", "limit_tokens", "spent_usd", "spent_tokens", "match", "per", "scope", "hard", "counted"}
+)
 
 
 class KnownBudgets:
@@ -65,6 +67,7 @@ class KnownBudgets:
                     "hard": said["hard"],
                     "match": match,
                     "per": said["per"],
+                    "counted": said["counted"],
                 }
             )
             for scope, spent in said["spent"].items():
@@ -157,8 +160,8 @@ def budgets(*, call_usd: Decimal | str | float | None = None, **given: Mapping[s
     Args:
         call_usd: What every model call costs; default: list prices of the extra `prices`.
         given: By name, `{"limit_usd": 10, "spent_usd": 9.5}`, or `limit_tokens` and `spent_tokens`; as in graphmeter.yaml
-            `match`, `per` and `hard`; of a divided budget `scope` says whose limit `spent_usd` is of. Names that are no
-            Python names: `**{"team-monthly": {…}}`.
+            `match`, `per` and `hard`; `counted: False` for one that the collector is still counting; of a divided budget
+            `scope` says whose limit `spent_usd` is of. Names that are no Python names: `**{"team-monthly": {…}}`.
 
     Raises:
         ValueError: a budget without a limit, or with something else besides.
@@ -186,6 +189,7 @@ def _checked(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
         "unit": "usd" if money else "tokens",
         "limit": limit,
         "hard": bool(said.get("hard", False)),
+        "counted": bool(said.get("counted", True)),
         "match": dict(said.get("match", {})),
         "per": [per] if isinstance(per, str) else list(per),
         "scope": scope,

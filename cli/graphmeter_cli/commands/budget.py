@@ -20,6 +20,7 @@ from graphmeter_cli.options import Source, reads_reports
 from graphmeter_cli.reading import database
 from graphmeter_cli.units import moment
 from graphmeter_collector.errors import CollectorError
+from graphmeter_collector.reports import BudgetRow
 from graphmeter_config import Budget
 from graphmeter_config.load import explained
 
@@ -85,11 +86,15 @@ def status(*, name: str | None, source: Source, as_json: bool) -> None:
       graphmeter budget status
       graphmeter budget status team-monthly --json
     """
-    rows = [row for row in _ask(source, lambda budgets: budgets.states()) if name in (None, row.budget)]
+    rows, counting = _ask(source, _standing)
+    rows = [row for row in rows if name in (None, row.budget)]
+    counting = [each for each in counting if name in (None, each)]
     if as_json:
-        render.print_json(rows)
+        render.print_json([*map(asdict, rows), *({"budget": each, "counted": False} for each in counting)])
         return
     render.console().print(render.budget_table(rows))
+    for each in counting:
+        click.echo(f"{each}: counting; it is new, and what was spent in its period before is being added up.")
     for row in rows:
         if not row.calls and not row.scope and not row.spent_nano and not row.spent_tokens:
             click.echo(f"{row.budget}: no call was counted in this period; if there should be some, look at its match.")
@@ -131,6 +136,11 @@ def put(*, name: str, source: Source, as_json: bool, matches: tuple[str, ...], *
         render.print_json(one.definition())
     else:
         click.echo(f"Budget {name} is in force{'' if new else ', changed'}, on every collector.")
+        # A collector does not keep anybody waiting for long; on the database it is done by now.
+        if source.url and name in _ask(source, _standing)[1]:
+            click.echo(
+                "What was spent in its period before is being counted: `graphmeter budget status` tells it then."
+            )
 
 
 @command.command("remove", short_help="Take a budget out of force.")
@@ -157,7 +167,7 @@ def remove(*, name: str, source: Source, as_json: bool) -> None:
 def recount(*, name: str | None, source: Source, as_json: bool) -> None:
     """Sum the ledger anew for the budget NAME, or for every one: its current period, should its spend be in doubt.
 
-    Works on the database, also beside running collectors; they store nothing until it is done.
+    Works on the database, also beside running collectors, which go on meanwhile.
 
     \b
     Examples:
@@ -180,6 +190,12 @@ def recount(*, name: str | None, source: Source, as_json: bool) -> None:
         click.echo(
             f"{f'Budget {name} was' if name else 'All budgets were'} counted anew from the ledger: {sums:,} sums."
         )
+
+
+async def _standing(budgets: BudgetSource) -> tuple[list[BudgetRow], list[str]]:
+    """States, and the budgets that are being counted and have none yet."""
+    rows = await budgets.states()
+    return rows, [one.name for one in await budgets.known() if not one.counted]
 
 
 def _cells(one: Budget, source: str) -> list[str]:

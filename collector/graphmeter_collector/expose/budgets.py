@@ -139,13 +139,17 @@ def _said(states: States, budget: str, wanted: dict[str, str]) -> bytes:
         for row in states.rows
         if budget in ("", row.budget) and all(row.scope.get(name) == value for name, value in wanted.items())
     ]
-    known = [_definition(one.budget) for one in states.in_force if budget in ("", one.budget.name)]
+    known = [_definition(one) for one in states.in_force if budget in ("", one.budget.name)]
     said = {"as_of_ns": states.as_of_ns, "budgets": rows, "definitions": known}
     return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _definition(one: Budget) -> dict[str, Any]:
-    """What a guard needs to tell which calls count, and against whose limit; also where nothing was spent yet."""
+def _definition(of: InForce) -> dict[str, Any]:
+    """What a guard needs to tell which calls count, and against whose limit; also where nothing was spent yet.
+
+    Of one that is not `counted` nobody knows yet what was spent.
+    """
+    one = of.budget
     return {
         "budget": one.name,
         "unit": one.unit,
@@ -153,12 +157,13 @@ def _definition(one: Budget) -> dict[str, Any]:
         "hard": one.hard,
         "match": {name: list(globs) for name, globs in one.match.restricting().items()},
         "per": list(one.per),
+        "counted": of.counted,
     }
 
 
 def _shown(one: InForce) -> dict[str, Any]:
     facts = {"name": one.budget.name, "source": one.source, "since_ns": one.since_ns, "changed_ns": one.changed_ns}
-    return {**facts, "definition": one.budget.definition()}
+    return {**facts, "counted": one.counted, "definition": one.budget.definition()}
 
 
 def _budget(said: dict[str, Any]) -> Budget:

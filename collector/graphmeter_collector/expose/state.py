@@ -19,9 +19,11 @@ _DIMENSIONS = ("service", "environment", "graph", "team")
 
 
 def asked(in_force: Iterable[InForce], now_ns: int) -> list[Asked]:
-    """What has to be known of spend to tell the budgets' state."""
+    """What has to be known of spend to tell the budgets' state, but for those that are being counted."""
     found = {}
     for each in in_force:
+        if not each.counted:
+            continue
         start, end = each.budget.stretch_at(now_ns)
         found[each.budget.key] = Asked(each.budget.key, start, end, recent_since(each.budget, now_ns))
     return list(found.values())
@@ -43,6 +45,8 @@ def budget_by_budget(
     for some in held:
         by_name[some.budget, some.unit][some.scope] = some
     for one in in_force:
+        if not one.counted:
+            continue  # nobody can tell yet
         of = one.budget
         # Reserved under another division or unit, before a change of the budget, is of no limit that it has now.
         reserved = {scope: some for scope, some in by_name[of.name, of.unit].items() if len(scope) == len(of.per)}

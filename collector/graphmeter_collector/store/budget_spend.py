@@ -1,10 +1,10 @@
 """Billed calls in, what they add to the spend of budgets out; written in the transaction that puts them on the ledger.
 
 Exact whatever budgets appear meanwhile, and on however many collectors: a writer takes the lock shared (on SQLite there is
-one writer anyway) and looks at the version of the set of budgets; who changes the set takes it exclusively, sums the ledger
-for what is new, and raises the version. So a call was either on the ledger when that was summed, or is counted by a writer
-that knows of the budget. The lock is taken late, after the ledger's rows and just before the sums: what matters is that it
-is held, once the version was read, until the commit.
+one writer anyway) and looks at the version of the set of budgets; who changes the set takes it exclusively, for as long as
+definitions take to write, and raises the version. So a call was either on the ledger before, and is lacking until
+`budget_count` adds it, or is counted by a writer that knows of the budget. The lock is taken late, after the ledger's rows
+and just before the sums: what matters is that it is held, once the version was read, until the commit.
 """
 
 from __future__ import annotations

@@ -1,37 +1,41 @@
 """Budgets in the database: definitions in, those in force and their spend out. See `store.budget_spend` for who counts.
 
 Connections of its own, opened when they are needed: commands use it beside a running collector. A change of the set locks
-every writer out for as long as the ledger is summed for what is new in it: the current period of a budget, by an index.
+writers out for as long as its definitions take to write. What is new in it has no spend to be told until its period's calls
+are counted, which nobody waits for but who wants to (see `store.budget_count`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import lru_cache
-from typing import Any, Final
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, literal, literal_column, select, text, update
+from sqlalchemy import bindparam, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from graphmeter import names
-from graphmeter_collector.errors import NoSuchBudget, Owned
+from graphmeter_collector.errors import NoSuchBudget, Owned, StartupError, StoreUnavailable
 from graphmeter_collector.reports import Asked, BudgetEvent, Held, InForce, Spent
+from graphmeter_collector.store import budget_count as counting
 from graphmeter_collector.store import budget_spend as spend
-from graphmeter_collector.store import effective
 from graphmeter_collector.store.aside import Aside, calm
-from graphmeter_collector.store.engine import is_sqlite
+from graphmeter_collector.store.calm import Calm
+from graphmeter_collector.store.engine import is_sqlite, sqlite_path
+from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.reservations import held_now
-from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger, ledger_price
+from graphmeter_collector.store.tables import budget, budget_event, budget_set, budget_spend, ledger
 from graphmeter_config import Budget
-from graphmeter_config.slices import HOUR_NS, Stretch
-from graphmeter_config.spend import COLUMNS, TAG
+
+_Answer = TypeVar("_Answer")
 
 YAML: Final = "yaml"
 API: Final = "api"
 
-_ROWS_AT_ONCE: Final = 10_000
+_AGAIN_S: Final = 0.1
+"""How soon it is looked again whether somebody else has counted."""
 _EVENT_COLUMNS: Final = tuple(column.name for column in budget_event.columns)
 _RAISE: Final = (
     f"INSERT INTO budget_event ({', '.join(_EVENT_COLUMNS)}) "  # noqa: S608 - names of our own columns
@@ -43,6 +47,12 @@ class BudgetTable(Aside):
     """The budgets of one database. Methods raise StoreUnavailable when it is away, or has no such tables."""
 
     about = "budgets"
+
+    def __init__(self, database_url: str) -> None:
+        super().__init__(database_url)
+        # Nobody who stops waiting ends it: others wait for the same.
+        self._counts = Calm(needed=True)
+        self._closing = False
 
     # --- definitions ------------------------------------------------------------------------------------------------
 
@@ -59,11 +69,18 @@ class BudgetTable(Aside):
             return [_in_force(row) for row in await _rows(connection)]
 
     @calm
-    async def take(self, budgets: Sequence[Budget], now_ns: int) -> list[str]:
+    async def take(self, budgets: Sequence[Budget], now_ns: int, *, count: bool = True) -> list[str]:
         """Make the budgets of a configuration those in force, beside what came through the API.
 
-        A name that was the API's until now is the configuration's. Returns such names.
+        A name that was the API's until now is the configuration's. Returns such names. With `count` when what is new is
+        counted; else `catch_up` is the caller's to call.
         """
+        taken = await self._take(budgets, now_ns)
+        if count:
+            await self.counted()
+        return taken
+
+    async def _take(self, budgets: Sequence[Budget], now_ns: int) -> list[str]:
         wanted = {each.name: each for each in budgets}
         async with self._question() as connection:
             # Most starts change nothing, and need no lock.
@@ -77,58 +94,184 @@ class BudgetTable(Aside):
             taken = sorted(kept.keys() & wanted.keys())
             others = {name: each for name, each in kept.items() if name not in wanted}
             sources = dict.fromkeys(others, API) | dict.fromkeys(wanted, YAML)
-            await _replace(connection, self._sqlite, {**others, **wanted}, sources, now_ns)
+            await _replace(connection, {**others, **wanted}, sources, now_ns)
         return taken
 
     @calm
-    async def put(self, one: Budget, now_ns: int) -> bool:
-        """Put a budget of the API into force, or change it; whether it is new.
+    async def put(self, one: Budget, now_ns: int, *, count: bool = True) -> bool:
+        """Put a budget of the API into force, or change it; whether it is new. For `count` see `take`.
 
         Raises:
             Owned: the name is that of a budget of graphmeter.yaml.
         """
+        new = await self._put(one, now_ns)
+        if count:
+            await self.counted()
+        return new
+
+    async def _put(self, one: Budget, now_ns: int) -> bool:
         async with self._changing() as connection:
             known, sources = await self._known(connection, one.name)
             new = one.name not in known
-            await _replace(connection, self._sqlite, {**known, one.name: one}, {**sources, one.name: API}, now_ns)
+            await _replace(connection, {**known, one.name: one}, {**sources, one.name: API}, now_ns)
         return new
 
     @calm
-    async def remove(self, name: str, now_ns: int) -> bool:
-        """Take a budget of the API out of force; whether there was one.
+    async def remove(self, name: str, now_ns: int, *, count: bool = True) -> bool:
+        """Take a budget of the API out of force; whether there was one. With `count` when its spend is forgotten, too.
 
         Raises:
             Owned: the name is that of a budget of graphmeter.yaml.
         """
+        gone = await self._remove(name, now_ns)
+        if count:
+            await self.counted()
+        return gone
+
+    async def _remove(self, name: str, now_ns: int) -> bool:
         async with self._changing() as connection:
             known, sources = await self._known(connection, name)
             if name not in known:
                 return False
             del known[name]
-            await _replace(connection, self._sqlite, known, sources, now_ns)
+            await _replace(connection, known, sources, now_ns)
+        return True
+
+    # --- counting ---------------------------------------------------------------------------------------------------
+
+    @calm
+    async def counted(self) -> None:
+        """Return when every budget in force is counted, whoever does it."""
+        while True:
+            if await self.catch_up():
+                return
+            self._going_on()
+            await asyncio.sleep(_AGAIN_S)
+
+    @calm
+    async def catch_up(self) -> bool:
+        """Count what is new, and forget what is not in force any more; False: somebody else is at it."""
+        return await self._counts.ask(self._catch_up())
+
+    async def _catch_up(self) -> bool:
+        async with self._counting() as connection:
+            if connection is None:
+                return False
+            while await self._piece(connection, partial(counting.sweep, sqlite=self._sqlite)):
+                self._going_on()
+            while wanted := await self._to_count():
+                await self._count(connection, wanted)
         return True
 
     @calm
     async def recount(self, now_ns: int, name: str = "") -> int:
-        """Sum the ledger anew for one budget, or for every one, current periods only; returns how many sums there are.
+        """Set right the spend of one budget, or of every one, by the ledger; returns how many sums there are.
 
-        Budgets that count the same share their sums, and are counted with it.
+        Current periods only. Budgets that count the same share their sums, and are counted with it.
 
         Raises:
             NoSuchBudget: there is none of that name.
         """
-        async with self._changing() as connection:
-            rows = await _rows(connection)
-            known = {row.name: _in_force(row).budget for row in rows}
-            if name and name not in known:
-                raise NoSuchBudget(f"there is no budget {name!r}: `graphmeter budget list` shows those in force")
-            sources = {row.name: row.source for row in rows}
-            keys = [known[name].key] if name else [one.key for one in known.values()]
-            # Of a key that no budget has all sums go, and are made anew.
-            await connection.execute(budget.delete().where(budget.c.key.in_(keys)))
-            await _replace(connection, self._sqlite, known, sources, now_ns)
-            sums = select(func.count()).select_from(budget_spend).where(budget_spend.c.key.in_(keys))
-            return int((await connection.execute(sums)).scalar_one())
+        await self.counted()
+        known = {one.budget.name: one.budget for one in await self.in_force()}
+        if name and name not in known:
+            raise NoSuchBudget(f"there is no budget {name!r}: `graphmeter budget list` shows those in force")
+        keys = [known[name].key] if name else [one.key for one in known.values()]
+        while True:
+            if await self._counts.ask(self._recount(keys, now_ns)):
+                break
+            self._going_on()
+            await asyncio.sleep(_AGAIN_S)
+        columns = budget_spend.c
+        sums = select(columns.key, columns.start_ns, columns.scope).where(columns.key.in_(keys)).distinct()
+        async with self._question() as connection:
+            return int((await connection.execute(select(func.count()).select_from(sums.subquery()))).scalar_one())
+
+    async def _recount(self, keys: Sequence[str], now_ns: int) -> bool:
+        async with self._counting() as connection:
+            if connection is None:
+                return False
+            if wanted := await self._to_count(keys, now_ns):
+                await self._count(connection, wanted)
+        return True
+
+    async def _count(self, connection: AsyncConnection, wanted: Sequence[counting.ToCount]) -> None:
+        """Look in one snapshot, then add what is lacking."""
+        async with self._looking(connection) as snapshot:
+            await counting.begin(snapshot, sqlite=self._sqlite)
+            found = await counting.lacking(snapshot, wanted, self._going_on, sqlite=self._sqlite)
+            await snapshot.rollback()
+        for first in range(0, max(len(found), 1), counting.AT_ONCE):
+            self._going_on()
+            some, last = found[first : first + counting.AT_ONCE], first + counting.AT_ONCE >= len(found)
+            add = partial(counting.add, changes=some, wanted=wanted, last=last, sqlite=self._sqlite)
+            await self._piece(connection, add)
+
+    async def _to_count(self, keys: Sequence[str] = (), now_ns: int = 0) -> list[counting.ToCount]:
+        """What is not counted yet; or these keys, in their current periods."""
+        found: dict[str, counting.ToCount] = {}
+        async with self._question() as connection:
+            for row in await _rows(connection):
+                if row.key not in keys if keys else row.counted:
+                    continue
+                by = _in_force(row).budget
+                since_ns = max(row.since_ns, by.stretch_at(now_ns).start_ns) if keys else row.since_ns
+                found[row.key] = counting.ToCount(spend.Counted(row.key, since_ns, by), row.taken)
+        return list(found.values())
+
+    @asynccontextmanager
+    async def _counting(self) -> AsyncIterator[AsyncConnection | None]:
+        """The connection of the only one who counts; None: somebody else does."""
+        async with self._reachable():
+            if self._sqlite:
+                lock = FileLock(sqlite_path(self._url), "budgets", "wait until it is done")
+                try:
+                    lock.acquire()
+                except StartupError:
+                    yield None
+                    return
+                try:
+                    async with self._writer().connect() as connection:
+                        yield connection
+                finally:
+                    lock.release()
+                return
+            async with self._writer().connect() as connection:
+                # The lock is this session's: who has lost it has lost the connection, and can add nothing any more.
+                locked = (await connection.execute(text(f"SELECT pg_try_advisory_lock({counting.LOCK})"))).scalar_one()
+                await connection.commit()
+                try:
+                    yield connection if locked else None
+                    if locked:
+                        await connection.execute(text(f"SELECT pg_advisory_unlock({counting.LOCK})"))
+                        await connection.commit()
+                except BaseException:
+                    await connection.invalidate()
+                    raise
+
+    @asynccontextmanager
+    async def _looking(self, connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+        """Where to look at the ledger; on SQLite the one that writes would keep everybody else from it."""
+        if not self._sqlite:
+            yield connection
+            return
+        async with self._reading.connect() as other:
+            yield other
+
+    @staticmethod
+    async def _piece(connection: AsyncConnection, work: Callable[[AsyncConnection], Awaitable[_Answer]]) -> _Answer:
+        async with connection.begin():
+            return await work(connection)
+
+    def _going_on(self) -> None:
+        if self._closing:
+            raise StoreUnavailable("the budgets are not counted to the end: the collector is shutting down")
+
+    async def close(self) -> None:
+        """Counting ends where it is, and is begun again by whoever finds budgets that are not counted."""
+        self._closing = True
+        await self._counts.rest()
+        await super().close()
 
     async def _known(self, connection: AsyncConnection, name: str) -> tuple[dict[str, Budget], dict[str, str]]:
         rows = await _rows(connection)
@@ -232,7 +375,9 @@ def _definition(one: Budget) -> str:
 
 
 def _in_force(row: Any) -> InForce:
-    return InForce(Budget.model_validate_json(row.definition), row.source, row.since_ns, row.changed_ns)
+    return InForce(
+        Budget.model_validate_json(row.definition), row.source, row.since_ns, row.changed_ns, bool(row.counted)
+    )
 
 
 async def _rows(connection: AsyncConnection) -> Sequence[Any]:
@@ -241,23 +386,21 @@ async def _rows(connection: AsyncConnection) -> Sequence[Any]:
 
 async def _replace(
     connection: AsyncConnection,
-    sqlite: bool,
     wanted: Mapping[str, Budget],
     sources: Mapping[str, str],
     now_ns: int,
 ) -> None:
-    """Make `wanted` the budgets in force: what is counted no more is deleted, what is new summed from the ledger."""
+    """Make `wanted` the budgets in force. What is new is counted from the commit on; what the ledger has already, later."""
     known = {row.name: row for row in await _rows(connection)}
-    since = {row.key: row.since_ns for row in known.values()}
-    keys = {each.key: each for each in wanted.values()}
-    new = [spend.Counted(key, each.stretch_at(now_ns).start_ns, each) for key, each in keys.items() if key not in since]
-    since.update({each.key: each.since_ns for each in new})
-    await connection.execute(
-        budget_spend.delete().where(budget_spend.c.key.not_in([key for key in keys if key in since]))
-    )
+    keys = {row.key: (row.since_ns, row.taken, row.counted) for row in known.values()}
+    new = {each.key: each.stretch_at(now_ns).start_ns for each in wanted.values() if each.key not in keys}
     if new:
-        await connection.execute(budget_spend.delete().where(budget_spend.c.key.in_([each.key for each in new])))
-        await _backfill(connection, sqlite, new)
+        version = (await connection.execute(select(budget_set.c.version))).scalar_one() + 1
+        # What may be left of the last time that it was in force.
+        await connection.execute(budget_spend.delete().where(budget_spend.c.key.in_(sorted(new))))
+        any_call = select(ledger.c.start_ns).where(ledger.c.start_ns >= min(new.values())).limit(1)
+        counted = (await connection.execute(any_call)).first() is None
+        keys |= {key: (since_ns, version, counted) for key, since_ns in new.items()}
     rows = []
     for name, each in sorted(wanted.items()):
         definition, before = _definition(each), known.get(name)
@@ -268,83 +411,15 @@ async def _replace(
                 "source": sources[name],
                 "key": each.key,
                 "definition": definition,
-                "since_ns": since[each.key],
+                "since_ns": keys[each.key][0],
+                "taken": keys[each.key][1],
+                "counted": keys[each.key][2],
                 "changed_ns": before.changed_ns if same and before is not None else now_ns,
             }
         )
     await connection.execute(budget.delete())
     if rows:
         await connection.execute(insert(budget), rows)
-
-
-async def _backfill(connection: AsyncConnection, sqlite: bool, new: Sequence[spend.Counted]) -> None:
-    """Sum the ledger by what the new ones look at, and write down what they make of it.
-
-    Hour by hour: no statement may run into the time limit for one, however long the ledger is.
-    """
-    since_ns = min(each.since_ns for each in new)
-    span = select(func.min(ledger.c.start_ns), func.max(ledger.c.start_ns)).where(ledger.c.start_ns >= since_ns)
-    oldest_ns, newest_ns = (await connection.execute(span)).one()
-    if oldest_ns is None:
-        return
-    sums: dict[tuple[str, int, str], list[int]] = {}
-    wanted = spend.needed(new)
-    known: spend.Known = {}
-    for hour in range(oldest_ns // HOUR_NS, newest_ns // HOUR_NS + 1):
-        within = Stretch(max(hour * HOUR_NS, since_ns), (hour + 1) * HOUR_NS)
-        async for groups in _groups(connection, sqlite, wanted, within):
-            for change in spend.changes(new, groups, known):
-                found = sums.setdefault((change.key, change.start_ns, change.scope), [0, 0, 0])
-                found[:] = [found[0] + change.nano, found[1] + change.tokens, found[2] + change.calls]
-    columns = ("key", "start_ns", "scope", "nano", "tokens", "calls")
-    rows = [dict(zip(columns, (*key, *sums[key]), strict=True)) | {"writer": spend.BACKFILLED} for key in sorted(sums)]
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        await connection.execute(insert(budget_spend), rows[first : first + _ROWS_AT_ONCE])
-
-
-async def _groups(
-    connection: AsyncConnection, sqlite: bool, wanted: Sequence[str], within: Stretch
-) -> AsyncIterator[list[spend.Group]]:
-    """What is on the ledger of that time, added up by quarters of an hour and the wanted attributions.
-
-    What calls cost as billed comes first, then by how much that changed for those that were priced again.
-    """
-    plain = [name for name in wanted if not name.startswith(TAG)]
-    tags = [name for name in wanted if name.startswith(TAG)]
-    quarter = _quarter()
-    keys: list[ColumnElement[Any]] = [ledger.c[COLUMNS[name]] for name in plain]
-    if tags:
-        # JSON of Postgres cannot be grouped by.
-        keys.append(literal_column("ledger.tags" if sqlite else "ledger.tags::text").label("tags_text"))
-    buckets = [func.coalesce(func.sum(ledger.c[f"{bucket}_tokens"]), 0) for bucket in names.TOKEN_TYPES]
-    tokens: ColumnElement[Any] = buckets[0]
-    for bucket in buckets[1:]:
-        tokens = tokens + bucket
-    billed = select(quarter, func.sum(ledger.c.cost_nano), tokens, func.count(), *keys)
-    more = func.sum(ledger_price.c.cost_nano - ledger.c.cost_nano)
-    repriced = select(quarter, more, literal(0), literal(0), *keys).select_from(effective.REPRICED)
-    for query in (billed, repriced.where(_of(ledger_price.c.start_ns, within))):
-        counts = query.where(_of(ledger.c.start_ns, within), ledger.c.cache_hit.is_(False))
-        result = await connection.stream(counts.group_by(quarter, *keys))
-        async for rows in result.partitions(_ROWS_AT_ONCE):
-            yield [_group(tuple(row), plain, tags) for row in rows]
-
-
-def _of(start_ns: ColumnElement[int], within: Stretch) -> ColumnElement[bool]:
-    return and_(start_ns >= within.start_ns, start_ns < within.end_ns)
-
-
-def _quarter() -> ColumnElement[int]:
-    return literal_column(f"ledger.start_ns / {spend.QUARTER_NS}")
-
-
-def _group(row: tuple[Any, ...], plain: Sequence[str], tags: Sequence[str]) -> spend.Group:
-    quarter, nano, tokens, calls, *values = row
-    attributions = dict(zip(plain, values, strict=False))
-    if tags:
-        said = json.loads(values[-1])
-        attributions |= {name: str(said.get(name.removeprefix(TAG), "")) for name in tags}
-    return spend.Group(quarter * spend.QUARTER_NS, attributions, int(nano), int(tokens), int(calls))
 
 
 _values = lru_cache(maxsize=65_536)(spend.scope_values)

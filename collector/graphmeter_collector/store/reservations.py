@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from graphmeter_collector.errors import BadRequest, NoSuchBudget, Permanent
+from graphmeter_collector.errors import BadRequest, CollectorError, NoSuchBudget, NotCounted, Permanent
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.reports import Ask, Held, Reserved
 from graphmeter_collector.store.aside import Aside, calm
@@ -62,7 +62,9 @@ _SUMS: Final = (
     "SELECT (SELECT coalesce(sum({column}), 0) FROM budget_spend WHERE key = :key AND scope = :scope "
     "AND start_ns >= :first AND start_ns < :last), "
     "(SELECT coalesce(sum(units), 0) FROM budget_reservation WHERE budget = :budget AND scope = :scope "
-    "AND released_ns = 0 AND unit = :unit AND expires_ns > :now)"
+    "AND released_ns = 0 AND unit = :unit AND expires_ns > :now), "
+    # Of a budget that is new, or was another one a moment ago, spend is not known.
+    "(SELECT count(*) FROM budget WHERE name = :budget AND key = :key AND counted)"
 )
 _OPEN: Final = (
     "SELECT budget, scope, unit, sum(units), count(*) FROM budget_reservation WHERE released_ns = 0 "
@@ -123,10 +125,11 @@ class _Place(NamedTuple):
 class _Room:
     """What is known of one place while asks are decided."""
 
-    def __init__(self, of: Budget, spent: int, reserved: int) -> None:
+    def __init__(self, of: Budget, spent: int, reserved: int, *, known: bool) -> None:
         self.of = of
         self.spent = spent
         self.reserved = reserved
+        self.known = known
 
     @property
     def left(self) -> int:
@@ -139,7 +142,7 @@ class ReservationTable(Aside):
     about = "reservations of budgets"
 
     @calm
-    async def reserve(self, asks: Sequence[Ask], now_ns: int) -> list[Reserved | Permanent]:
+    async def reserve(self, asks: Sequence[Ask], now_ns: int) -> list[Reserved | CollectorError]:
         """Decide on several asks in one transaction, in the order given; each gets an answer or a reason.
 
         An id that is known gets the answer that it got, whatever is asked for now.
@@ -152,13 +155,16 @@ class ReservationTable(Aside):
                 await connection.execute(_LOCK, {"wanted": sorted({place.lock for place in places})})
             rooms = {place: await _room(connection, budgets[place.budget], place, now_ns) for place in places}
             known = await _known(connection, [ask.id for ask in asks])
-            decided: list[Reserved | Permanent] = []
+            decided: list[Reserved | CollectorError] = []
             new: dict[str, dict[str, Any]] = {}
             for ask, found in zip(asks, wanted, strict=True):
                 if not isinstance(found, tuple):
                     decided.append(found)
                     continue
                 place, units = found
+                if not rooms[place].known:
+                    decided.append(_not_counted(place))
+                    continue
                 before = known.get(ask.id) or new.get(ask.id)
                 if before is not None:
                     decided.append(_again(ask, place, rooms[place], before))
@@ -226,6 +232,10 @@ def _wanted(ask: Ask, of: Budget | None) -> tuple[_Place, int] | Reserved | Perm
     return _Place(of.name, scope_text(of.scope_of(ask.attributions))), units
 
 
+def _not_counted(place: _Place) -> NotCounted:
+    return NotCounted(f"the budget {place.budget!r} is new, and what it has spent is being counted: ask again soon")
+
+
 def _decide(ask: Ask, place: _Place, room: _Room, units: int, now_ns: int) -> Reserved:
     granted = units <= room.left
     if granted:
@@ -290,8 +300,8 @@ async def _room(connection: AsyncConnection, of: Budget, place: _Place, now_ns: 
         "now": now_ns,
     }
     statement = text(_SUMS.format(column="nano" if of.unit == "usd" else "tokens"))
-    spent, reserved = (await connection.execute(statement, values)).one()
-    return _Room(of, int(spent) + of.opening(period.start_ns), int(reserved))
+    spent, reserved, counted = (await connection.execute(statement, values)).one()
+    return _Room(of, int(spent) + of.opening(period.start_ns), int(reserved), known=bool(counted))
 
 
 async def _known(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:

@@ -442,6 +442,10 @@ budget = Table(
     # Since when, by the calls' own start, everything is counted.
     Column("since_ns", BigInteger, nullable=False),
     Column("changed_ns", BigInteger, nullable=False),
+    # Version of the set that its key came with.
+    *_big("taken"),
+    # Whether calls from before that are in its spend (see `store.budget_count`).
+    Column("counted", Boolean, nullable=False, server_default="1"),
 )
 
 # One row; its version grows with each change of the budgets in force.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -132,6 +132,29 @@ def test_while_the_collector_is_away_guards_fail_as_they_were_told(
     assert (3, {}) == (model.answers, OPEN)
 
 
+@pytest.mark.parametrize("mode", ["cached", "strict"])
+def test_while_a_budget_is_counted_guards_fail_as_they_were_told_and_hold_to_the_others(
+    spans: InMemorySpans, mode: Literal["cached", "strict"]
+) -> None:
+    model = FakeChat()
+    with budgets(a={"limit_tokens": 10_000, "counted": False}, b={"limit_tokens": 100_000}) as known:
+
+        def guard(fail: Literal["open", "closed"]) -> BudgetGuard:
+            return BudgetGuard(["a", "b"], mode=mode, fail=fail, call_tokens=50_000)
+
+        open_, closed = (metered(model, spans, calls=1, budget=guard(fail)) for fail in ("open", "closed"))
+        open_.invoke({})
+        with pytest.raises(
+            BudgetExceeded, match=r"'a' is new to the collector at .*, which is counting what it has spent"
+        ):
+            closed.invoke({})
+        known.spend("b", tokens=100_000)
+        for graph in (open_, closed):
+            with pytest.raises(BudgetExceeded, match="budget 'b'"):
+                graph.invoke({})
+    assert (1, {"failed_open": 1, "failed_closed": 1, "stopped": 2}) == (model.answers, stats().guarded)
+
+
 def test_without_a_collector_a_graph_starts_and_runs(spans: InMemorySpans, caplog: pytest.LogCaptureFixture) -> None:
     model = FakeChat()
     graph = metered(model, spans, budget="support")
@@ -199,6 +222,11 @@ def test_status_never_raises_and_follows_the_guards_choice_while_nobody_can_tell
             meter(chain_of(("a", node)), handler=spans.handler(), budget=guard).invoke({})
             known.fail(failing=False)
     assert [1.0, 0.0] == seen
+    with budgets(support={"limit_usd": 10, "spent_usd": 9, "counted": False}, other={"limit_usd": 1}):
+        for fail in ("open", "closed"):
+            guard = BudgetGuard(["support", "other"], fail=fail)
+            meter(chain_of(("a", node)), handler=spans.handler(), budget=guard).invoke({})
+    assert [1.0, 0.0] == seen[2:]
 
 
 # --- a human is asked -------------------------------------------------------------------------------------------------

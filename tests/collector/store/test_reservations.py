@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Self
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphmeter_collector.errors import BadRequest, NoSuchBudget, Permanent
+from graphmeter_collector.errors import BadRequest, NoSuchBudget
 from graphmeter_collector.reports import Ask, Asked, Reserved
 from graphmeter_collector.store import Store, open_store
 from graphmeter_collector.store.budgets import BudgetTable
@@ -165,9 +165,7 @@ async def test_opening_spend_is_spent(table: ReservationTable, budgets: BudgetTa
 async def test_an_ask_that_makes_no_sense_does_no_harm_to_others(table: ReservationTable, budgets: BudgetTable) -> None:
     await budgets.take([budget(), budget("other")], T0_NS)
     await decide(table, ask(1))
-    found: Sequence[Reserved | Permanent] = await table.reserve(
-        [ask(2, budget="none"), ask(3, None), ask(1, budget="other"), ask(4, 1)], T0_NS
-    )
+    found = await table.reserve([ask(2, budget="none"), ask(3, None), ask(1, budget="other"), ask(4, 1)], T0_NS)
     assert [NoSuchBudget, BadRequest, BadRequest, Reserved] == [type(each) for each in found]
     assert ["there is no budget 'none'", "in usd: say what", "stands for another reservation"] == [
         part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +135,20 @@ def test_every_bound_of_a_kind_can_be_written_as_its_remedy_says(key: tuple[Indi
             loaded.bound,
             text.removesuffix(".0") + " USD" * (indicator == "cost"),
         )
+
+
+def test_the_documented_bounds_are_those_that_are_accepted() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "slos.md").read_text(encoding="utf-8")
+    table = page.split("| of | bounds |\n|---|---|\n")[1].split("\n\n")[0]
+    keys = [key for key in KINDS if KINDS[key].bounds]
+    texts = [
+        [
+            str(Decimal(repr(bound))).removesuffix(".0") if indicator == "cost" else duration_text(bound)
+            for bound in KINDS[indicator, of].bounds
+        ]
+        for indicator, of in keys
+    ]
+    assert texts == [row.split("|")[2].split() for row in table.splitlines()]
 
 
 def test_what_is_judged_by_itself_is_usual_for_the_kind_unless_it_is_said() -> None:

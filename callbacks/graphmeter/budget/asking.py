@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Final
 from uuid import UUID
 
@@ -54,6 +54,8 @@ def gate(budget: str = "") -> None:
         GraphInterrupt: how LangGraph pauses.
     """
     found, _ = _watched(budget)
+    waived = _waived()
+    found = [each for each in found if each.budget not in waived]
     used_up = [each for each in found if each.exceeded]
     given = _answers()
     if given:
@@ -93,9 +95,13 @@ def _watched(budget: str) -> tuple[list[Status], bool]:
     if not asked and budget not in ("", RUN):
         found += _told(Cached((budget,), _MAX_AGE_S, ""), budget) or ()
     found = [one for one in found if one.known]
+    return [each for each in found if budget in ("", each.budget)], closed
+
+
+def _waived() -> Set[str]:
+    """Budgets that somebody has allowed the run to go beyond."""
     run = _run_here()
-    waived = frozenset() if run is None or run.tree.accounts is None else run.tree.accounts.waived
-    return [each for each in found if budget in ("", each.budget) and each.budget not in waived], closed
+    return frozenset() if run is None or run.tree.accounts is None else run.tree.accounts.waived
 
 
 def _told(whom: BudgetGuard | Cached, budget: str) -> list[Status] | None:

@@ -56,7 +56,7 @@ class Status:
     @property
     def remaining_ratio(self) -> float:
         """The same as a share of the limit: 0.2 is a fifth left."""
-        return 1.0 - self.spent_units / self.limit_units if self.limit_units else 0.0
+        return (self.limit_units - self.spent_units) / self.limit_units if self.limit_units else 0.0
 
     @property
     def exceeded(self) -> bool:

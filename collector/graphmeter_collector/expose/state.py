@@ -91,7 +91,7 @@ def _rows(
             spent_tokens=spent_tokens,
             calls=each.calls,
             remaining=limit - units,
-            remaining_ratio=1 - used,
+            remaining_ratio=(limit - units) / limit,
             forecast=leads.spend if leads else None,
             forecast_ratio=leads.spend / limit if leads else None,
             exhausted_at_ns=leads.exhausted_ns if leads else None,

@@ -13,6 +13,9 @@ from urllib.parse import quote_plus
 from graphmeter_config import Config
 
 DASHBOARD_UID: Final = "graphmeter-overview"
+MONEY_UID: Final = "graphmeter-spend"
+_OF_MONEY: Final = ("GraphmeterBudget", "GraphmeterSpend")
+"""How names of alerts begin that the dashboard on money explains."""
 RUNBOOKS: Final = "alerts/runbooks"
 
 PERCENT_VALUE: Final = "{{ $value | humanizePercentage }}"
@@ -39,7 +42,7 @@ def links(config: Config, alert: str, **variables: str) -> dict[str, str]:
     """Annotations that lead on: the runbook, and the dashboard with its variables (as URL parameters) set."""
     base = config.alerting.runbooks_url or RUNBOOKS
     query = "&".join(f"var-{name}={_url_part(value)}" for name, value in variables.items())
-    dashboard = f"{config.alerting.grafana_url}/d/{DASHBOARD_UID}"
+    dashboard = f"{config.alerting.grafana_url}/d/{MONEY_UID if alert.startswith(_OF_MONEY) else DASHBOARD_UID}"
     return {"runbook_url": f"{base}/{alert}.md", "dashboard_url": f"{dashboard}?{query}" if query else dashboard}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,14 @@ def test_queries_of_a_runbook_parse_and_name_what_exists(alert: str, runbooks: P
 def test_metrics_that_a_runbook_mentions_exist(alert: str, runbooks: Path) -> None:
     text = (runbooks / f"{alert}.md").read_text(encoding="utf-8")
     assert set() == set(re.findall(r"\bgraphmeter_[a-z_]+", text)) - OWN
+
+
+def test_every_alert_leads_to_a_dashboard_that_there_is(rules: Rules, committed: Path) -> None:
+    generated = (committed.parents[1] / "dashboards" / "generated").glob("*.json")
+    shown = {json.loads(file.read_text(encoding="utf-8"))["uid"] for file in generated}
+    links = [rule["annotations"]["dashboard_url"] for rule in rules if "alert" in rule]
+    assert links
+    assert set() == {link.partition("/d/")[2].partition("?")[0] for link in links} - shown
 
 
 def _queries(markdown: str) -> list[str]:

@@ -23,7 +23,7 @@ def as_row(table: str, row: facts.Row) -> dict[str, Any]:
 def test_a_span_row_has_its_tables_columns_in_order() -> None:
     spoken = call(
         3, node="a.b", parent_id=b"p" * 8, ttft_ns=7, step=4, attempt=2, attempt_final=False, status_message="m",
-        error_type="E", status=names.ERROR, usage=TokenUsage(*range(1, 11)), cost=priced(55), s=2,
+        error_type="E", status=names.ERROR, usage=TokenUsage(*range(1, 11)), cost=priced(55), s=2, outer_attempts=b"o" * 8,
     )  # fmt: skip
     row = as_row("span", facts.span_row(spoken))
 
@@ -39,13 +39,13 @@ def test_a_span_row_has_its_tables_columns_in_order() -> None:
 
 def test_a_ledger_row_has_its_tables_columns_in_order() -> None:
     spoken = call(
-        3, usage=TokenUsage(*range(10)), cost=priced(55), tags={"b": "ü", "a": "1"}, user_id="u", session_id="s"
-    )
+        3, usage=TokenUsage(*range(10)), cost=priced(55), tags={"b": "ü", "a": "1"}, user_id="u", session_id="s",
+        attempt_span=b"a" * 8, outer_attempts=b"o" * 8,
+    )  # fmt: skip
     row = as_row("ledger", facts.ledger_row(spoken))
 
-    assert {
-        name: getattr(spoken, name) for name in row if hasattr(spoken, name) and name not in ("tags", "attempt_span")
-    } == {name: row[name] for name in row if hasattr(spoken, name) and name not in ("tags", "attempt_span")}
+    same = [name for name in row if hasattr(spoken, name) and name != "tags"]
+    assert {name: getattr(spoken, name) for name in same} == {name: row[name] for name in same}
     assert '{"a":"1","b":"\\u00fc"}' == row["tags"]
     assert [None, *range(1, 10)] == [row[f"{bucket}_tokens"] for bucket in names.TOKEN_TYPES]
     assert (18, 37, None) == (row["input_nano"], row["output_nano"], row["reasoning_nano"])

@@ -42,7 +42,8 @@ _LONGEST_SHOWN: Final = 60
 def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -> Config:
     """Read a configuration; None gives the defaults.
 
-    With `seen`, the values measured of each dimension (graph, node, …), an SLO that selects none of them is a fault, too.
+    With `seen`, the values measured of each dimension (graph, node, …), an SLO or budget that selects none of them is a
+    fault, too.
 
     Further files `NAME.d/*.yaml` beside `NAME.yaml` are merged in order of their names: lists are appended, other
     settings may be made in one file only.
@@ -63,7 +64,7 @@ def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -
     except ValidationError as error:
         problems += [_problem(detail, merged) for detail in _causes(error.errors(include_url=False))]
     else:
-        problems += [_never_measured(one, merged) for one in unseen(config.slos, seen or {})]
+        problems += [_never_measured(one, merged) for one in unseen(config.slos, config.budgets, seen or {})]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
     return config
@@ -172,7 +173,7 @@ def _unknown_receivers(merged: Document) -> Iterator[Problem]:
 
 
 def _never_measured(one: Unseen, merged: Document) -> Problem:
-    path: document.Path = ("slos", one.slo, "select", one.field)
+    path: document.Path = (*one.section, one.field)
     if (*path, one.place) in merged.marks:
         path = (*path, one.place)
     mark = _mark(merged, path)

@@ -1,4 +1,5 @@
-"""What SLOs select and what was measured in; what selects nothing out: a graph with a typo in its name is green for ever.
+"""What SLOs select, budgets match and what was measured in; what selects nothing out: a graph with a typo in its name is
+green for ever, and its budget never spent.
 
 No file can be wrong by this alone, for a graph may have its first run tomorrow. So it is asked for, by who has a database
 to compare with.
@@ -10,6 +11,7 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+from graphmeter_config.budget import Budget
 from graphmeter_config.section import globs_match
 from graphmeter_config.slo import Slo
 
@@ -19,8 +21,8 @@ _MOST_TOLD = 5
 class Unseen(NamedTuple):
     """One pattern of a selector that nothing matches."""
 
-    slo: int
-    """Place of the SLO in the list."""
+    section: tuple[str, int, str]
+    """Where the selector stands: `("slos", 1, "select")`."""
     field: str
     place: int
     """Place of the pattern in its field."""
@@ -28,15 +30,24 @@ class Unseen(NamedTuple):
     remedy: str
 
 
-def unseen(slos: Collection[Slo], seen: Mapping[str, Collection[str]]) -> Iterator[Unseen]:
+def unseen(slos: Collection[Slo], budgets: Collection[Budget], seen: Mapping[str, Collection[str]]) -> Iterator[Unseen]:
     """Patterns that match none of the values seen of their dimension; dimensions that `seen` lacks are not judged."""
     for index, slo in enumerate(slos):
-        for field, globs in slo.select.restricting().items():
-            if field not in seen:
-                continue
-            for place, glob in enumerate(globs):
-                if not any(globs_match((glob,), value) for value in seen[field]):
-                    yield Unseen(index, field, place, glob, _remedy(glob, sorted(seen[field])))
+        yield from _of(("slos", index, "select"), slo.select.restricting(), seen)
+    for index, budget in enumerate(budgets):
+        yield from _of(("budgets", index, "match"), budget.match.restricting(), seen)
+
+
+def _of(
+    section: tuple[str, int, str], selected: Mapping[str, tuple[str, ...]], seen: Mapping[str, Collection[str]]
+) -> Iterator[Unseen]:
+    for field, globs in selected.items():
+        if field not in seen:
+            continue
+        for place, glob in enumerate(globs):
+            # An empty one matches what names none, of which there need not be any.
+            if glob and not any(globs_match((glob,), value) for value in seen[field]):
+                yield Unseen(section, field, place, glob, _remedy(glob, sorted(seen[field])))
 
 
 def _remedy(glob: str, known: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`graphmeter config check --seen`: an SLO that selects nothing that was ever measured."""
+"""`graphmeter config check --seen`: an SLO or a budget that selects nothing that was ever measured."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ slos:
   - {name: tool, of: tools, objective: 99%, select: {tool: search}}
   - {name: model, of: models, objective: 99%, select: {provider: azure}}
   - {name: said, indicator: quality, objective: 99%, select: {kind: escalated}}
+budgets:
+  - {name: helpdesk, limit_usd: 5, match: {graph: helpdesk}}
+  - {name: known, limit_usd: 5, match: {graph: supp*, "tag:plan": free, team: ""}}
 """
 
 
@@ -47,13 +50,14 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
-def test_what_an_slo_selects_has_to_have_been_measured(database: str) -> None:
+def test_what_slos_and_budgets_select_has_to_have_been_measured(database: str) -> None:
     result = run("config", "check", "--seen", "--database-url", database)
     assert (1, "") == (result.exit_code, result.stdout)
     assert [
         "graphmeter.yaml:4: slos[1].select.graph is 'suport': no such graph was measured (did you mean 'support'?)",
         "graphmeter.yaml:10: slos[2].select.node[2] is 'serch': no such node was measured (seen were answer, plan)",
         "graphmeter.yaml:12: slos[4].select.provider is 'azure': no such provider was measured (seen were openai)",
+        "graphmeter.yaml:15: budgets[0].match.graph is 'helpdesk': no such graph was measured (seen were support)",
     ] == result.stderr.splitlines()
 
 
@@ -62,7 +66,9 @@ def test_what_was_never_measured_may_be_tomorrow_unless_somebody_asks(database: 
 
 
 def test_a_file_that_selects_what_was_measured_is_good(database: str) -> None:
-    good = SLOS.replace("suport", "s*").replace(", serch", "").replace("azure", "openai")
+    good = (
+        SLOS.replace("suport", "s*").replace(", serch", "").replace("azure", "openai").replace("helpdesk}", "support}")
+    )
     Path("graphmeter.yaml").write_text(good)
     assert json_of("config", "check", "--seen", "--database-url", database)["ok"]
 

@@ -31,14 +31,18 @@ def command() -> None:
 @command.command("check", short_help="Check a configuration.")
 @click.argument("path", type=click.Path(path_type=Path), default=DEFAULT_PATH)
 @click.option(
-    "--seen", "ask_seen", is_flag=True, help="SLOs must select what was measured in the last 30 days; reads a database."
+    "--seen",
+    "ask_seen",
+    is_flag=True,
+    help="SLOs and budgets must select what was measured in the last 30 days; reads a database.",
 )
 @reads_reports
 def check(*, path: Path, ask_seen: bool, source: Source, as_json: bool) -> None:
     """Check PATH (./graphmeter.yaml) and the files of its .d folder.
 
     Prints a summary, or every fault with file, line, field, value and remedy; exit code 1 if there is one. With --seen, it
-    is a fault that an SLO names a graph (node, tool, model, team …) that a database or a collector (--url) does not know.
+    is a fault that an SLO or a budget names a graph (node, tool, model, team …) that a database or a collector (--url) does
+    not know.
 
     \b
     Examples:

@@ -34,8 +34,10 @@ def unseen(slos: Collection[Slo], budgets: Collection[Budget], seen: Mapping[str
     """Patterns that match none of the values seen of their dimension; dimensions that `seen` lacks are not judged."""
     for index, slo in enumerate(slos):
         yield from _of(("slos", index, "select"), slo.select.restricting(), seen)
+    # On the ledger, tools and retrievers that have a price stand where models do.
+    spent = {**seen, "model": {name for kind in ("model", "tool", "retriever") for name in seen.get(kind, ())}}
     for index, budget in enumerate(budgets):
-        yield from _of(("budgets", index, "match"), budget.match.restricting(), seen)
+        yield from _of(("budgets", index, "match"), budget.match.restricting(), spent if seen else seen)
 
 
 def _of(

@@ -30,6 +30,7 @@ slos:
 budgets:
   - {name: helpdesk, limit_usd: 5, match: {graph: helpdesk}}
   - {name: known, limit_usd: 5, match: {graph: supp*, "tag:plan": free, team: ""}}
+  - {name: searches, limit_usd: 5, match: {model: [search, gpt*]}}
 """
 
 

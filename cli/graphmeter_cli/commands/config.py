@@ -86,7 +86,7 @@ def show(*, path: Path | None, as_json: bool) -> None:
 
 def _seen(source: Source) -> dict[str, set[str]]:
     """Values of the last 30 days by dimension, as metrics show them."""
-    found: dict[str, set[str]] = {name: set() for name in (*_OF_ALL, "node", "tool", "provider", "model")}
+    found: dict[str, set[str]] = {name: set() for name in (*_OF_ALL, "node", "tool", "retriever", "provider", "model")}
     for one in ask(source, lambda reader: reader.series(time.time_ns() - _SEEN_FOR_NS)):
         said = {name: getattr(one, name) for name in _OF_ALL}
         match one.kind:
@@ -94,6 +94,8 @@ def _seen(source: Source) -> dict[str, set[str]]:
                 said |= {"node": one.node}
             case names.TOOL:
                 said |= {"node": one.node, "tool": one.model}
+            case names.RETRIEVER:
+                said |= {"node": one.node, "retriever": one.model}
             case names.MODEL:
                 said |= {"node": one.node, "provider": one.provider, "model": one.model}
         for name, value in said.items():

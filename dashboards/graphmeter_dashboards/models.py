@@ -9,7 +9,7 @@ from graphmeter_config import Config
 from graphmeter_dashboards import links, panels, pieces, queries, thresholds
 from graphmeter_dashboards.finalize import Json
 from graphmeter_dashboards.page import Section, page
-from graphmeter_dashboards.pieces import HOUR, MINUTE, MODEL_LEGEND
+from graphmeter_dashboards.pieces import MINUTE, MODEL_LEGEND
 from graphmeter_dashboards.queries import MODEL, RANGE
 from graphmeter_dashboards.sdk import Builder, dashboard, table, timeseries, units
 from graphmeter_dashboards.targets import at_end, buckets, over_time
@@ -209,7 +209,6 @@ def _errors() -> list[Builder[dashboard.Panel]]:
 
 def _cost() -> list[Builder[dashboard.Panel]]:
     size = (8, 9)
-    providers = queries.per_second(names.COST, by=("provider",), times=HOUR)
     return [
         panels.lines(
             "Cost per 1000 tokens, by model",
@@ -218,13 +217,13 @@ def _cost() -> list[Builder[dashboard.Panel]]:
             unit=units.Dollars,
             size=size,
         ),
-        panels.lines(
+        pieces.money_per_hour(
             "Spend per provider",
             "USD per hour at the speed of the moment.",
-            [over_time(providers, "{{provider}}")],
-            unit=units.Dollars,
-            size=size,
-            stacked=True,
+            names.COST,
+            ("provider",),
+            "{{provider}}",
+            size,
         ),
         pieces.spend_per_model(size),
     ]

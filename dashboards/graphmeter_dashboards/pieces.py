@@ -48,27 +48,41 @@ def budgets_used(config: Config, size: Size) -> bargauge.Panel:
     )
 
 
-def spend_per_node(size: Size) -> timeseries.Panel:
-    """Stacked speed of spend."""
+def money_per_hour(
+    title: str, description: str, metric: names.Metric, by: tuple[str, ...], legend: str, size: Size
+) -> timeseries.Panel:
+    """Stacked speed of a counter of USD."""
     return panels.lines(
-        "Spend per node",
-        "USD per hour at the speed of the moment. Calls outside nodes stand under `unattributed`.",
-        [over_time(queries.per_second(names.COST, by=NODE, times=HOUR), NODE_LEGEND)],
+        title,
+        description,
+        [over_time(queries.per_second(metric, by=by, times=HOUR), legend)],
         unit=units.Dollars,
         size=size,
         stacked=True,
     )
 
 
+def spend_per_node(size: Size) -> timeseries.Panel:
+    """Stacked speed of spend."""
+    return money_per_hour(
+        "Spend per node",
+        "USD per hour at the speed of the moment. Calls outside nodes stand under `unattributed`.",
+        names.COST,
+        NODE,
+        NODE_LEGEND,
+        size,
+    )
+
+
 def spend_per_model(size: Size) -> timeseries.Panel:
     """Stacked speed of spend."""
-    return panels.lines(
+    return money_per_hour(
         "Spend per model",
         "USD per hour at the speed of the moment. Tools that have a price stand under their own name.",
-        [over_time(queries.per_second(names.COST, by=MODEL, times=HOUR), MODEL_LEGEND)],
-        unit=units.Dollars,
-        size=size,
-        stacked=True,
+        names.COST,
+        MODEL,
+        MODEL_LEGEND,
+        size,
     )
 
 
@@ -87,13 +101,13 @@ def prompt_cache(size: Size) -> timeseries.Panel:
 
 def saved(size: Size) -> timeseries.Panel:
     """In money; the metric knows no model."""
-    return panels.lines(
+    return money_per_hour(
         "Saved by cached answers",
         "USD per hour that answers from LangChain's cache would have cost.",
-        [over_time(queries.per_second(names.SAVED_COST, by=("graph",), times=HOUR), "{{graph}}")],
-        unit=units.Dollars,
-        size=size,
-        stacked=True,
+        names.SAVED_COST,
+        ("graph",),
+        "{{graph}}",
+        size,
     )
 
 

@@ -151,27 +151,21 @@ def _budget_table() -> table.Panel:
 
 def _where() -> list[Builder[dashboard.Panel]]:
     size = (12, 9)
-    by_team, by_graph = (queries.per_second(names.COST, by=(label,), times=HOUR) for label in ("team", "graph"))
     return [
         _greatest("Teams", ("team",), "{{team}}"),
         _greatest("Graphs", ("graph",), "{{graph}}"),
         _greatest("Nodes", NODE, NODE_LEGEND),
         _greatest("Models", MODEL, MODEL_LEGEND),
-        panels.lines(
+        pieces.money_per_hour(
             "Spend per team",
             "USD per hour at the speed of the moment. What names no team stands under `unattributed`.",
-            [over_time(by_team, "{{team}}")],
-            unit=units.Dollars,
-            size=size,
-            stacked=True,
+            names.COST,
+            ("team",),
+            "{{team}}",
+            size,
         ),
-        panels.lines(
-            "Spend per graph",
-            "USD per hour at the speed of the moment.",
-            [over_time(by_graph, "{{graph}}")],
-            unit=units.Dollars,
-            size=size,
-            stacked=True,
+        pieces.money_per_hour(
+            "Spend per graph", "USD per hour at the speed of the moment.", names.COST, ("graph",), "{{graph}}", size
         ),
         pieces.spend_per_node(size),
         pieces.spend_per_model(size),
@@ -224,13 +218,13 @@ def _waste() -> list[Builder[dashboard.Panel]]:
         size=(16, 9),
     ).datasource(POSTGRES)
     return [
-        panels.lines(
+        pieces.money_per_hour(
             "Spend for nothing",
             "USD per hour at the speed of the moment, by why it was for nothing.",
-            [over_time(queries.per_second(names.WASTED_COST, by=("reason",), times=HOUR), "{{reason}}")],
-            unit=units.Dollars,
-            size=(8, 9),
-            stacked=True,
+            names.WASTED_COST,
+            ("reason",),
+            "{{reason}}",
+            (8, 9),
         ),
         panels.column(listed, "cost", unit=units.Dollars),
     ]

@@ -45,13 +45,6 @@ KINDS = (
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    opened = await open_store(database_url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def table(database_url: str) -> AsyncIterator[BudgetTable]:
     made = BudgetTable(database_url)
     yield made

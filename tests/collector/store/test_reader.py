@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import delete
 
-from collector.store.dump import fresh, opened
+from collector.store.dump import fresh
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest, StartupError, StoreUnavailable
 from graphmeter_collector.records import Cost, SpanRecord
@@ -22,12 +22,6 @@ from support.records import SECOND, T0_NS, call, priced, record, span_id, trace,
 
 HOUR = 3600 * SECOND
 ALL = (0, 1 << 62)
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    async with opened(database_url) as opened_store:
-        yield opened_store
 
 
 def run_id(of: int) -> str:

@@ -39,13 +39,6 @@ def named(number: int) -> str:
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    opened = await open_store(database_url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def budgets(database_url: str) -> AsyncIterator[BudgetTable]:
     made = BudgetTable(database_url)
     await made.take([budget()], T0_NS)

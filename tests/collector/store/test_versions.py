@@ -98,12 +98,6 @@ def billed(calls: Iterable[SpanRecord], by: PriceBook) -> list[SpanRecord]:
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    async with opened(database_url) as made:
-        yield made
-
-
-@pytest.fixture
 async def table(database_url: str) -> AsyncIterator[PriceVersions]:
     made = PriceVersions(database_url)
     yield made

@@ -1,84 +1,137 @@
 """Alertmanager's configuration: who is told about which severity, how often, and which alert silences which.
 
-Only what Alertmanager 0.25 and newer accept.
+Only what Alertmanager 0.25 and newer accept; one setting that needs more says so at the head of the file. Whom an alert
+reaches is decided by the first route that matches: the watchdog's, then those of owners, then those of severities.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
-from graphmeter_alerts import health_rules, slo_rules
+from graphmeter_alerts import budget_rules, health_rules, receivers, slo_rules
+from graphmeter_alerts.routing import Matcher, Route, reached
 from graphmeter_alerts.rules import PRODUCT, to_yaml
 from graphmeter_config import Config
-from graphmeter_config.alerting import AlertReceiver
+from graphmeter_config.alerting import SEVERITIES, AlertReceiver, Owner, Severity
 from graphmeter_config.indicators import DIMENSIONS
+from graphmeter_config.section import glob_regex
 
 PAGE: Final = "page"
 TICKET: Final = "ticket"
 DEADMAN: Final = "deadman"
+NOBODY: Final = "nobody"
+"""Gets what somebody else tells already."""
+TEST: Final = "graphmeter_test"
+"""Label of an alert that only proves the way to its receiver; it silences no real one, nor the other way round."""
 
+_REPEAT_PAGE: Final = "1h"
+_REPEAT: Final = "1d"
 # Without the second matcher an alert that has no SLO would silence every other one: missing labels are equal.
-_OF_AN_SLO: Final = 'slo=~".+"'
+_OF_AN_SLO: Final = Matcher("slo", ".+", "=~")
+_OURS: Final = Matcher("product", PRODUCT)
+SILENT_WITHOUT_COLLECTORS: Final = (slo_rules.ABSENT, health_rules.INSTANCE_DOWN)
+"""What says nothing new while not one collector answers; each carries the label `job`."""
 
 
 def configuration(config: Config) -> str:
     """YAML of alertmanager.yml."""
-    receivers = config.alerting.receivers
+    told = dict(_receivers(config))
+    root = {
+        # Whatever carries a severity of which we know nothing reaches somebody.
+        "receiver": TICKET,
+        "group_by": ["alertname", "slo", "graph", "budget", "team", "scope"],
+        "group_wait": "30s",
+        "group_interval": "5m",
+        "repeat_interval": _REPEAT,
+        "routes": [route.plain() for route in routes(config)],
+    }
     return to_yaml(
         {
-            "route": {
-                # Whatever carries a severity of which we know nothing reaches somebody.
-                "receiver": TICKET,
-                "group_by": ["alertname", "slo", "graph", "budget", "team", "scope"],
-                "group_wait": "30s",
-                "group_interval": "5m",
-                "repeat_interval": "1d",
-                "routes": _routes(),
-            },
+            "route": root,
             "inhibit_rules": _inhibitions(),
             "receivers": [
-                _receiver(PAGE, receivers.page),
-                _receiver(TICKET, receivers.ticket),
-                _receiver(DEADMAN, receivers.deadman),
+                receivers.plain(name, receiver, send_resolved=name != DEADMAN) for name, receiver in told.items()
             ],
         }
     )
 
 
-def _routes() -> list[dict[str, Any]]:
-    watchdog = [f'alertname="{health_rules.WATCHDOG}"']
-    return [
-        {
-            "matchers": watchdog,
-            "receiver": DEADMAN,
-            "group_wait": "0s",
-            "group_interval": "1m",
-            "repeat_interval": "5m",
-        },
-        {"matchers": ['severity="page"'], "receiver": PAGE, "repeat_interval": "1h"},
-        {"matchers": ['severity="ticket"'], "receiver": TICKET},
-    ]
+def notes(config: Config) -> list[str]:
+    """What an Alertmanager has to be able to do beyond the oldest that we know."""
+    files = [name for name, receiver in _receivers(config) if receiver.webhook_file]
+    return [f"{', '.join(files)}: url_file of a webhook needs Alertmanager 0.26."] if files else []
+
+
+def receiver_of(config: Config, labels: dict[str, str]) -> str:
+    """Name of the receiver that an alert with these labels reaches."""
+    return reached(routes(config), labels, TICKET)
+
+
+def routes(config: Config) -> list[Route]:
+    """In order: the first that matches an alert decides."""
+    deadman = Route(
+        (Matcher("alertname", health_rules.WATCHDOG),),
+        DEADMAN,
+        {"group_wait": "0s", "group_interval": "1m", "repeat_interval": "5m"},
+    )
+    told = Route((Matcher(budget_rules.TOLD_BY, budget_rules.COLLECTOR),), NOBODY)
+    # Whoever is named by an SLO or budget comes before those who are found by a team.
+    owned = [route for found in (_by_name, _by_team) for owner in config.alerting.owners for route in found(owner)]
+    return [deadman, told, *owned, *(_route(severity, severity) for severity in SEVERITIES)]
+
+
+def _by_name(owner: Owner) -> Iterator[Route]:
+    for severity in owner.receivers():
+        yield _route(severity, _name(owner, severity), Matcher("owner", owner.name))
+
+
+def _by_team(owner: Owner) -> Iterator[Route]:
+    if owner.teams is None:
+        return
+    literal = len(owner.teams) == 1 and not set("*?") & set(owner.teams[0])
+    pattern = owner.teams[0] if literal else "|".join(map(glob_regex, owner.teams))
+    # An alert without the label is about no team at all, whatever the pattern.
+    about = (Matcher("owner", ""), Matcher("team", "", "!="), Matcher("team", pattern, "=" if literal else "=~"))
+    for severity in owner.receivers():
+        yield _route(severity, _name(owner, severity), *about)
+
+
+def _route(severity: Severity, receiver: str, *about: Matcher) -> Route:
+    often = {"repeat_interval": _REPEAT_PAGE} if severity == "page" else {}
+    return Route((*about, Matcher("severity", severity)), receiver, often)
+
+
+def _name(owner: Owner, severity: Severity) -> str:
+    # Names of owners have no slash: two can never be one, nor that of a severity.
+    return f"{owner.name}/{severity}"
+
+
+def _receivers(config: Config) -> Iterator[tuple[str, AlertReceiver]]:
+    general = config.alerting.receivers
+    yield from ((severity, general.of(severity)) for severity in SEVERITIES)
+    yield DEADMAN, general.deadman
+    yield NOBODY, AlertReceiver()
+    for owner in config.alerting.owners:
+        yield from ((_name(owner, severity), receiver) for severity, receiver in owner.receivers().items())
 
 
 def _inhibitions() -> list[dict[str, Any]]:
-    without_collector = f"{slo_rules.ABSENT}|{health_rules.INSTANCE_DOWN}"
+    pages = [_OURS, Matcher("severity", PAGE), _OF_AN_SLO]
+    tickets = [_OURS, Matcher("severity", TICKET), _OF_AN_SLO]
+    down = [Matcher("alertname", health_rules.COLLECTOR_DOWN)]
+    without = [Matcher("alertname", "|".join(SILENT_WITHOUT_COLLECTORS), "=~")]
     return [
-        {  # somebody is on it already
-            "source_matchers": [f'product="{PRODUCT}"', 'severity="page"', _OF_AN_SLO],
-            "target_matchers": [f'product="{PRODUCT}"', 'severity="ticket"', _OF_AN_SLO],
-            # Of all that SLOs may judge by; what an alert lacks is equal to what another lacks.
-            "equal": ["slo", *DIMENSIONS],
-        },
+        # Somebody is on it already. Of all that SLOs may judge by; what an alert lacks is equal to what another lacks.
+        _inhibition(pages, tickets, "slo", *DIMENSIONS),
         # Thresholds of a budget need none: each ends where the next begins. It would keep back only that news.
-        {
-            "source_matchers": [f'alertname="{health_rules.COLLECTOR_DOWN}"'],
-            "target_matchers": [f'alertname=~"{without_collector}"'],
-            "equal": ["job"],
-        },
+        _inhibition(down, without, "job"),
     ]
 
 
-def _receiver(name: str, receiver: AlertReceiver) -> dict[str, Any]:
-    if receiver.webhook is None:
-        return {"name": name}
-    return {"name": name, "webhook_configs": [{"url": receiver.webhook, "send_resolved": True}]}
+def _inhibition(source: list[Matcher], target: list[Matcher], *equal: str) -> dict[str, Any]:
+    return {
+        "source_matchers": [matcher.text for matcher in source],
+        "target_matchers": [matcher.text for matcher in target],
+        "equal": [*equal, TEST],
+    }

@@ -11,7 +11,6 @@ from graphmeter import names
 from graphmeter_alerts import budget_rules
 from graphmeter_alerts.budget_rules import ALERTS, FORECAST, FORECAST_FOR_S, gauges_of, limit_of
 from graphmeter_alerts.cases import MINUTE, Case, Check, Firing, Sample, no_alert, series, staying
-from graphmeter_alerts.rules import alert_labels
 from graphmeter_config import Budget, Config
 
 _TEAM: Final = "cx"
@@ -67,7 +66,7 @@ def _leading(config: Config, budget: Budget) -> Case:
     gauges = _gauges(budget, labels, staying((below, minutes + 50)), staying((float(limit), minutes + 50)))
     gauges |= {series(names.BUDGET_FORECAST.name, **labels, instance=each): forecast for each in _COLLECTORS}
     words = budget_rules.forecast_words(config, budget, whose=(_TEAM, _SCOPE), ratio="125%")
-    firing = Firing({**alert_labels("ticket"), **labels}, words)
+    firing = Firing({**budget_rules.labels_of(config, budget, FORECAST, "ticket"), **labels}, words)
     return Case(
         f"{budget.name} is being spent too fast",
         gauges,
@@ -92,4 +91,7 @@ def _firing(config: Config, budget: Budget, share: Decimal, labels: dict[str, st
     shown = f"{float(spent):.2f}" if budget.unit == "usd" else f"{float(spent):.0f}"
     annotations = budget_rules.words(config, budget, share, whose=(_TEAM, _SCOPE), spent=shown)
     threshold = budget_rules.alert_threshold(share)
-    return Firing({**alert_labels(budget_rules.severity(share), threshold=threshold), **labels}, annotations)
+    own = budget_rules.labels_of(
+        config, budget, budget_rules.alert_name(share), budget_rules.severity(share), threshold=threshold
+    )
+    return Firing({**own, **labels}, annotations)

@@ -20,6 +20,9 @@ ALERTS: Final = (THRESHOLD, EXHAUSTED, FORECAST)
 FORECAST_FOR_S: Final = 3600
 """How long spend has to lead beyond the limit before somebody is told: an hour's burst is none."""
 
+TOLD_BY: Final = "told_by"
+COLLECTOR: Final = "collector"
+
 USED: Final = "graphmeter:budget_used:ratio"
 
 
@@ -56,6 +59,21 @@ def limit_of(budget: Budget) -> Fraction:
 def gauges_of(budget: Budget) -> tuple[names.Metric, names.Metric]:
     """The gauges of spend and limit."""
     return _GAUGES[budget.unit]
+
+
+def labels_of(config: Config, budget: Budget, alert: str, severity: str, **more: str) -> dict[str, str]:
+    """Labels that an alert of a budget has of its own, beside those of its gauges.
+
+    Whom the collector tells of a crossing is not told by Alertmanager as well, which knows such alerts by a label.
+    """
+    told = alert != FORECAST and budget.receivers and config.alerting.budget_crossings == "once"
+    return alert_labels(
+        severity,
+        budget=budget.name,
+        **({"owner": budget.owner} if budget.owner else {}),
+        **({TOLD_BY: COLLECTOR} if told else {}),
+        **more,
+    )
 
 
 def words(config: Config, budget: Budget, share: Decimal, *, whose: tuple[str, str], spent: str) -> dict[str, str]:
@@ -103,7 +121,7 @@ def _alerts(config: Config, budget: Budget) -> Iterator[Alert]:
         yield Alert(
             alert_name(share),
             f"{_gauge(gauges_of(budget)[0], selector)}\nand\n{USED}{selector} {band}",
-            alert_labels(severity(share), budget=budget.name, threshold=alert_threshold(share)),
+            labels_of(config, budget, alert_name(share), severity(share), threshold=alert_threshold(share)),
             words(config, budget, share, whose=_LABELS, spent=value),
         )
 
@@ -114,7 +132,7 @@ def _forecast(config: Config, budget: Budget) -> Alert:
     return Alert(
         FORECAST,
         f"{_gauge(names.BUDGET_FORECAST, selector)} >= 1\nand\n{USED}{selector} < 1",
-        alert_labels("ticket", budget=budget.name),
+        labels_of(config, budget, FORECAST, "ticket"),
         forecast_words(config, budget, whose=_LABELS, ratio=wording.PERCENT_VALUE),
         for_s=FORECAST_FOR_S,
     )

@@ -42,7 +42,7 @@ def build(config: Config) -> dict[str, str]:
     if config.alerting.unattributed is not None:
         files |= _pair(config, "spend", spend_rules.groups(config), "1m", list(spend_cases.cases(config)))
     files |= _pair(config, "health", health_rules.groups(config), "1m", list(health_cases.cases(config)))
-    files[ALERTMANAGER] = _header(config) + alertmanager.configuration(config)
+    files[ALERTMANAGER] = _header(config, alertmanager.notes(config)) + alertmanager.configuration(config)
     return files
 
 

@@ -12,7 +12,6 @@ from typing import Final
 
 from graphmeter_alerts import slo_events, slo_rules, slo_wording, wording
 from graphmeter_alerts.cases import HOUR, MINUTE, Case, Check, Firing, Sample, growing, no_alert, series
-from graphmeter_alerts.rules import alert_labels
 from graphmeter_alerts.slo_rules import ABSENT, ALERTS, BURN_FAST, BURN_SLOW, EXHAUSTED, SLICE_S
 from graphmeter_alerts.slo_traffic import Phase, group, neither, only_good, present, traffic
 from graphmeter_alerts.slo_wording import SloWords
@@ -98,7 +97,7 @@ def _firing(config: Config, slo: Slo, ratio: Fraction, alert: str, over_s: int =
 def _burn(config: Config, slo: Slo, tier: Tier, ratio: Fraction) -> Firing:
     name = slo_rules.burn_alert(tier)
     return Firing(
-        {**alert_labels(tier.severity, slo=slo.name, burn=tier.name), **group(slo)},
+        {**slo_rules.labels_of(slo, tier.severity, burn=tier.name), **group(slo)},
         slo_wording.error_budget_burn(config, name, _words(slo), tier, ratio=wording.percentage(ratio)),
     )
 
@@ -209,7 +208,7 @@ def _exhausted(config: Config, slo: Slo) -> Case:
     many_good = bad * float(2 / budget)
     remaining = wording.percentage(1 - ratio / budget)
     annotations = slo_wording.error_budget_exhausted(config, EXHAUSTED, _words(slo), remaining=remaining)
-    firing = Firing({**alert_labels("ticket", slo=slo.name), **group(slo)}, annotations)
+    firing = Firing({**slo_rules.labels_of(slo, "ticket"), **group(slo)}, annotations)
     return Case(
         f"the error budget of {duration_text(slo.window_s)} is spent, and comes back with good {_words(slo).noun}",
         traffic(slo, Phase(good, bad, 60), Phase(many_good, 0, 70)),
@@ -227,7 +226,7 @@ def _absent(config: Config, slo: Slo) -> Case:
     back_s = told_s + 2 * SLICE_S
     gone, back = gone_s // MINUTE, back_s // MINUTE
     annotations = slo_wording.slo_metric_absent(config, ABSENT, _words(slo), events=str(gone * 10))
-    firing = Firing({**alert_labels("ticket", slo=slo.name, job=slo_rules.JOB), **group(slo)}, annotations)
+    firing = Firing({**slo_rules.labels_of(slo, "ticket", job=slo_rules.JOB), **group(slo)}, annotations)
     return Case(
         "metrics of what happened are gone, and come back",
         only_good(slo, f"0+10x{gone} _x{back - gone - 1} {gone * 10}+10x60"),

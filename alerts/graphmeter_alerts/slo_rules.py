@@ -63,6 +63,11 @@ def keep_firing_for_s(tier: Tier) -> int:
     return _KEEP_FIRING_FOR_S[tier.severity]
 
 
+def labels_of(slo: Slo, severity: str, **more: str) -> dict[str, str]:
+    """Labels that every alert of an SLO has."""
+    return alert_labels(severity, slo=slo.name, **({"owner": slo.owner} if slo.owner else {}), **more)
+
+
 def absent_for_s(slo: Slo) -> int:
     """How long metrics may be gone: as long as an outage of everything takes to page, in whole minutes."""
     fastest = burn_plan(slo).tiers[0]
@@ -119,7 +124,7 @@ def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
             f"slo:sli_error:ratio_rate{long}{selector} > {number(tier.threshold)}\n"
             f"and\nslo:sli_error:ratio_rate{duration_text(tier.short_s)}{selector} > {number(tier.threshold)}\n"
             f"and\nslo:errors:increase{long}{selector} >= {slo.min_bad_events}",
-            alert_labels(tier.severity, slo=slo.name, burn=tier.name),
+            labels_of(slo, tier.severity, burn=tier.name),
             slo_wording.error_budget_burn(config, name, words, tier, ratio=wording.PERCENT_VALUE),
             for_s(tier),
             keep_firing_for_s(tier),
@@ -128,7 +133,7 @@ def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
         EXHAUSTED,
         f"{REMAINING}{selector} <= 0\n"
         f"and\nslo:errors:increase{duration_text(slo.window_s)}{selector} >= {slo.min_bad_events}",
-        alert_labels("ticket", slo=slo.name),
+        labels_of(slo, "ticket"),
         slo_wording.error_budget_exhausted(config, EXHAUSTED, words, remaining=wording.PERCENT_VALUE),
         EXHAUSTED_FOR_S,
     )
@@ -136,7 +141,7 @@ def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
     yield Alert(
         ABSENT,
         f"sum_over_time({EVENTS_SLICE}{selector}[1d]) > 0\n{_unless_measured(slo)}",
-        alert_labels("ticket", slo=slo.name, job=JOB),
+        labels_of(slo, "ticket", job=JOB),
         slo_wording.slo_metric_absent(config, ABSENT, words, events=wording.COUNT_VALUE),
         absent_for_s(slo),
     )

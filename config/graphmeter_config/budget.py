@@ -142,6 +142,8 @@ class Budget(Section):
     """The one period that `opening_spend` belongs to: 2026-11, 2026-W47, 2026-11-21."""
     receivers: _Receivers = ()
     """Names from `receivers:` that are told of each threshold that is crossed."""
+    owner: Name | None = None
+    """One of `alerting.owners`, whom Alertmanager tells in place of the general receivers."""
 
     @model_validator(mode="before")
     @classmethod

@@ -161,12 +161,22 @@ alerting:
   unattributed:               # spend of a day that names no team; null: no alert
     share: 20%                # of all spend
     at_least_usd: 100
-  # Whom Alertmanager tells. Without an address an alert is visible there, and nobody is told.
+  # Whom Alertmanager tells. Without an address an alert is visible there, and nobody is told. Secrets are in files of
+  # their own, on its machine. All about it: docs/alerts.md.
   receivers:
     page: {}
     # page: {webhook: "http://localhost:9999/page"}
     ticket: {}
+    # ticket: {slack: {url_file: /etc/alertmanager/secrets/slack, channel: "#graphs"}}
+    info: {}
+    # info: {webhook_file: /etc/alertmanager/secrets/webhook}   # Alertmanager 0.26 and newer
     deadman: {}
+  owners: []                  # told in place of these about SLOs and budgets that name them (owner: search) and their teams
+  # - name: search
+  #   teams: [search, "search-*"]
+  #   page: {pagerduty: {routing_key_file: /etc/alertmanager/secrets/pagerduty}}
+  #   ticket: {webhook: "https://tickets.example.com/search", token_file: /etc/alertmanager/secrets/tickets}
+  budget_crossings: once      # both: Alertmanager also tells of budgets whose receivers the collector tells
 """
 
 

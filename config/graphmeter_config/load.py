@@ -30,12 +30,15 @@ _NAMED: Final = (
     ("prices", "overrides"),
     ("prices", "discounts"),
     ("prices", "service_tiers"),
+    ("alerting", "owners"),
 )
 """Lists whose items have a name that must be theirs alone."""
 _SECRET: Final = {("forward", "destinations"): ("endpoint", shown_url), ("receivers",): ("url", shown_receiver_url)}
 """Lists whose items may name variables: in this address, shown like this, and in `headers`."""
 _TELLING: Final = (("budgets",), ("reports",))
 """Lists whose items may name `receivers`."""
+_OWNED: Final = (("slos",), ("budgets",))
+"""Lists whose items may name an `owner`."""
 _LONGEST_SHOWN: Final = 60
 
 
@@ -58,7 +61,12 @@ def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -
         _merge(merged, _read(file))
     if merged.problems:
         raise ConfigError(merged.problems)
-    problems = [*_misplaced_variables(merged), *_duplicates(merged), *_unknown_receivers(merged)]
+    problems = [
+        *_misplaced_variables(merged),
+        *_duplicates(merged),
+        *_unknown_receivers(merged),
+        *_unknown_owners(merged),
+    ]
     try:
         config = Config.model_validate(merged.data, by_alias=True, by_name=False, context={"file": True})
     except ValidationError as error:
@@ -170,6 +178,19 @@ def _unknown_receivers(merged: Document) -> Iterator[Problem]:
                     names = ", ".join(str(each) for each in known)
                     remedy = f"write one of {names}" if known else "add it to the list `receivers:`"
                     yield Problem(mark.file, mark.line, shown_path(path), repr(name), "no such receiver", remedy)
+
+
+def _unknown_owners(merged: Document) -> Iterator[Problem]:
+    known = [item.get("name") for item in _items(merged, ("alerting", "owners")) if isinstance(item, dict)]
+    for section in _OWNED:
+        for index, item in enumerate(_items(merged, section)):
+            owner = item.get("owner") if isinstance(item, dict) else None
+            if isinstance(owner, str) and owner not in known:
+                path = (*section, index, "owner")
+                mark = _mark(merged, path)
+                names = ", ".join(str(each) for each in known)
+                remedy = f"write one of {names}" if known else "add it to the list `alerting.owners:`"
+                yield Problem(mark.file, mark.line, shown_path(path), repr(owner), "no such owner", remedy)
 
 
 def _never_measured(one: Unseen, merged: Document) -> Problem:

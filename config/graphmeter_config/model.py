@@ -136,6 +136,15 @@ _BUDGETS = (
 )
 
 
+_NOT_OF_RULES = frozenset({"prices", "runs", "forward", "sampling", "retention", "labels", "receivers", "reports"})
+"""Sections that change no file of `graphmeter rules build`."""
+
+
+def _digest(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class Config(Section):
     """graphmeter.yaml. What a file leaves out has the default; a list it gives replaces the default list."""
 
@@ -160,8 +169,13 @@ class Config(Section):
     @cached_property
     def hash(self) -> str:
         """16 hex digits that change when what is in force changes; secrets are not part of it."""
-        text = json.dumps(self.shown(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(self.shown())
+
+    @cached_property
+    def rules_hash(self) -> str:
+        """The same of what rules are made from: it stays when only prices, receivers of reports or the like change."""
+        of_rules = {section: value for section, value in self.shown().items() if section not in _NOT_OF_RULES}
+        return _digest(of_rules)
 
     def shown(self) -> dict[str, Any]:
         """The effective values as a file would write them, safe to print: secrets unexpanded, or hidden."""

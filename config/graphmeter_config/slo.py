@@ -89,6 +89,8 @@ class Slo(Section):
     """What is judged by itself; an empty list: all events together. Left out: what is usual for the kind."""
     min_bad_events: int = Field(5, ge=1, le=1_000_000)
     """Burn alerts stay silent below this many bad events in their long window: one failure of two runs is no trend."""
+    owner: Name | None = None
+    """One of `alerting.owners`, who is told in place of the general receivers."""
 
     @model_validator(mode="before")
     @classmethod

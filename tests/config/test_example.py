@@ -29,11 +29,13 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     for variable, value in (("JAEGER_TOKEN", "t"), ("SLACK_URL", "https://chat/x"), ("BILLING_TOKEN", "b")):
         monkeypatch.setenv(variable, value)
     text = annotated_example().replace("destinations: []", "destinations:")
-    for key in ("rules", "overrides", "discounts", "service_tiers", "currencies"):
+    for key in ("rules", "overrides", "discounts", "service_tiers", "currencies", "owners"):
         text = text.replace(f"{key}: []  ", f"{key}:  ")
     text = text.replace("\nreceivers: []", "\nreceivers:").replace("\nreports: []", "\nreports:")
-    text = text.replace("    page: {}\n", "").replace("  caps: {}\n", "")
-    text = re.sub(r"^( +)# (?!Whom)", r"\1", text, flags=re.MULTILINE)
+    for key in ("page", "ticket", "info"):
+        text = text.replace(f"    {key}: {{}}\n", "")
+    text = text.replace("  caps: {}\n", "")
+    text = re.sub(r"^( +)# (?!Whom|their own)", r"\1", text, flags=re.MULTILINE)
     path = tmp_path / "graphmeter.yaml"
     path.write_text(text, encoding="utf-8")
     config = load(path)
@@ -48,6 +50,7 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     assert 30.0 == config.sampling.rules[0].slow_s
     assert {"graph": 200, "model": 200} == config.labels.caps
     assert "http://localhost:9999/page" == config.alerting.receivers.page.webhook
+    assert {"page", "ticket"} == set(config.alerting.owners[0].receivers())
 
 
 def test_the_schema_accepts_the_example() -> None:

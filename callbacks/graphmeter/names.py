@@ -382,6 +382,7 @@ STATE_BYTES_BUCKETS: Final = (
     262_144.0,
     1_048_576.0,
     4_194_304.0,
+    5_000_000.0,
     16_777_216.0,
 )
 
@@ -415,6 +416,11 @@ _CALL: Final = ("node", "provider", "model")
 
 RUNS_STARTED = _counter("runs_started_total", "Graph runs whose start was seen.")
 RUNS_IN_PROGRESS = _gauge("runs_in_progress", "Graph runs started and not ended, from the database.", *BASE_LABELS)
+RUN_OLDEST = _gauge(
+    "run_oldest_in_progress_seconds",
+    "How long ago the oldest of them started; 0: none is in progress. From the database.",
+    *BASE_LABELS,
+)
 RUNS = _counter("runs_total", "Graph runs ended, by status; lost runs never reported an end.", "status")
 RUN_DURATION = _histogram("run_duration_seconds", "Duration of ended graph runs.", RUN_DURATION_BUCKETS)
 RUN_COST = _histogram("run_cost_usd", "Cost of a graph run at its end, in USD.", RUN_COST_BUCKETS)
@@ -449,6 +455,11 @@ INTERRUPTS = _counter("interrupts_total", "Node attempts that ended in an interr
 
 RUNS_WAITING = _gauge(
     "runs_waiting", "Interrupted runs that nobody has answered for 30 days at most, from the database.", *BASE_LABELS
+)
+HUMAN_WAIT_OLDEST = _gauge(
+    "human_wait_oldest_seconds",
+    "How long the one of them that waits longest has waited; 0: none waits. From the database.",
+    *BASE_LABELS,
 )
 HUMAN_WAIT = _histogram("human_wait_seconds", "From an interrupt to its answer.", HUMAN_WAIT_BUCKETS)
 RATE_LIMITED_CALLS = _counter(

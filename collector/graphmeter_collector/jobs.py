@@ -17,6 +17,7 @@ from graphmeter import names
 from graphmeter_collector.errors import CollectorError
 from graphmeter_collector.expose import state
 from graphmeter_collector.expose.counts import Counts
+from graphmeter_collector.expose.unended import UnendedGauges
 from graphmeter_collector.retention import cutoffs
 from graphmeter_collector.scheduled import Scheduled
 from graphmeter_collector.store import Store, sizes
@@ -82,8 +83,8 @@ class Jobs:
         self._courier = courier
         self._budgets = budgets
         self._reservations = reservations
-        self._in_progress: dict[tuple[str, ...], float] = {}
-        self._waiting: dict[tuple[str, ...], float] = {}
+        self._in_progress = UnendedGauges(names.RUNS_IN_PROGRESS, names.RUN_OLDEST)
+        self._waiting = UnendedGauges(names.RUNS_WAITING, names.HUMAN_WAIT_OLDEST)
         self._backlog_rest_s = BACKLOG_EVERY_S
         self._sizes_rest_s = SIZES_EVERY_S
 
@@ -183,13 +184,9 @@ class Jobs:
         if self._courier is not None:
             await self._courier.show()
         metrics, config = self._metrics, self._config()
-        running = await self._store.runs_in_progress()
-        # A graph at rest is at 0, not gone: a line over time would have gaps otherwise.
-        self._in_progress = dict.fromkeys(self._in_progress, 0.0) | {key: float(n) for key, n in running.items()}
-        metrics.replace(names.RUNS_IN_PROGRESS, self._in_progress)
-        waiting = await self._store.runs_waiting(time.time_ns())
-        self._waiting = dict.fromkeys(self._waiting, 0.0) | {key: float(n) for key, n in waiting.items()}
-        metrics.replace(names.RUNS_WAITING, self._waiting)
+        self._in_progress.show(metrics, await self._store.runs_in_progress(), time.time_ns())
+        now_ns = time.time_ns()
+        self._waiting.show(metrics, await self._store.runs_waiting(now_ns), now_ns)
         unsettled, oldest_ns = await self._store.unsettled()
         metrics.set(names.COLLECTOR_UNSETTLED, value=unsettled)
         age_s = (time.time_ns() - oldest_ns) / _NS if unsettled else 0.0

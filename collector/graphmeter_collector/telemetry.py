@@ -16,10 +16,11 @@ under `other`. A series that names no graph, team or node says `unattributed`, s
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from types import MappingProxyType
 
@@ -157,15 +158,24 @@ class Metrics:
             child = family.by_given.get(labels) or self._child(family, labels, overflowing=0)
             child.value = value
 
-    def replace(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
-        """Set all children of a gauge; those not in `values` vanish. What a full label folds into `other` is summed."""
+    def replace(
+        self,
+        metric: Metric,
+        values: Mapping[tuple[str, ...], float],
+        fold: Callable[[float, float], float] = operator.add,
+    ) -> None:
+        """Set all children of a gauge; those not in `values` vanish.
+
+        What a full label makes one, as `other`, is folded into one value: summed, unless something else is asked for.
+        """
         with self._lock:
             family = self._families[metric.name]
             family.by_given.clear()
             family.by_shown.clear()
             for labels, value in values.items():
                 # Read again every few seconds, a gauge is no event that could be lost in `other`.
-                self._child(family, labels, overflowing=0).value += value
+                child = self._child(family, labels, overflowing=0)
+                child.value = fold(child.value, value)
 
     def declare(self, metric: Metric, *labels: str) -> None:
         """Make a counter or histogram child known, so that it is exposed at 0 before its first event."""

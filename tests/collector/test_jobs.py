@@ -131,6 +131,8 @@ async def test_waits_are_shown_and_counted_once_when_they_are_answered(database_
                 await jobs.end_waits()
                 await jobs.refresh_gauges()
                 shown = metrics.value(names.RUNS_WAITING, *BASE)
+                # Asked an hour ago.
+                assert (3600 if shown else 0) <= metrics.value(names.HUMAN_WAIT_OLDEST, *BASE) < shown * 4000 + 1
                 return (expected, counted) == (shown, metrics.value(names.HUMAN_WAIT, *BASE))
 
             await until_true(so)
@@ -189,6 +191,7 @@ async def test_gauges_show_what_the_database_knows(sqlite_url: str, tmp_path: Pa
             return in_progress in shown and len([series for series in shown if "_slo_" in series]) > 0
 
         await until_true(read)
+    assert 4 <= shown[f"graphmeter_run_oldest_in_progress_seconds{{{LABELS}}}"] < 300
     age = shown['graphmeter_collector_outbox_age_seconds{destination="127.0.0.1:9"}']
     assert 0 < age < 60
     assert {

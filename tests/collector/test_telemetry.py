@@ -272,6 +272,8 @@ def test_a_cap_holds_over_all_families_that_have_the_label() -> None:
 
     assert 1.0 == of(WAIT, metrics)['_count{door="other"}']
     assert {'{door="a"}': 1.0, '{door="other"}': 5.0} == of(OPEN, metrics)
+    metrics.replace(OPEN, {("a",): 1.0, ("b",): 2.0, ("c",): 3.0}, fold=max)
+    assert {'{door="a"}': 1.0, '{door="other"}': 3.0} == of(OPEN, metrics)
 
 
 def test_declaring_and_refreshing_gauges_are_no_events_that_overflow() -> None:

@@ -47,6 +47,7 @@ from graphmeter_collector.reports.runs import (
     Series,
     SpanRow,
     TopologyRow,
+    Unended,
     WaitRow,
 )
 from graphmeter_collector.reports.spend import CostRow, OutcomeCostRow, UnitCostRow
@@ -90,6 +91,7 @@ __all__ = [
     "Spent",
     "TopologyRow",
     "TracePart",
+    "Unended",
     "UnitCostRow",
     "View",
     "WaitRow",

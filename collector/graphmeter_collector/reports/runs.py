@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphmeter_collector.records import Wasted
 
@@ -217,6 +217,14 @@ class Series:
     kind: str
     provider: str
     model: str
+
+
+class Unended(NamedTuple):
+    """What has begun and is not over."""
+
+    runs: int
+    oldest_ns: int
+    """When the oldest of them began."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
-from graphmeter_collector.reports import Decision, Judged, LostRun, Reader, WaitingTrace
+from graphmeter_collector.reports import Decision, Judged, LostRun, Reader, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store.outbox import Claim
 
@@ -61,11 +61,11 @@ class Store(Protocol):
         """Look what the threads of interrupted runs did next; returns the waits that somebody ended with an answer."""
         ...
 
-    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], Unended]:
         """Interrupted runs that nobody has answered, by (service, environment, graph, team)."""
         ...
 
-    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
+    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], Unended]:
         """Running runs by (service, environment, graph, team)."""
         ...
 

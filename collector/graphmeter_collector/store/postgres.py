@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.records import Settling, SpanKey, SpanRecord, Waited, WriteResult
-from graphmeter_collector.reports import Decision, Judged, LostRun, WaitingTrace
+from graphmeter_collector.reports import Decision, Judged, LostRun, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
     ancestry,
@@ -200,13 +200,13 @@ class PostgresStore:
                 gone["run"] = await run(partial(_delete_runs, before_ns=before_ns))
         return gone
 
-    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
+    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], Unended]:
         return await self.reader.runs_in_progress()
 
     async def unsettled(self) -> tuple[int, int]:
         return await self.reader.unsettled()
 
-    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], Unended]:
         return await self.reader.runs_waiting(now_ns)
 
     @asynccontextmanager

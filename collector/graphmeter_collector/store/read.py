@@ -9,7 +9,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, TextualSelect, and_, func, literal, literal_column, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    TextualSelect,
+    and_,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.engine import URL, RowMapping
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -30,6 +43,7 @@ from graphmeter_collector.reports import (
     Series,
     SpanRow,
     TopologyRow,
+    Unended,
     UnitCostRow,
     View,
     Where,
@@ -232,23 +246,23 @@ class SqlReader:
     async def series(self, since_ns: int) -> list[Series]:
         return await sums.series(self, since_ns)
 
-    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
+    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], Unended]:
         """Running runs by (service, environment, graph, team)."""
-        keys = [run.c[name] for name in ("service", "environment", "graph", "team")]
-        query = select(*keys, func.count().label("count")).where(is_running).group_by(*keys)
-        return {
-            (row["service"], row["environment"], row["graph"], row["team"]): row["count"]
-            for row in await self.rows(query)
-        }
+        return await self._unended(run, run.c.started_ns, is_running)
 
-    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], Unended]:
         """Interrupted runs that nobody has answered, by (service, environment, graph, team)."""
-        keys = [wait.c[name] for name in ("service", "environment", "graph", "team")]
         open_ = (wait.c.resumed.is_(None), wait.c.until_ns.is_(None), wait.c.since_ns >= now_ns - waits.LONGEST_NS)
-        query = select(*keys, func.count().label("count")).where(*open_).group_by(*keys)
+        return await self._unended(wait, wait.c.since_ns, *open_)
+
+    async def _unended(
+        self, of: Table, since: Column[Any], *where: ColumnElement[bool]
+    ) -> dict[tuple[str, str, str, str], Unended]:
+        keys = [of.c[name] for name in names.BASE_LABELS]
+        query = select(*keys, func.count().label("count"), func.min(since).label("oldest_ns")).where(*where)
         return {
-            (row["service"], row["environment"], row["graph"], row["team"]): row["count"]
-            for row in await self.rows(query)
+            (row["service"], row["environment"], row["graph"], row["team"]): Unended(row["count"], row["oldest_ns"])
+            for row in await self.rows(query.group_by(*keys))
         }
 
     async def due(self, cutoffs: Cutoffs) -> dict[str, int]:

@@ -25,7 +25,7 @@ from graphmeter_collector.records import (
     Wasted,
     WriteResult,
 )
-from graphmeter_collector.reports import Decision, Judged, LostRun, WaitingTrace
+from graphmeter_collector.reports import Decision, Judged, LostRun, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
     ancestry,
@@ -245,13 +245,13 @@ class SqliteStore:
             deleted += gone
         return deleted
 
-    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], int]:
+    async def runs_in_progress(self) -> dict[tuple[str, str, str, str], Unended]:
         return await self.reader.runs_in_progress()
 
     async def unsettled(self) -> tuple[int, int]:
         return await self.reader.unsettled()
 
-    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], int]:
+    async def runs_waiting(self, now_ns: int) -> dict[tuple[str, str, str, str], Unended]:
         return await self.reader.runs_waiting(now_ns)
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ from collector.store.dump import dump, fresh, opened
 from graphmeter import names
 from graphmeter_collector.errors import StoreUnavailable
 from graphmeter_collector.records import Cost, Envelope, SpanRecord
-from graphmeter_collector.reports import OutboxItem
+from graphmeter_collector.reports import OutboxItem, Unended
 from graphmeter_collector.store import Store
 from support import postgres
 from support.records import T0_NS, call, priced, record, span_id, trace, whole_run
@@ -352,7 +352,7 @@ async def test_a_silent_run_is_lost_once_and_a_late_end_corrects_it(database_url
     async with opened(database_url) as store:
         begun = await store.write([start])
         assert [] == begun.finished
-        assert {("shop", "test", "support", "cx"): 1} == await store.runs_in_progress()
+        assert {("shop", "test", "support", "cx"): Unended(1, start.start_ns)} == await store.runs_in_progress()
         assert [] == await store.mark_lost(start.end_ns + 9, 9)
 
         [lost] = await store.mark_lost(start.end_ns + 10, 9)

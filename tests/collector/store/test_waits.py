@@ -13,6 +13,7 @@ import pytest
 from collector.store.dump import dump, fresh, opened
 from graphmeter import names
 from graphmeter_collector.records import SpanRecord, Waited
+from graphmeter_collector.reports import Unended
 from graphmeter_collector.store import Store, waits
 from support.records import SECOND, T0_NS, note, record, trace
 
@@ -57,7 +58,7 @@ async def test_a_wait_is_open_until_somebody_resumes_the_run(database_url: str) 
     async with opened(database_url) as store:
         await store.write([begun(1, 0), root(1, 0, paused="c1")])
         assert [] == await store.end_waits(NOW)
-        assert {BASE: 1} == await store.runs_waiting(NOW)
+        assert {BASE: Unended(1, T0_NS + 2 * SECOND)} == await store.runs_waiting(NOW)
         [row] = (await dump(database_url))["wait"]
         expected = {"trace_id": trace(1), "thread_id": "t1", "checkpoint_id": "c1", "since_ns": T0_NS + 2 * SECOND}
         assert expected == {name: row[name] for name in expected}
@@ -125,7 +126,7 @@ async def test_other_threads_graphs_and_environments_are_other_waits(database_ur
             ]
         )
         assert [] == await store.end_waits(NOW)
-        assert {BASE: 1} == await store.runs_waiting(NOW)
+        assert {BASE: Unended(1, T0_NS + 2 * SECOND)} == await store.runs_waiting(NOW)
 
     assert [("1", None, "", None)] == await ends(database_url)
 
@@ -147,7 +148,7 @@ async def test_who_was_asked_a_month_ago_is_not_waited_for(database_url: str) ->
     late = T0_NS + 2 * SECOND + waits.LONGEST_NS
     async with opened(database_url) as store:
         await store.write([root(1, 0, paused="c1")])
-        assert {BASE: 1} == await store.runs_waiting(late)
+        assert {BASE: Unended(1, T0_NS + 2 * SECOND)} == await store.runs_waiting(late)
         assert {} == await store.runs_waiting(late + 1)
 
 

@@ -15,6 +15,7 @@ from graphmeter import names
 SUBCOMMANDS: Final = {
     "demo": "Run the example graphs through a real collector and show what was measured.",
     "serve": "Run the collector.",
+    "stack": "Run collector, Prometheus and Alertmanager together, without Docker.",
     "init": "Write an annotated graphmeter.yaml.",
     "doctor": "Send one run to a collector and read it back.",
     "runs": "List graph runs.",

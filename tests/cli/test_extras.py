@@ -32,6 +32,7 @@ def run_without(modules: list[str], *arguments: str) -> subprocess.CompletedProc
         pytest.param("rules", "pydantic", "alerts", id="rules"),
         pytest.param("dashboards", "grafana_foundation_sdk", "dashboards", id="dashboards"),
         pytest.param("demo", "langgraph", "all", id="the demo"),
+        pytest.param("stack", "sqlalchemy", "alerts,collector", id="the stack"),
     ],
 )
 def test_a_missing_extra_is_answered_with_the_line_that_installs_it(command: str, missing: str, extra: str) -> None:

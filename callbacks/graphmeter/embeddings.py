@@ -298,6 +298,9 @@ def _end(call: _Call, error: BaseException | None) -> None:
             counted = [reading.tokens for reading in call.readings if reading.tokens is not None]
             if counted:
                 facts[names.USAGE_INPUT] = sum(counted)
+            told = [reading.cost_usd for reading in call.readings if reading.cost_usd is not None]
+            if told and len(told) == len(call.readings):
+                facts[names.REPORTED_COST_USD] = sum(told)
             # A call that failed outright owes no usage.
             if error is not None:
                 facts.update(failures.facts_of(error))

@@ -9,7 +9,7 @@ from graphmeter import guard, names, providers
 from graphmeter.attribution import text
 from graphmeter.records import Run, Value
 from graphmeter.servers import Server, server_of
-from graphmeter.usage import Usage, usage_of
+from graphmeter.usage import Usage, reported, usage_of
 from graphmeter.usage.streams import Told
 
 Facts = dict[str, Value | list[str]]
@@ -112,6 +112,9 @@ def answered(facts: Facts, answer: Answer, told: Told | None = None) -> None:
 
     whole = told.whole if told is not None else None
     _use(facts, usage_of(answer, output, answer.info, str(facts.get(names.PROVIDER, "")), whole))
+    # A cached answer repeats what the call cost that filled the cache.
+    if names.CACHE_HIT not in facts and (cost := reported.cost_of(said, output)) is not None:
+        facts[names.REPORTED_COST_USD] = cost
 
 
 def read(run: Run) -> None:

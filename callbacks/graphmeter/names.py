@@ -108,6 +108,9 @@ COST_USD: Final = "graphmeter.cost_usd"
 """Cost of a model call as the client prices it (double, USD). A hint for trace views; the collector is the authority."""
 COST_PRICE: Final = "graphmeter.cost.price"
 """Which price of which catalogue gave `graphmeter.cost_usd`."""
+REPORTED_COST_USD: Final = "graphmeter.cost.reported_usd"
+"""What the provider, or a gateway before it, says that a model call cost (double, USD). Kept beside the price
+that the collector works out."""
 RESUMED_FROM: Final = "graphmeter.resumed_from"
 """On a run that resumes an interrupted one: the LangGraph checkpoint id it resumes from, which is the
 `langgraph.checkpoint_id` of the interrupted run."""

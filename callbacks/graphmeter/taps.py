@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from graphmeter import forks, guard
 from graphmeter.providers import model_name
+from graphmeter.usage import reported
 
 _MARK: Final = "_graphmeter_tap"
 
@@ -28,6 +29,8 @@ class Reading(NamedTuple):
     """Input tokens; None: it does not say."""
     model: str = ""
     """The model that answered, if the answer names it."""
+    cost_usd: float | None = None
+    """What it cost, if the answer says."""
 
 
 class Tap(NamedTuple):
@@ -165,7 +168,10 @@ def _text(value: Any) -> str:
 
 def _openai(answer: Any) -> Reading:
     # https://platform.openai.com/docs/api-reference/embeddings/create
-    return Reading(_tokens(_field(answer, "usage", "prompt_tokens")), _text(_field(answer, "model")))
+    usage = _field(answer, "usage")
+    # Gateways that speak as OpenAI does add what a call cost.
+    cost = reported.of_usage({key: _field(usage, key) for key in reported.KEYS})
+    return Reading(_tokens(_field(usage, "prompt_tokens")), _text(_field(answer, "model")), cost)
 
 
 def _mistral(answer: Any) -> Reading:

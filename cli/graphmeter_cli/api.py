@@ -21,6 +21,7 @@ from graphmeter_collector.reports import (
     NodeRow,
     OutcomeCostRow,
     OutcomeRow,
+    ReportedCostRow,
     RunCount,
     RunFilter,
     RunRow,
@@ -110,6 +111,19 @@ class HttpReader:
     ) -> list[UnitCostRow]:
         asked = {**_range(since_ns, until_ns), "unit": unit, "by": ",".join(by), "view": view}
         return self._rows(UnitCostRow, await self._get("/api/cost/units", asked, where))
+
+    async def reported_cost(
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        timezone: str = "UTC",
+        view: View = EFFECTIVE,
+    ) -> list[ReportedCostRow]:
+        asked = {**_range(since_ns, until_ns), "by": ",".join(by), "timezone": timezone, "view": view}
+        return self._rows(ReportedCostRow, await self._get("/api/cost/reported", asked, where))
 
     async def outcome_cost(
         self,

@@ -97,6 +97,8 @@ def _label(span: SpanRow, sums: tuple[int, int | None], *, ascii_only: bool) -> 
         label.append(f"  {usd(nano)}", "green")
     elif span.kind == names.MODEL:
         label.append("  unpriced", "yellow")
+    if span.reported_nano is not None and span.reported_nano != span.cost_nano:
+        label.append(f"  {usd(span.reported_nano)} by the provider", "dim")
     if span.cache_hit:
         label.append("  from cache", "dim")
     if not span.settled:

@@ -180,6 +180,8 @@ class SpanRecord:
     """Host that a model call was sent to, if the sender says so."""
     images: int = 0
     """Images that the call made, if the sender says so."""
+    reported_nano: int | None = None
+    """What the sender says that a model call cost, in nano-USD: what its provider told it, or what it made of it."""
     tool: str = ""
     """Name of the tool or retriever."""
     usage: TokenUsage = NO_USAGE

@@ -25,7 +25,7 @@ from graphmeter_collector.store import open_store
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.read import open_reader
 from support.ports import free_port
-from support.records import T0_NS, answered, whole_run
+from support.records import T0_NS, answered, call, whole_run
 
 UNTIL_NS = T0_NS + 4 * 3600 * 1_000_000_000
 
@@ -41,7 +41,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database with two runs, one of them failed, two of a thread that waited in between, and all that is said beside."""
     url = f"sqlite:///{tmp_path_factory.mktemp('data') / 'graphmeter.db'}"
     migrate(url)
-    asyncio.run(_write(url, [*whole_run(1), *whole_run(2, at_s=10, status=names.ERROR), *answered()]))
+    dear = call(31, nano=1_000, reported_nano=1_500)
+    asyncio.run(_write(url, [*whole_run(1), *whole_run(2, at_s=10, status=names.ERROR), *answered(), dear]))
     return url
 
 
@@ -79,6 +80,7 @@ def url(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
             "",
         ],
         ["cost", "movers", "--month", "2026-11"],
+        ["cost", "reported", "--month", "2026-11"],
         ["cost", "runs", "--month", "2026-11", "--top", "1"],
         ["cost", "per", "run", "--by", "graph", "--month", "2026-11"],
     ],

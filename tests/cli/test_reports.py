@@ -248,6 +248,20 @@ def test_what_was_for_nothing_is_shown_by_node_and_reason(filled: str) -> None:
     assert "wasted USD" in said
 
 
+def test_what_providers_say_is_shown_with_the_drift_and_in_the_trace(filled: str) -> None:
+    fill(filled, [call(31, at_s=12, nano=40_000_000, reported_nano=50_000_000, provider="openrouter", response_id="r")])
+    asked = ("--database-url", filled, "--month", "2026-11")
+    [row] = json_of("cost", "reported", *asked)
+    shown = " ".join(run("cost", "reported", *asked).stdout.split())
+
+    assert ({"provider": "openrouter", "model": "gpt-4o"}, 1, -10_000_000) == (
+        row["group"], row["calls"], row["drift_nano"]
+    )  # fmt: skip
+    assert "openrouter gpt-4o 1 $0.0400 $0.0500 -$0.0100 -20.00 %" in shown
+    assert "by the provider" in run("trace", "00000000-0000-0000-0000-000000000001", *asked[:2]).stdout
+    assert "no provider said" in run("cost", "reported", "--month", "2025-01", *asked[:2]).stdout
+
+
 def test_the_dearest_runs_come_first_with_what_is_known_of_them(filled: str) -> None:
     rows = json_of("cost", "runs", "--database-url", filled, "--month", "2026-11", "--top", "2")
     shown = run("cost", "runs", "--database-url", filled, "--month", "2026-11").stdout

@@ -42,6 +42,8 @@ class Case(NamedTuple):
     """Response model, where the integration does not hand on the provider's."""
     address: str | None = "127.0.0.1"
     """server.address; None where the integration does not describe itself to callbacks."""
+    cost_nano: int | None = None
+    """What the server says that it cost; integrations do not hand that on of a stream."""
     streamed: Callable[[dict[str, Any]], Answer] = lambda usage: chunks(usage=usage)
 
 
@@ -98,12 +100,14 @@ CASES = {
         {**chat_usage(194, 60, cached=100), "cost": 0.95, "cost_details": {"upstream_inference_cost": 19}},
         "openai",
         {"input": 94, "cache_read": 100, "output": 60},
+        cost_nano=950_000_000,
     ),
     "litellm-says-it-cost-nothing": Case(
         lambda url: ChatOpenAI(model="gpt-4.1", api_key=KEY, base_url=url, max_retries=0, stream_usage=True),
         {**chat_usage(194, 60), "total_cost": 0, "cost": 0.0},
         "openai",
         {"input": 194, "output": 60},
+        cost_nano=0,
     ),
     "vllm-without-details": Case(
         lambda url: ChatOpenAI(
@@ -140,6 +144,7 @@ async def test_they_say_what_openai_says(exported: Exported, server: Provider, c
     assert expected == {key: value for key, value in told(call).items() if ".usage." not in key}
     assert case.buckets == tokens(record)
     assert case.usage["total_tokens"] == sum(record.usage)
+    assert (None if how in STREAMED else case.cost_nano) == record.reported_nano
     assert not record.cache_hit
     assert (how in STREAMED) == (record.ttft_ns > 0)
     assert case.address == call.attributes.get(names.SERVER_ADDRESS)

@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from graphmeter import names
-from graphmeter_cli import reading, render, spend
+from graphmeter_cli import reading, render, reported, spend
 from graphmeter_cli.options import Source
 from graphmeter_cli.spend import Asked
 from graphmeter_cli.units import count, duration, percent, usd, usd_places
@@ -88,6 +88,31 @@ def movers_command(*, asked: Asked, source: Source, top: int) -> None:
         lambda: spend.sheet_of(shown, asked.by),
         lambda: _mover_table(rows, len(shown), asked.by),
     )
+    _say_view(asked)
+
+
+@command.command("reported", short_help="What providers say that calls cost, beside what the ledger says.")
+@spend.asks("provider,model")
+def reported_command(*, asked: Asked, source: Source) -> None:
+    """Show calls of which the provider, or a gateway, said what they cost: ours, theirs, and the drift (ours less theirs).
+
+    OpenRouter, xAI, Perplexity and LiteLLM say it with each answer. Calls of which nobody says it are not counted here;
+    `graphmeter reconcile` compares those with the provider's export.
+
+    \b
+    Examples:
+      graphmeter cost reported --month this
+      graphmeter cost reported --by day,model --provider openrouter --since 7d --format csv
+    """
+    rows = reading.ask(
+        source,
+        lambda reader: reader.reported_cost(
+            asked.by, asked.since_ns, asked.until_ns, where=asked.where, timezone=asked.timezone, view=asked.view
+        ),
+    )
+    spend.show(asked.form, rows, lambda: spend.sheet_of(rows, asked.by), lambda: reported.table(rows, asked.by))
+    if asked.form == "table" and not rows:
+        click.echo("no provider said what a call cost in this time")
     _say_view(asked)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.table import Table as RichTable
 
-from graphmeter_cli import reading, render, spend
+from graphmeter_cli import reading, render, reported, spend
 from graphmeter_cli.options import Source, reads_reports
 from graphmeter_cli.units import count, usd, usd_places
 from graphmeter_collector.notify.message import Table
@@ -119,5 +119,4 @@ def _table(rows: Sequence[DriftRow]) -> RichTable:
 def _money(ours: int, theirs: int | None, drift: int | None, places: int) -> list[str]:
     if theirs is None or drift is None:
         return [usd(ours, places), "-", "-", "-"]
-    share = f"{drift / theirs * 100:+.2f} %" if theirs else "-"
-    return [usd(ours, places), usd(theirs, places), ("+" if drift > 0 else "") + usd(drift, places), share]
+    return reported.money(ours, theirs, drift, places)

@@ -22,11 +22,15 @@ TEXT_BYTES = 1024
 """Longest free text: status messages."""
 MAX_COUNT = 10_000_000_000
 """Largest token count believed; keeps sums of them far inside 64 bits."""
+MAX_USD = 1_000_000.0
+"""Largest cost of one call that is believed."""
+NANO = 1_000_000_000
 MAX_ORDINAL = 2**31 - 1
 """Largest step or attempt: their columns have 32 bits."""
 MOST_OUTER = 32
 """Graphs within graphs that are believed."""
 _NS_PER_S = 1_000_000_000
+_LONGEST_NUMBER = 40
 _MAX_SECONDS = 30 * 86_400.0
 
 Repairs: TypeAlias = Counter[str]
@@ -158,6 +162,27 @@ def number(value: AnyValue, repairs: Repairs) -> float | None:
         repairs["not_finite"] += 1
         found = None
     return found
+
+
+def usd(value: AnyValue, repairs: Repairs) -> int | None:
+    """An amount in USD, as nano-USD; also from text. Never negative, and no larger than anybody would believe."""
+    if value.WhichOneof("value") == "string_value":
+        try:
+            found: float | None = float(value.string_value[:_LONGEST_NUMBER])
+        except ValueError:
+            _unusable("string_value", repairs)
+            return None
+    else:
+        found = number(value, repairs)
+    return None if found is None else nano_of(found, repairs)
+
+
+def nano_of(amount: float, repairs: Repairs) -> int | None:
+    """USD as nano-USD."""
+    if not 0.0 <= amount <= MAX_USD:  # also false for NaN
+        repairs["clamped"] += 1
+        return None
+    return round(amount * NANO)
 
 
 def raw(value: AnyValue, repairs: Repairs) -> str | None:

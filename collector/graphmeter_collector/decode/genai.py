@@ -12,7 +12,7 @@ from typing import Any, Final
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from graphmeter import names
-from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, ordinal, seconds
+from graphmeter_collector.decode.attributes import Repairs, Table, count, flag, label, ordinal, seconds, usd
 from graphmeter_collector.decode.usage import Reported, exclusive
 from graphmeter_collector.records import TokenUsage
 
@@ -24,6 +24,9 @@ _CACHE_CREATION_FLAT: Final = "gen_ai.usage.cache_creation_input_tokens"
 _CACHE_READ_FLAT: Final = "gen_ai.usage.cache_read_input_tokens"
 _AUDIO_CACHE_READ: Final = "gen_ai.usage.audio.cache_read.input_tokens"
 _IMAGE_CACHE_READ: Final = "gen_ai.usage.image.cache_read.input_tokens"
+_COST: Final = "gen_ai.usage.cost"
+"""Of OpenRouter's own traces, OpenLIT, Pydantic AI and others; no name of the conventions."""
+_LITELLM_COST: Final = "gen_ai.cost.total_cost"
 _OPENAI_TIER: Final = "openai.response.service_tier"
 
 _USAGE_KEYS: Final = (
@@ -65,6 +68,7 @@ GENAI: Final[Table] = MappingProxyType(
         names.SERVICE_TIER: label,
         names.SERVER_ADDRESS: label,
         names.USAGE_IMAGES: count,
+        names.REPORTED_COST_USD: usd,
         _OPENAI_TIER: label,
         **dict.fromkeys(_USAGE_KEYS, count),
         **dict.fromkeys((names.SAVED_PREFIX + key for key in _USAGE_KEYS), count),
@@ -79,6 +83,8 @@ OF_FRAMEWORKS: Final[Table] = MappingProxyType(
         "user.id": label,
         "enduser.id": label,
         "session.id": label,
+        _COST: usd,
+        _LITELLM_COST: usd,
     }
 )
 """What our own spans say in words of ours: read on others' only."""
@@ -175,6 +181,11 @@ def service_tier(found: dict[str, Any]) -> str:
     """Tier that a call was served at; empty for the provider's usual one."""
     tier: str = found.get(names.SERVICE_TIER) or found.get(_OPENAI_TIER, "")
     return "" if tier in _USUAL_TIERS else tier
+
+
+def reported_cost(found: dict[str, Any]) -> int | None:
+    """What the sender says that the call cost, in nano-USD."""
+    return _first(found, names.REPORTED_COST_USD, _COST, _LITELLM_COST)
 
 
 def usage_reported(found: dict[str, Any], prefix: str = "") -> bool:

@@ -14,12 +14,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from graphmeter import names
 from graphmeter_collector.decode import langgraph
-from graphmeter_collector.decode.attributes import LABEL_BYTES, MAX_COUNT, Repairs, Table, clean, label, raw
+from graphmeter_collector.decode.attributes import LABEL_BYTES, MAX_COUNT, Repairs, Table, clean, label, nano_of, raw
 
 SCOPE: Final = "langfuse-sdk"
 KIND: Final = "langfuse.observation.type"
 _MODEL: Final = "langfuse.observation.model.name"
 _USAGE: Final = "langfuse.observation.usage_details"
+_COST: Final = "langfuse.observation.cost_details"
 _FIRST: Final = "langfuse.observation.completion_start_time"
 _MESSAGE: Final = "langfuse.observation.status_message"
 _METADATA: Final = "langfuse.observation.metadata."
@@ -32,6 +33,7 @@ TABLE: Final[Table] = MappingProxyType(
         _FIRST: label,
         _MESSAGE: label,
         _USAGE: raw,
+        _COST: raw,
         **dict.fromkeys((_METADATA + key for key in langgraph.KEYS), raw),
     }
 )
@@ -80,6 +82,7 @@ def translate(found: dict[str, Any], span: Span, repairs: Repairs) -> str:
         if _MODEL in found:
             found.setdefault(names.RESPONSE_MODEL, found[_MODEL])
         _usage(found)
+        _cost(found, repairs)
         _first_token(found, span)
     elif kind in (names.TOOL, names.RETRIEVER):
         found.setdefault(names.TOOL_NAME, clean(span.name, LABEL_BYTES, repairs))
@@ -112,6 +115,18 @@ def _usage(found: dict[str, Any]) -> None:
             said.setdefault(common, counts[total])
     prefix = names.SAVED_PREFIX if hit else ""
     found.update({prefix + key: count for key, count in said.items()})
+
+
+def _cost(found: dict[str, Any], repairs: Repairs) -> None:
+    """USD by bucket, in the words of whoever set them; their `total` may be left out."""
+    details = _value(found.get(_COST, ""))
+    if not isinstance(details, dict):
+        return
+    amounts = {
+        bucket: usd for bucket, usd in details.items() if isinstance(usd, (int, float)) and not isinstance(usd, bool)
+    }
+    if amounts and (nano := nano_of(amounts.get("total", sum(amounts.values())), repairs)) is not None:
+        found.setdefault(names.REPORTED_COST_USD, nano)
 
 
 def _is_part(key: str, total: str) -> bool:

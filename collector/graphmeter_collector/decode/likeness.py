@@ -45,6 +45,7 @@ _OWN_VALUES_OF: Final = {
     names.MODEL: {
         names.RESPONSE_ID: "response_id",
         names.USAGE_IMAGES: "images",
+        names.REPORTED_COST_USD: "reported_nano",
         names.RESERVATION: "reservations",
     },
     names.TOOL: {names.USAGE_IMAGES: "images"},

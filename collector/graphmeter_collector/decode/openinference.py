@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from graphmeter import names
 from graphmeter_collector.decode import langgraph
-from graphmeter_collector.decode.attributes import LABEL_BYTES, Repairs, Table, clean, count, label, raw
+from graphmeter_collector.decode.attributes import LABEL_BYTES, Repairs, Table, clean, count, label, raw, usd
 from graphmeter_collector.decode.usage import with_cached
 
 KIND: Final = "openinference.span.kind"
@@ -31,6 +31,7 @@ _CACHE_WRITE: Final = "llm.token_count.prompt_details.cache_write"
 _AUDIO: Final = "llm.token_count.prompt_details.audio"
 _REASONING: Final = "llm.token_count.completion_details.reasoning"
 _AUDIO_OUT: Final = "llm.token_count.completion_details.audio"
+_COST: Final = "llm.cost.total"
 _TOOL: Final = "tool.name"
 _RERANK_MODEL: Final = "reranker.model_name"
 _RERANKER: Final = "RERANKER"
@@ -59,6 +60,7 @@ TABLE: Final[Table] = MappingProxyType(
             (KIND, _PROVIDER, _SYSTEM, _MODEL, _EMBEDDING_MODEL, _TOOL, _RERANK_MODEL, _NODE_ID, _NODE_NAME), label
         ),
         **dict.fromkeys((*_USAGE, _TOTAL), count),
+        _COST: usd,
         _METADATA: raw,
     }
 )
@@ -130,6 +132,8 @@ def _call(found: dict[str, Any], metadata: dict[str, Any], span: Span, repairs: 
             found[names.USAGE_INPUT] = with_cached(
                 found[_PROMPT], found.get(_COMPLETION), found.get(_TOTAL), read + write
             )
+    if _COST in found:
+        found.setdefault(names.REPORTED_COST_USD, found[_COST])
     for event in span.events:
         if event.name == _FIRST:
             found.setdefault(names.TIME_TO_FIRST_CHUNK, max(event.time_unix_nano - span.start_time_unix_nano, 0))

@@ -330,6 +330,7 @@ def _read_call(record: SpanRecord, found: dict[str, Any], repairs: Repairs) -> N
     record.server = found.get(names.SERVER_ADDRESS, "")
     record.images = found.get(names.USAGE_IMAGES, 0)
     record.cache_hit = found.get(names.CACHE_HIT, False)
+    record.reported_nano = genai.reported_cost(found)
     prefix = names.SAVED_PREFIX if record.cache_hit else ""
     record.usage = genai.usage(found, repairs, prefix)
     # A call that failed has usually nothing to report; one that succeeded has, and silence would be a free call. So would

@@ -16,6 +16,7 @@ from graphmeter_collector.reports import (
     CostRow,
     OutcomeCostRow,
     Reader,
+    ReportedCostRow,
     UnitCostRow,
     View,
     Where,
@@ -134,6 +135,16 @@ def costs_router(reader: Reader) -> APIRouter:
         view: Prices = EFFECTIVE,
     ) -> list[UnitCostRow]:
         return await reader.unit_cost(unit, _parts(by), *stretch, where=_where(where), view=view)
+
+    @router.get("/cost/reported", summary="What providers say that calls cost, beside what they cost by our prices")
+    async def reported_cost(
+        stretch: InTime,
+        where: Values = [],  # noqa: B006
+        by: By = "provider,model",
+        timezone: Zone = "UTC",
+        view: Prices = EFFECTIVE,
+    ) -> list[ReportedCostRow]:
+        return await reader.reported_cost(_parts(by), *stretch, where=_where(where), timezone=timezone, view=view)
 
     @router.get("/cost/outcomes", summary="What a good outcome costs")
     async def outcome_cost(

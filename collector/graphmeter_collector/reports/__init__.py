@@ -50,7 +50,7 @@ from graphmeter_collector.reports.runs import (
     Unended,
     WaitRow,
 )
-from graphmeter_collector.reports.spend import CostRow, OutcomeCostRow, UnitCostRow
+from graphmeter_collector.reports.spend import CostRow, OutcomeCostRow, ReportedCostRow, UnitCostRow
 
 __all__ = [
     "BILLED",
@@ -81,6 +81,7 @@ __all__ = [
     "OutcomeCostRow",
     "OutcomeRow",
     "Reader",
+    "ReportedCostRow",
     "Reserved",
     "RunCount",
     "RunFilter",

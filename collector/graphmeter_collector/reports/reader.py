@@ -17,7 +17,7 @@ from graphmeter_collector.reports.runs import (
     SpanRow,
     TopologyRow,
 )
-from graphmeter_collector.reports.spend import CostRow, OutcomeCostRow, UnitCostRow
+from graphmeter_collector.reports.spend import CostRow, OutcomeCostRow, ReportedCostRow, UnitCostRow
 
 
 class Reader(Protocol):
@@ -76,6 +76,19 @@ class Reader(Protocol):
         view: View = EFFECTIVE,
     ) -> list[UnitCostRow]:
         """What one `unit` of `COST_UNITS` costs, per group, the group with most spend first."""
+        ...
+
+    async def reported_cost(
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        timezone: str = "UTC",
+        view: View = EFFECTIVE,
+    ) -> list[ReportedCostRow]:
+        """Calls of which the provider said what they cost, per group, those of most money first."""
         ...
 
     async def outcome_cost(

@@ -156,6 +156,8 @@ class SpanRow:
     cost_nano: int | None
     ttft_ns: int
     cache_hit: bool
+    reported_nano: int | None = None
+    """What the provider said that it cost, beside `cost_nano`; None where it did not say."""
     settled: bool = True
     """False on a span of another instrumentation that waits for its ancestors: it is not counted yet."""
 

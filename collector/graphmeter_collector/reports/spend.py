@@ -60,6 +60,24 @@ class UnitCostRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedCostRow:
+    """Calls of one group of which the provider, or a gateway, said what they cost, beside what they cost by our prices."""
+
+    group: dict[str, str]
+    calls: int
+    cost_nano: int
+    """Ours."""
+    reported_nano: int
+    """Theirs."""
+    drift_nano: int
+    """Ours less theirs: negative is what we do not know of."""
+    unpriced_calls: int
+    """Of which ours is 0 because no price is known."""
+    usage_missing_calls: int
+    view: View = EFFECTIVE
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeCostRow:
     """What a good outcome of a group costs: all of the group's spend, by the number of good outcomes of one kind."""
 

@@ -227,6 +227,7 @@ def ledger_row(record: SpanRecord) -> Row:
         record.duration_ns,
         record.images,
         record.outer_attempts or None,
+        record.reported_nano,
     )
 
 

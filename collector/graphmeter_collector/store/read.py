@@ -37,6 +37,7 @@ from graphmeter_collector.reports import (
     CostRow,
     NodeRow,
     OutcomeCostRow,
+    ReportedCostRow,
     RunCount,
     RunFilter,
     RunRow,
@@ -56,6 +57,7 @@ from graphmeter_collector.store.tables import (
     client_report,
     graph_topology,
     is_running,
+    ledger,
     outbox,
     run,
     span,
@@ -147,7 +149,8 @@ class SqlReader:
     async def spans(self, trace_id: str) -> list[SpanRow]:
         wanted = _trace_id(trace_id)
         query = (
-            select(span)
+            select(span, ledger.c.reported_nano)
+            .outerjoin(ledger, and_(ledger.c.trace_id == span.c.trace_id, ledger.c.span_id == span.c.span_id))
             .where(span.c.trace_id == wanted, span.c.kind != names.START)
             .order_by(span.c.start_ns, span.c.duration_ns.desc(), span.c.span_id)
         )
@@ -192,6 +195,18 @@ class SqlReader:
         view: View = EFFECTIVE,
     ) -> list[UnitCostRow]:
         return await spend.per_unit(self, unit, by, since_ns, until_ns, where=where, view=view)
+
+    async def reported_cost(
+        self,
+        by: Sequence[str],
+        since_ns: int,
+        until_ns: int,
+        *,
+        where: Where = EVERYTHING,
+        timezone: str = "UTC",
+        view: View = EFFECTIVE,
+    ) -> list[ReportedCostRow]:
+        return await spend.reported(self, by, since_ns, until_ns, where=where, timezone=timezone, view=view)
 
     async def outcome_cost(
         self,

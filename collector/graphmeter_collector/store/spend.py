@@ -1,20 +1,15 @@
 """Questions on spend that rollups cannot answer (`sums` has the others): one statement over the ledger for each.
 
-Every answer is made from one set of rows of the ledger: `_spent` says which, with what each of them cost and to which group
-it belongs. So the totals of any two groupings agree to the nano-USD.
+All of them are about the same rows (see `store.spent`), so that their totals agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final
 
 from sqlalchemy import (
-    ColumnElement,
-    FromClause,
-    Select,
-    Subquery,
     Text,
     and_,
     case,
@@ -25,85 +20,27 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.engine import RowMapping
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from graphmeter import names
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.ledger import CallKey, Which
 from graphmeter_collector.reports import (
     COST_ALIASES,
-    COST_PERIODS,
     COST_UNITS,
     EFFECTIVE,
     EVERYTHING,
     OUTCOME_DIMENSIONS,
-    TAG,
     CostRow,
     OutcomeCostRow,
+    ReportedCostRow,
     UnitCostRow,
     View,
     Where,
-    dimension,
 )
-from graphmeter_collector.store import effective
-from graphmeter_collector.store.tables import column_names, ledger, ledger_waste, outcome, run_tag
-from graphmeter_config import periods
-from graphmeter_config.periods import NoZone, Period
+from graphmeter_collector.store.spent import Rows, canonical, group_key, rows_of, summed
+from graphmeter_collector.store.tables import column_names, ledger, outcome
 
-MOST_PERIODS: Final = 400
-"""Days, weeks or months that one answer tells apart."""
 _FAILED: Final = (names.ERROR, names.CANCELLED)
-_COUNTED: Final = (
-    "cache_hit",
-    "operation",
-    "status",
-    "price_status",
-    "cost_nano",
-    "saved_nano",
-    "billed_nano",
-    *(f"{bucket}_{what}" for bucket in names.TOKEN_TYPES for what in ("tokens", "nano")),
-)
-
-
-class _TagValue(FunctionElement[str]):
-    """The value of a key in a JSON object of texts; NULL where there is none."""
-
-    type = Text()
-    inherit_cache = True
-
-
-@compiles(_TagValue, "postgresql")
-def _on_postgres(element: _TagValue, compiler: SQLCompiler, **how: Any) -> str:
-    tags, name = (compiler.process(clause, **how) for clause in element.clauses)
-    return f"({tags} ->> CAST({name} AS TEXT))"
-
-
-@compiles(_TagValue, "sqlite")
-def _on_sqlite(element: _TagValue, compiler: SQLCompiler, **how: Any) -> str:
-    # Not json_extract: before 3.45 it compares a key with the text as it is stored, where é is \\u00e9.
-    tags, name = (compiler.process(clause, **how) for clause in element.clauses)
-    return f"(SELECT value FROM json_each({tags}) WHERE key = {name})"  # noqa: S608 - columns and parameters only
-
-
-class Rows(Protocol):
-    """Who runs statements."""
-
-    async def rows(self, statement: Select[Any]) -> Sequence[RowMapping]: ...
-
-
-# From the few to the many: without a condition of its own on their time, no database reads the ledger first.
-_WASTED: Final = ledger_waste.join(
-    ledger, and_(ledger.c.trace_id == ledger_waste.c.trace_id, ledger.c.span_id == ledger_waste.c.span_id)
-)
-
-
-class _Spent(NamedTuple):
-    """Rows of the ledger that count, as a table."""
-
-    table: Subquery
-    groups: list[ColumnElement[Any]]
 
 
 async def cost(
@@ -118,14 +55,14 @@ async def cost(
     view: View = EFFECTIVE,
 ) -> list[CostRow]:
     """See `graphmeter_collector.reports.Reader.cost`."""
-    by = _canonical(by)
-    spent = await _spent(reader, by, since_ns, until_ns, where, timezone, view)
+    by = canonical(by)
+    spent = await rows_of(reader, by, since_ns, until_ns, where, timezone, view)
     row = spent.table.c
     called = row.cache_hit.is_(False)
     # Of models: tools and retrievers that have a price bring money alone.
     asked = and_(called, row.operation.not_in(names.PIECE_OPERATIONS))
     failed = and_(called, row.status.in_(_FAILED))
-    total = _sum(row.cost_nano)
+    total = summed(row.cost_nano)
     query = (
         select(
             *spent.groups,
@@ -134,13 +71,13 @@ async def cost(
             func.count().filter(row.price_status == "unpriced").label("unpriced_calls"),
             func.count().filter(row.price_status == "usage_missing").label("usage_missing_calls"),
             # A cached answer's tokens were consumed by the call that filled the cache.
-            *(_sum(row[f"{bucket}_tokens"], called).label(f"{bucket}_tokens") for bucket in names.TOKEN_TYPES),
-            *(_sum(row[f"{bucket}_nano"]).label(f"{bucket}_nano") for bucket in names.TOKEN_TYPES),
+            *(summed(row[f"{bucket}_tokens"], called).label(f"{bucket}_tokens") for bucket in names.TOKEN_TYPES),
+            *(summed(row[f"{bucket}_nano"]).label(f"{bucket}_nano") for bucket in names.TOKEN_TYPES),
             total.label("cost_nano"),
-            _sum(row.saved_nano).label("saved_nano"),
-            _sum(row.billed_nano).label("billed_nano"),
+            summed(row.saved_nano).label("saved_nano"),
+            summed(row.billed_nano).label("billed_nano"),
             func.count().filter(failed).label("failed_calls"),
-            _sum(row.cost_nano, failed).label("failed_nano"),
+            summed(row.cost_nano, failed).label("failed_nano"),
         )
         .select_from(spent.table)
         .group_by(*spent.groups)
@@ -170,17 +107,17 @@ async def with_waste(
     """
     if not rows:
         return []
-    by = _canonical(by)
-    spent = await _spent(reader, by, since_ns, until_ns, where, timezone, view, ("cost_nano",), wasted=True)
+    by = canonical(by)
+    spent = await rows_of(reader, by, since_ns, until_ns, where, timezone, view, ("cost_nano",), wasted=True)
     row = spent.table.c
     query = select(
-        *spent.groups, row.reason, func.count().label("calls"), _sum(row.cost_nano).label("cost_nano")
+        *spent.groups, row.reason, func.count().label("calls"), summed(row.cost_nano).label("cost_nano")
     ).group_by(*spent.groups, row.reason)
     nano: dict[tuple[str, ...], dict[str, int]] = {}
     calls: dict[tuple[str, ...], dict[str, int]] = {}
     for each in sorted(await reader.rows(query), key=lambda found: names.WASTE_REASONS.index(found["reason"])):
-        nano.setdefault(_key(each, by), {})[each["reason"]] = int(each["cost_nano"])
-        calls.setdefault(_key(each, by), {})[each["reason"]] = each["calls"]
+        nano.setdefault(group_key(each, by), {})[each["reason"]] = int(each["cost_nano"])
+        calls.setdefault(group_key(each, by), {})[each["reason"]] = each["calls"]
     keys = [tuple(row.group[name] for name in by) for row in rows]
     return [
         replace(row, wasted_nano=nano[key], wasted_calls=calls[key]) if key in nano else row
@@ -199,17 +136,17 @@ async def per_unit(
     view: View = EFFECTIVE,
 ) -> list[UnitCostRow]:
     """See `graphmeter_collector.reports.Reader.unit_cost`."""
-    by = _canonical(by)
+    by = canonical(by)
     unit = COST_ALIASES.get(unit, unit)
     if unit not in COST_UNITS:
         raise BadRequest(f"there is no cost per {unit!r}: choose from {', '.join(COST_UNITS)}", reason="unknown_unit")
     if unit in by:
         raise BadRequest(f"cannot group the cost per {unit} by {unit}", reason="unknown_dimension")
-    spent = await _spent(reader, (*by, unit), since_ns, until_ns, where, "UTC", view)
+    spent = await rows_of(reader, (*by, unit), since_ns, until_ns, where, "UTC", view)
     *groups, which = spent.groups
     # What each unit cost, then each one's place among those of its group.
     each = (
-        select(*groups, which.label("unit"), _sum(spent.table.c.cost_nano).label("cost"))
+        select(*groups, which.label("unit"), summed(spent.table.c.cost_nano).label("cost"))
         .where(which != "")
         .group_by(*groups, which)
         .subquery()
@@ -223,20 +160,57 @@ async def per_unit(
     query = select(
         *(cells[label] for label in labels),
         func.count().label("units"),
-        _sum(cells.cost).label("cost_nano"),
+        summed(cells.cost).label("cost_nano"),
         func.max(cells.cost).label("max_nano"),
         func.max(case((cells.place == (cells.among + 1) // 2, cells.cost))).label("median_nano"),
         func.max(case((cells.place == (cells.among * 95 + 99) // 100, cells.cost))).label("p95_nano"),
     ).group_by(*(cells[label] for label in labels))
     if not groups:
         query = query.having(func.count() > 0)
-    found = {_key(row, by): row for row in await reader.rows(query)}
+    found = {group_key(row, by): row for row in await reader.rows(query)}
     rest = {
         tuple(row.group[name] for name in by): row.cost_nano
         for row in await cost(reader, by, since_ns, until_ns, where=_nameless(unit, where), view=view)
     }
     rows = [_unit_row(key, found.get(key), rest.get(key, 0), unit, by, view) for key in found | rest]
     return sorted(rows, key=lambda row: (-row.cost_nano, tuple(row.group.values())))
+
+
+async def reported(
+    reader: Rows,
+    by: Sequence[str],
+    since_ns: int,
+    until_ns: int,
+    *,
+    where: Where = EVERYTHING,
+    timezone: str = "UTC",
+    view: View = EFFECTIVE,
+) -> list[ReportedCostRow]:
+    """See `graphmeter_collector.reports.Reader.reported_cost`."""
+    by = canonical(by)
+    wanted = ("cost_nano", "price_status", "reported_nano")
+    spent = await rows_of(reader, by, since_ns, until_ns, where, timezone, view, wanted)
+    row = spent.table.c
+    query = (
+        select(
+            *spent.groups,
+            func.count().label("calls"),
+            summed(row.cost_nano).label("cost_nano"),
+            summed(row.reported_nano).label("reported_nano"),
+            func.count().filter(row.price_status == "unpriced").label("unpriced_calls"),
+            func.count().filter(row.price_status == "usage_missing").label("usage_missing_calls"),
+        )
+        .where(row.reported_nano.is_not(None))
+        .group_by(*spent.groups)
+        .having(func.count() > 0)
+    )
+    rows = []
+    for each in await reader.rows(query):
+        ours, theirs = int(each["cost_nano"]), int(each["reported_nano"])
+        group = dict(zip(by, group_key(each, by), strict=True))
+        unknown = (each["unpriced_calls"], each["usage_missing_calls"])
+        rows.append(ReportedCostRow(group, each["calls"], ours, theirs, ours - theirs, *unknown, view))
+    return sorted(rows, key=lambda row: (-row.reported_nano, tuple(row.group.values())))
 
 
 async def per_outcome(
@@ -249,7 +223,7 @@ async def per_outcome(
     view: View = EFFECTIVE,
 ) -> list[OutcomeCostRow]:
     """See `graphmeter_collector.reports.Reader.outcome_cost`."""
-    by = _canonical(by)
+    by = canonical(by)
     for name in (*by, *where):
         if name not in OUTCOME_DIMENSIONS:
             known = ", ".join(OUTCOME_DIMENSIONS)
@@ -287,9 +261,9 @@ async def calls(reader: Rows, which: Which, after: CallKey | None, limit: int) -
     Tags are told as JSON text: most calls have none, or are asked for something else.
     """
     since_ns = which.since_ns if after is None else after.start_ns
-    by = _canonical(which.by)
+    by = canonical(which.by)
     wanted = (*column_names(ledger), "version", "billed_nano", "billed_status")
-    spent = await _spent(reader, by, since_ns, which.until_ns, which.where, which.timezone, which.view, wanted)
+    spent = await rows_of(reader, by, since_ns, which.until_ns, which.where, which.timezone, which.view, wanted)
     row = spent.table.c
     key = (row.start_ns, row.trace_id, row.span_id)
     told = [column.cast(Text).label("tags") if column.name == "tags" else column for column in row]
@@ -309,98 +283,15 @@ def _like(pattern: str) -> str:
     return escaped.replace("*", "%").replace("?", "_")
 
 
-def _canonical(by: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(dimension(name) for name in by))
-
-
 def _nameless(unit: str, where: Where) -> Where:
     """The same question on what names no unit."""
     wanted = where.get(unit)
     return {**where, unit: [""] if wanted is None or "" in wanted else []}
 
 
-async def _spent(
-    reader: Rows,
-    by: Sequence[str],
-    since_ns: int,
-    until_ns: int,
-    where: Where,
-    timezone: str,
-    view: View,
-    wanted: Sequence[str] = _COUNTED,
-    *,
-    wasted: bool = False,
-) -> _Spent:
-    """Rows of the ledger in a time range, each with its groups (`g0`, `g1`, …) and what is wanted, as the view has it.
-
-    With `wasted` only those that were for nothing, each with its `reason`.
-
-    A table of its own, because Postgres takes an expression with parameters for another one when it is said again.
-    """
-    rows, columns = await effective.ledger_in(reader, view, since_ns, until_ns, _WASTED if wasted else ledger)
-    start_ns = ledger_waste.c.start_ns if wasted else ledger.c.start_ns
-    expressions: dict[str, ColumnElement[Any]] = {}
-    for name in dict.fromkeys((*by, *map(dimension, where))):
-        if name in COST_PERIODS:
-            expressions[name] = _calendar(cast(Period, name), since_ns, until_ns, timezone)
-        elif name.startswith(TAG):
-            rows, expressions[name] = _tag(rows, name.removeprefix(TAG))
-        else:
-            expressions[name] = columns[name]
-    conditions = [expressions[dimension(name)].in_(values) for name, values in where.items()]
-    table = (
-        select(
-            *(expressions[name].label(f"g{place}") for place, name in enumerate(by)),
-            *(columns[name].label(name) for name in wanted),
-            *([ledger_waste.c.reason] if wasted else []),
-        )
-        .select_from(rows)
-        .where(start_ns >= since_ns, start_ns < until_ns, *conditions)
-        .subquery("spent")
-    )
-    return _Spent(table, [table.c[f"g{place}"] for place in range(len(by))])
-
-
-def _tag(rows: FromClause, name: str) -> tuple[FromClause, ColumnElement[str]]:
-    """A tag's value: what the run was tagged with by its id, else what the call itself says."""
-    late = run_tag.alias()
-    joined = rows.outerjoin(late, and_(late.c.run_id == ledger.c.run_id, late.c.name == name))
-    return joined, func.coalesce(late.c.value, _TagValue(ledger.c.tags, literal(name)), "")
-
-
-def _calendar(period: Period, since_ns: int, until_ns: int, timezone: str) -> ColumnElement[str]:
-    """The label of the calendar period that a call began in."""
-    labels: list[tuple[int, str]] = []
-    try:
-        for stretch in periods.between(period, since_ns, until_ns, timezone):
-            labels.append((stretch.until_ns, stretch.label))
-            if len(labels) > MOST_PERIODS:
-                raise BadRequest(
-                    f"more than {MOST_PERIODS} {period}s: ask for less time, or for longer periods",
-                    reason="too_many_periods",
-                )
-    except NoZone as problem:
-        raise BadRequest(str(problem), reason="unknown_timezone") from problem
-    if not labels:
-        return literal("")
-    *others, (_, last) = labels
-    if not others:
-        return literal(last)
-    return case(*((ledger.c.start_ns < until, label) for until, label in others), else_=last)
-
-
-def _sum(column: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> ColumnElement[int]:
-    total = func.sum(column)
-    return func.coalesce(total.filter(where) if where is not None else total, 0)
-
-
-def _key(row: Mapping[Any, Any], by: Sequence[str]) -> tuple[str, ...]:
-    return tuple(row[f"g{place}"] for place in range(len(by)))
-
-
 def _cost_row(row: Mapping[Any, Any], by: Sequence[str], view: View) -> CostRow:
     return CostRow(
-        group=dict(zip(by, _key(row, by), strict=True)),
+        group=dict(zip(by, group_key(row, by), strict=True)),
         calls=row["calls"],
         cache_hits=row["cache_hits"],
         unpriced_calls=row["unpriced_calls"],

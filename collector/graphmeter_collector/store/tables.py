@@ -286,6 +286,8 @@ ledger = Table(
     *_big("duration_ns", "images"),
     # Of the subgraphs that it was made in; NULL: in none.
     Column("outer_attempts", LargeBinary),
+    # What the provider said that it cost; NULL: it did not say.
+    Column("reported_nano", BigInteger),
     Index(None, "start_ns"),
     # One call seen by two instrumentations is billed once; a cached answer repeats the id of the original on purpose.
     Index(

@@ -24,7 +24,7 @@ from graphmeter import names
 from graphmeter_collector.errors import Busy, StartupError
 from graphmeter_collector.ledger import CallKey, Repriced, Run, StoredCall, Which
 from graphmeter_collector.records import Cost, Envelope, SpanRecord, TokenUsage
-from graphmeter_collector.store import budget_spend, spend
+from graphmeter_collector.store import budget_spend, spend, spent
 from graphmeter_collector.store.aside import Aside, calm
 from graphmeter_collector.store.engine import is_sqlite, sqlite_path
 from graphmeter_collector.store.lock import FileLock
@@ -73,7 +73,7 @@ _ADD: Final = text(
 )
 
 
-async def calls(reader: spend.Rows, which: Which, after: CallKey | None = None) -> list[StoredCall]:
+async def calls(reader: spent.Rows, which: Which, after: CallKey | None = None) -> list[StoredCall]:
     """The next calls in order; none: that was all."""
     return [_call(row, len(which.by)) for row in await spend.calls(reader, which, after, AT_ONCE)]
 

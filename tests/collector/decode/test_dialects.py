@@ -280,6 +280,26 @@ def test_langfuse_tells_an_answer_from_a_cache() -> None:
     assert (True, TokenUsage(input=6, output=2), False) == (found.cache_hit, found.usage, found.usage_missing)
 
 
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ({"input": 0.1, "output": 0.2, "total": 0.35}, 350_000_000),
+        ({"input": 0.25, "output": 0.5}, 750_000_000),
+        ({"input": "much"}, None),
+        ({}, None),
+        ("no JSON object", None),
+    ],
+)
+def test_langfuse_tells_the_cost_that_it_was_told(details: Any, expected: int | None) -> None:
+    attributes = {"langfuse.observation.type": "generation", "langfuse.observation.cost_details": json.dumps(details)}
+    assert expected == record(attributes, LANGFUSE).reported_nano
+
+
+def test_openinference_tells_the_total_cost_of_a_call() -> None:
+    attributes = {"openinference.span.kind": "LLM", "llm.cost.total": 0.0375, "llm.cost.prompt": 0.03}
+    assert 37_500_000 == record(attributes, "openinference.instrumentation.openai").reported_nano
+
+
 def test_langfuse_tells_the_first_token_by_its_time() -> None:
     attributes = {
         "langfuse.observation.type": "generation",

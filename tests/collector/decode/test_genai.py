@@ -248,6 +248,27 @@ def test_what_most_calls_report_is_split_as_anything_else_is(said: dict[str, int
     assert expected == actual
 
 
+@pytest.mark.parametrize(
+    ("attributes", "expected", "repairs"),
+    [
+        ({}, None, {}),
+        ({names.REPORTED_COST_USD: 0.0000285}, 28_500, {}),
+        ({"gen_ai.usage.cost": 0.25, "gen_ai.cost.total_cost": 1.0}, 250_000_000, {}),
+        ({"gen_ai.cost.total_cost": "0.5"}, 500_000_000, {}),
+        ({"gen_ai.usage.cost": 0}, 0, {}),
+        ({"gen_ai.usage.cost": -1.0}, None, {"clamped": 1}),
+        ({"gen_ai.usage.cost": 2e6}, None, {"clamped": 1}),
+        ({"gen_ai.usage.cost": "much"}, None, {"wrong_type": 1}),
+        ({"gen_ai.usage.cost": float("nan")}, None, {"not_finite": 1}),
+    ],
+)
+def test_what_the_sender_says_that_a_call_cost_is_kept(
+    attributes: dict[str, Any], expected: int | None, repairs: dict[str, int]
+) -> None:
+    found = decoded({**CHAT, **attributes})
+    assert (expected, repairs) == (found.records[0].reported_nano, dict(found.repairs))
+
+
 def test_a_call_says_where_it_went_and_how_many_images_it_made() -> None:
     found = record({**CHAT, names.SERVER_ADDRESS: "bedrock-runtime.eu-central-1.amazonaws.com", names.USAGE_IMAGES: 3})
     assert ("bedrock-runtime.eu-central-1.amazonaws.com", 3) == (found.server, found.images)

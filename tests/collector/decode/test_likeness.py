@@ -31,6 +31,7 @@ ATTRIBUTES = st.one_of(
     st.tuples(st.sampled_from([names.USAGE_INPUT, names.USAGE_OUTPUT, names.LANGGRAPH_STEP]), st.integers(0, 2)),
     st.tuples(st.sampled_from([names.CACHE_HIT, names.RATE_LIMITED, names.USAGE_MISSING]), st.booleans()),
     st.tuples(st.just(names.TIME_TO_FIRST_CHUNK), st.sampled_from([0.0, 0.5, 1.5])),
+    st.tuples(st.just(names.REPORTED_COST_USD), st.sampled_from([0.0, 0.01, 2.5, -1.0])),
 )
 SPANS = st.builds(
     lambda name, span_id, ms, given, failed: Span(

@@ -301,6 +301,7 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/cost",
         "/api/cost/movers",
         "/api/cost/outcomes",
+        "/api/cost/reported",
         "/api/cost/units",
         "/api/cost/waste",
         "/api/prices",

@@ -40,7 +40,7 @@ def test_a_span_row_has_its_tables_columns_in_order() -> None:
 def test_a_ledger_row_has_its_tables_columns_in_order() -> None:
     spoken = call(
         3, usage=TokenUsage(*range(10)), cost=priced(55), tags={"b": "ü", "a": "1"}, user_id="u", session_id="s",
-        attempt_span=b"a" * 8, outer_attempts=b"o" * 8,
+        attempt_span=b"a" * 8, outer_attempts=b"o" * 8, reported_nano=54,
     )  # fmt: skip
     row = as_row("ledger", facts.ledger_row(spoken))
 

@@ -28,6 +28,7 @@ from graphmeter_collector.reports import (
     COST_UNITS,
     EFFECTIVE,
     Reader,
+    ReportedCostRow,
     View,
 )
 from graphmeter_collector.spending import movers, waste
@@ -208,6 +209,29 @@ def test_what_was_for_nothing_is_listed_by_group_and_reason_the_dearest_first(da
         ("plan", names.CANCELLED, 1, 10, 100, 0.1),
         ("local", names.ERROR, 1, 0, 0, None),
     ] == [(row.group["node"], row.reason, row.calls, row.cost_nano, row.spent_nano, row.share) for row in rows]
+
+
+def test_what_providers_say_is_beside_what_the_same_calls_cost_by_our_prices(database_url: str) -> None:
+    fill(
+        database_url,
+        [
+            call(1, nano=100, reported_nano=90),
+            call(2, nano=50, reported_nano=70),
+            call(3, nano=10),
+            call(4, reported_nano=5, cost=Cost(0, (0,) * 10, "unpriced")),
+            call(5, model="grok-4", nano=8, reported_nano=0),
+            call(6, nano=9, reported_nano=9, at_s=50 * DAY),
+        ],
+    )
+    rows = ask(database_url, lambda reader: reader.reported_cost(["model"], *ALL))
+    [total] = ask(database_url, lambda reader: reader.reported_cost([], *ALL, where={"provider": ["openai"]}))
+
+    assert [
+        ReportedCostRow({"model": "gpt-4o"}, 3, 150, 165, -15, 1, 0),
+        ReportedCostRow({"model": "grok-4"}, 1, 8, 0, 8, 0, 0),
+    ] == rows
+    assert (4, 158, 165, -7) == (total.calls, total.cost_nano, total.reported_nano, total.drift_nano)
+    assert [] == ask(database_url, lambda reader: reader.reported_cost([], *ALL, where={"team": ["nobody"]}))
 
 
 def nearest_rank(costs: list[int], percent: int) -> int:

@@ -89,7 +89,7 @@ def annotation_queries(
     loaded = _load(dashboard)
     known = _values(loaded, time_range or TimeRange.last(), values)
     return [
-        PanelQuery(found["name"], "A", found["datasource"]["type"], expr=_replace(found["expr"], known))
+        PanelQuery(found["name"], "A", found["datasource"]["type"], expr=_replace(found["expr"], _quoted(known)))
         for found in loaded["annotations"]["list"]
     ]
 
@@ -101,7 +101,7 @@ def variable_queries(dashboard: str | Json, values: Mapping[str, str] | None = N
     asked = []
     for variable in loaded["templating"]["list"]:
         if variable["type"] == "query":
-            match = _LABEL_VALUES.fullmatch(_replace(variable["query"]["query"], known))
+            match = _LABEL_VALUES.fullmatch(_replace(variable["query"]["query"], _quoted(known)))
             if match is None:
                 raise ValueError(f"variable {variable['name']}: not label_values(series, label)")
             asked.append(VariableQuery(variable["name"], match["series"], match["label"]))
@@ -116,9 +116,7 @@ def _load(dashboard: str | Json) -> Json:
 
 
 def _values(dashboard: Json, time_range: TimeRange, values: Mapping[str, str] | None) -> dict[str, str]:
-    known = {
-        variable["name"]: variable.get("allValue") or variable["name"] for variable in dashboard["templating"]["list"]
-    }
+    known = {variable["name"]: _standing_at(variable) for variable in dashboard["templating"]["list"]}
     seconds = max(1, round(time_range.end_s - time_range.start_s))
     return {
         **known,
@@ -132,10 +130,18 @@ def _values(dashboard: Json, time_range: TimeRange, values: Mapping[str, str] | 
     }
 
 
+def _standing_at(variable: dict[str, Any]) -> str:
+    """What a variable stands for until somebody chooses: a regular expression, or the name of a data source's variable."""
+    if variable["type"] == "custom":
+        return "|".join(map(re.escape, variable["current"]["value"]))
+    # Without a value of its own, "All" is every choice there is.
+    return variable.get("allValue") or (".*" if variable["type"] == "query" else variable["name"])
+
+
 def _query(panel: str, target: dict[str, Any], known: Mapping[str, str]) -> PanelQuery:
     kind, ref = target["datasource"]["type"], target["refId"]
     if kind == PROMETHEUS_TYPE:
-        expr = _replace(target["expr"], known)
+        expr = _replace(target["expr"], _quoted(known))
         return PanelQuery(panel, ref, kind, expr=expr, instant=bool(target.get("instant")))
     if kind == POSTGRES_TYPE:
         since, until = (f"{int(known[bound]) * 1_000_000}" for bound in ("__from", "__to"))
@@ -143,6 +149,11 @@ def _query(panel: str, target: dict[str, Any], known: Mapping[str, str]) -> Pane
         text = _NANO_BOUND.sub(lambda bound: since if bound[1] == "From" else until, text)
         return PanelQuery(panel, ref, kind, sql=_replace(text, known))
     raise ValueError(f"panel {panel!r}: no way to ask a data source of type {kind}")
+
+
+def _quoted(known: Mapping[str, str]) -> dict[str, str]:
+    """Values as they stand within the quotes of a PromQL string."""
+    return {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in known.items()}
 
 
 def _replace(text: str, known: Mapping[str, str]) -> str:

@@ -43,7 +43,7 @@ _RUN: Final = f"""\
 SELECT to_timestamp(r.started_ns / 1e9) AS "started", {_named("r.graph")} AS "graph", {_named("r.team")} AS "team",
        r.environment AS "environment", r.status AS "status", %s,
        r.duration_ns / 1e9 AS "duration", r.cost_nano / 1e9 AS "cost", encode(r.trace_id, 'hex') AS "trace"
-FROM run r
+FROM run r%s
 WHERE $__unixEpochNanoFilter(r.started_ns) AND %s
   AND {_filters("r", "environment", "team", "graph")}
 ORDER BY %s LIMIT %d"""  # noqa: S608 - nothing but constants of our own, here and below
@@ -52,13 +52,20 @@ ORDER BY %s LIMIT %d"""  # noqa: S608 - nothing but constants of our own, here a
 def latest_failed_runs(limit: int = 50) -> str:
     """Newest runs that failed or got lost."""
     said = 'r.error_type AS "error type", r.status_message AS "message"'
-    return _RUN % (said, f"r.status IN ('{names.ERROR}', '{names.LOST}')", "r.started_ns DESC", limit)
+    return _RUN % (said, "", f"r.status IN ('{names.ERROR}', '{names.LOST}')", "r.started_ns DESC", limit)
+
+
+def latest_runs_failing_in_node(limit: int = 50) -> str:
+    """Newest runs in which an attempt of a chosen node failed, whatever became of the run."""
+    said = 'n.node AS "node", r.error_type AS "error type", r.status_message AS "message"'
+    visited = " JOIN run_node n ON n.trace_id = r.trace_id AND n.run_id = r.run_id"
+    return _RUN % (said, visited, f"n.errors > 0 AND {_filters('n', 'node')}", "r.started_ns DESC", limit)
 
 
 def dearest_runs(limit: int = 50) -> str:
     """Runs that began within the time range and cost most."""
     said = 'r.model_calls AS "calls", r.input_tokens AS "tokens in", r.output_tokens AS "tokens out"'
-    return _RUN % (said, "r.cost_nano > 0", "r.cost_nano DESC", limit)
+    return _RUN % (said, "", "r.cost_nano > 0", "r.cost_nano DESC", limit)
 
 
 # Days are compared as integers: no index has them as anything else.

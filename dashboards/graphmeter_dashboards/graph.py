@@ -27,7 +27,7 @@ def graph(config: Config) -> Json:
         [
             Section("", _numbers(config)),
             Section("Flow", _flow()),
-            Section("Latency", _latency()),
+            Section("Latency", _latency(config)),
             Section("Errors and throughput", _errors()),
             Section("Retries and tools", _retries()),
             Section("Humans", _humans()),
@@ -143,7 +143,7 @@ def _topology() -> nodegraph.Panel:
     for field, name in shown.items():
         panel = panels.column(panel, field, displayName=name)
     panel = panels.column(panel, "detail__cost", displayName="spend", unit=units.Dollars)
-    only = {"title": "Only this node", "url": links.to(links.GRAPH, graph=links.field("subtitle"), node=links.VALUE)}
+    only = {"title": "This node", "url": links.to(links.NODE, graph=links.field("subtitle"), node=links.VALUE)}
     return panels.column(panel, "title", links=[only])
 
 
@@ -152,11 +152,14 @@ def _greatest(title: str, description: str, expr: str, unit: str) -> bargauge.Pa
     return panels.bars(title, description, at_end(queries.top(expr), NODE_LEGEND), unit=unit, size=(8, 9))
 
 
-def _latency() -> list[Builder[dashboard.Panel]]:
+def _latency(config: Config) -> list[Builder[dashboard.Panel]]:
     size = (8, 9)
     runs = [(percent, queries.quantile(percent / 100, names.RUN_DURATION)) for percent in (50, 95, 99)]
     return [
-        *(pieces.node_latency(percent, size) for percent in (50, 95, 99)),
+        *(
+            pieces.node_latency(percent, size, thresholds.slow(config, "nodes") if percent == 95 else ())
+            for percent in (50, 95, 99)
+        ),
         panels.distribution(
             "Durations of node attempts",
             "Attempts by how long they took. The dots are single traces: click one to open it in Jaeger.",
@@ -170,6 +173,7 @@ def _latency() -> list[Builder[dashboard.Panel]]:
             [over_time(expr, f"p{percent}", exemplars=percent == 99) for percent, expr in runs],
             unit=units.Seconds,
             size=(12, 9),
+            limits=thresholds.slow(config, "runs"),
         ),
     ]
 

@@ -15,9 +15,13 @@ from graphmeter_dashboards import datasources, queries
 
 OVERVIEW: Final = "graphmeter-overview"
 GRAPH: Final = "graphmeter-graph"
+NODE: Final = "graphmeter-node"
 MODELS: Final = "graphmeter-models"
 SPEND: Final = "graphmeter-spend"
-"""Dashboards by their uid, which is what addresses them."""
+SLOS: Final = "graphmeter-slo"
+COLLECTOR: Final = "graphmeter-collector"
+TEAM: Final = "graphmeter-team-"
+"""Dashboards by their uid, which is what addresses them; that of a team is followed by its name."""
 
 VALUE: Final = "${__value.raw:percentencode}"
 """In a link of a column: what the cell says."""
@@ -34,6 +38,7 @@ def to(uid: str, **values: str) -> str:
         f"var-{name}={values[name]}" if name in values else f"${{{name}:queryparam}}"
         for name in (*datasources.VARIABLES, *queries.FILTERS)
     ]
+    kept += [f"var-{name}={value}" for name, value in values.items() if name not in queries.FILTERS]
     return f"/d/{uid}?" + "&".join(["${__url_time_range}", *kept])
 
 

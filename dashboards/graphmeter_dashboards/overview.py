@@ -13,9 +13,7 @@ from graphmeter_config import Config
 from graphmeter_dashboards import links, panels, pieces, queries, thresholds
 from graphmeter_dashboards.finalize import Json
 from graphmeter_dashboards.page import Section, page
-from graphmeter_dashboards.panels import GREEN, ORANGE, RED
 from graphmeter_dashboards.pieces import MINUTE
-from graphmeter_dashboards.queries import RANGE
 from graphmeter_dashboards.sdk import Builder, dashboard, units
 from graphmeter_dashboards.targets import at_end, over_time
 
@@ -65,32 +63,8 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             decimals=0,
             empty="no runs yet: see “Send data” below",
         ),
-        panels.linked(
-            panels.number(
-                "Error ratio",
-                "Share of runs that failed or were lost; interrupted and cancelled runs are left out. "
-                "Colours: the error budgets of the SLOs.",
-                at_end(queries.error_ratio()),
-                unit=units.PercentUnit,
-                size=size,
-                decimals=2,
-                colors=thresholds.errors(config),
-            ),
-            "Which node it is",
-            links.to(links.GRAPH),
-        ),
-        panels.linked(
-            panels.number(
-                "Run p95",
-                "95 % of the runs that ended within the time range took no longer. Colours: the thresholds of SLOs of runs.",
-                at_end(queries.quantile(0.95, names.RUN_DURATION, window=RANGE)),
-                unit=units.Seconds,
-                size=size,
-                colors=thresholds.slow(config, "runs"),
-            ),
-            "Which node it is",
-            links.to(links.GRAPH),
-        ),
+        pieces.error_ratio(config, size),
+        pieces.run_p95(config, size),
         panels.linked(pieces.spend(size), "Where it goes", links.to(links.SPEND)),
         panels.number(
             "Runs in progress",
@@ -115,22 +89,17 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
 def _promises(config: Config) -> list[Builder[dashboard.Panel]]:
     size = (8, 8)
     return [
-        panels.bars(
-            "Error budget left",
-            "Share of each SLO's error budget that its window still has; below zero the promise is broken.",
-            at_end(queries.error_budget_left(), "{{slo}} {{graph}}"),
-            unit=units.PercentUnit,
-            size=size,
-            colors=((None, RED), (0.0, ORANGE), (0.25, GREEN)),
-            full=1,
-            empty="no SLO with judged runs",
-        ),
-        panels.lines(
-            "Error budget burn rate",
-            "How fast the error budget is being spent, over the last hour: at 1 it lasts exactly the SLO's window.",
-            [over_time(queries.burn_rate(), "{{slo}} {{graph}}")],
-            unit=units.Short,
-            size=size,
+        pieces.error_budgets_left(size),
+        panels.linked(
+            panels.lines(
+                "Error budget burn rate",
+                "How fast the error budget is being spent, over the last hour: at 1 it lasts exactly the SLO's window.",
+                [over_time(queries.burn_rate(), "{{slo}} {{graph}}")],
+                unit=units.Short,
+                size=size,
+            ),
+            "Other windows, history, alerts",
+            links.to(links.SLOS),
         ),
         pieces.budgets_used(config, size),
     ]

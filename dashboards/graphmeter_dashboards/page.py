@@ -23,8 +23,23 @@ class Section:
     panels: Sequence[Builder[dashboard.Panel]]
 
 
-def page(uid: str, title: str, description: str, sections: Sequence[Section], *, since: str = "now-1h") -> Json:
-    """The finished dashboard as Grafana stores it; `since` is where its time range begins until somebody changes it."""
+def page(
+    uid: str,
+    title: str,
+    description: str,
+    sections: Sequence[Section],
+    *,
+    since: str = "now-1h",
+    filters: Sequence[Builder[dashboard.VariableModel]] = (),
+    team: str = "",
+) -> Json:
+    """The finished dashboard as Grafana stores it.
+
+    Args:
+        since: Where its time range begins until somebody changes it.
+        filters: Variables that other pages lack.
+        team: The page is this team's alone.
+    """
     builder = (
         dashboard_builders.Dashboard(title)
         .uid(uid)
@@ -39,7 +54,7 @@ def page(uid: str, title: str, description: str, sections: Sequence[Section], *,
         .link(_others())
         .link(_jaeger())
     )
-    for variable in variables.everything():
+    for variable in [*variables.everything(team), *filters]:
         builder = builder.with_variable(variable)
     for section in sections:
         if section.title:

@@ -21,6 +21,7 @@ from graphmeter_dashboards.sdk import (
     heatmap_models,
     nodegraph,
     stat,
+    statetimeline,
     table,
     text,
     text_models,
@@ -121,8 +122,10 @@ def lines(
     unit: str,
     size: tuple[int, int],
     stacked: bool = False,
+    limits: Steps = (),
+    below_zero: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time with a table legend; `stacked` for parts of a whole."""
+    """Lines over time with a table legend; `stacked` for parts of a whole, `limits` for lines that should not be crossed."""
     legend = (
         common_builders.VizLegendOptions()
         .display_mode(common.LegendDisplayMode.TABLE)
@@ -134,7 +137,12 @@ def lines(
         common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
     )
     panel = _dressed(timeseries.Panel(), title, description, targets, unit=unit, size=size)
-    panel = panel.min(0).legend(legend).tooltip(tooltip).show_points(common.VisibilityMode.AUTO)
+    panel = panel.legend(legend).tooltip(tooltip).show_points(common.VisibilityMode.AUTO)
+    if not below_zero:
+        panel = panel.min(0)
+    if len(limits) > 1:
+        style = common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
+        panel = panel.thresholds(steps(*limits)).thresholds_style(style)
     if stacked:
         panel = panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL)).fill_opacity(40)
     return panel
@@ -162,6 +170,24 @@ def bars(
         .reduce_options(_last())
         .thresholds(steps(*colors))
     )
+
+
+def states(
+    title: str,
+    description: str,
+    targets: Sequence[Builder[Dataquery]],
+    *,
+    colors: dict[str, tuple[str, str]],
+    size: tuple[int, int],
+    empty: str = "–",
+) -> statetimeline.Panel:
+    """A band per series, coloured while it has a value; `colors` has a value's name and colour."""
+    said = {
+        value: dashboard.ValueMappingResult(text=text, color=color, index=index)
+        for index, (value, (text, color)) in enumerate(colors.items())
+    }
+    panel = _dressed(statetimeline.Panel(), title, description, targets, unit=units.NoUnit, size=size)
+    return panel.mappings([dashboard.ValueMap(options=said)]).no_value(empty).merge_values(True).row_height(0.8)
 
 
 def distribution(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from graphmeter import names
 from graphmeter_config import Config
 from graphmeter_dashboards import database, links, panels, queries, thresholds
 from graphmeter_dashboards.datasources import POSTGRES
-from graphmeter_dashboards.panels import ORANGE
+from graphmeter_dashboards.panels import ORANGE, Steps
 from graphmeter_dashboards.queries import MODEL, NODE, RANGE
 from graphmeter_dashboards.sdk import bargauge, stat, table, timeseries, units
 from graphmeter_dashboards.targets import at_end, over_time, sql
@@ -34,12 +35,55 @@ def spend(size: Size) -> stat.Panel:
     )
 
 
-def budgets_used(config: Config, size: Size) -> bargauge.Panel:
-    """A bar per budget; its colours are the thresholds of the budgets."""
+def error_ratio(config: Config, size: Size) -> stat.Panel:
+    """Of runs; its colours are the error budgets of SLOs."""
+    panel = panels.number(
+        "Error ratio",
+        "Share of runs that failed or were lost; interrupted and cancelled runs are left out. "
+        "Colours: the error budgets of the SLOs.",
+        at_end(queries.error_ratio()),
+        unit=units.PercentUnit,
+        size=size,
+        decimals=2,
+        colors=thresholds.errors(config),
+    )
+    return panels.linked(panel, "Which node it is", links.to(links.GRAPH))
+
+
+def run_p95(config: Config, size: Size) -> stat.Panel:
+    """Of runs; its colours are the thresholds of SLOs."""
+    panel = panels.number(
+        "Run p95",
+        "95 % of the runs that ended within the time range took no longer. Colours: the thresholds of SLOs of runs.",
+        at_end(queries.quantile(0.95, names.RUN_DURATION, window=RANGE)),
+        unit=units.Seconds,
+        size=size,
+        colors=thresholds.slow(config, "runs"),
+    )
+    return panels.linked(panel, "Which node it is", links.to(links.GRAPH))
+
+
+def error_budgets_left(size: Size) -> bargauge.Panel:
+    """A bar per SLO and graph, from the database."""
+    panel = panels.bars(
+        "Error budget left",
+        "Share of each SLO's error budget that its window still has; below zero the promise is broken.",
+        at_end(queries.error_budget_left(), "{{slo}} {{graph}}"),
+        unit=units.PercentUnit,
+        size=size,
+        colors=thresholds.BUDGET_LEFT,
+        full=1,
+        empty="no SLO with judged runs",
+    )
+    return panels.linked(panel, "Burn rates, history, alerts", links.to(links.SLOS))
+
+
+def budgets_used(config: Config, size: Size, also: Sequence[str] = ()) -> bargauge.Panel:
+    """A bar per budget; its colours are the thresholds of the budgets. `also`: see `queries.budget_used`."""
     return panels.bars(
         "Budget used",
         "Spend of the current period as a share of the budget's limit, from the ledger.",
-        at_end(queries.budget_used(), BUDGET_LEGEND),
+        at_end(queries.budget_used(also), BUDGET_LEGEND),
         unit=units.PercentUnit,
         size=size,
         colors=thresholds.budgets(config),
@@ -163,14 +207,15 @@ def node_errors(size: Size) -> timeseries.Panel:
     )
 
 
-def node_latency(percent: int, size: Size) -> timeseries.Panel:
-    """One percentile of every node, with exemplars."""
+def node_latency(percent: int, size: Size, limits: Steps = ()) -> timeseries.Panel:
+    """One percentile of every node, with exemplars; `limits` are drawn as dashed lines."""
     return panels.lines(
         f"Node latency, p{percent}",
         f"{percent} % of the attempts of a node took no longer. The dots are single traces: click one to open it in Jaeger.",
         [over_time(queries.quantile(percent / 100, names.NODE_DURATION, NODE), NODE_LEGEND, exemplars=True)],
         unit=units.Seconds,
         size=size,
+        limits=limits,
     )
 
 
@@ -203,7 +248,7 @@ def nodes(size: Size) -> table.Panel:
     whole = links.to(links.GRAPH, graph=links.VALUE)
     panel = panels.column(panel, "Graph", links=[{"title": "This graph", "url": whole}])
     of_node = {"graph": links.field("Graph"), "node": links.field("Node")}
-    panel = panels.column(panel, "Node", links=[{"title": "This node", "url": links.to(links.GRAPH, **of_node)}])
+    panel = panels.column(panel, "Node", links=[{"title": "This node", "url": links.to(links.NODE, **of_node)}])
     spend = {"title": "Spend of this node", "url": links.to(links.SPEND, **of_node)}
     return panels.column(panel, "Spend", unit=units.Dollars, links=[spend])
 

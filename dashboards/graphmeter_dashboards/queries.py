@@ -7,6 +7,8 @@ collector, so one of them is taken (`max by`).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from graphmeter import names
@@ -29,6 +31,13 @@ BAD_RUNS: Final = f"{names.ERROR}|{names.LOST}"
 """Statuses that count as failures of a run; interrupted and cancelled runs are neither good nor bad, as in SLOs."""
 
 SLO_BURN_RATE: Final = "slo:burn_rate:ratio1h"
+SLO_OBJECTIVE: Final = "slo:objective:ratio"
+SLO_BUDGET: Final = "slo:error_budget:ratio"
+SLO_ERRORS_NOW: Final = "slo:period_error:ratio"
+SLO_LEFT: Final = "slo:period_error_budget_remaining:ratio"
+"""Of recording rules, by `slo` and by what each SLO judges by itself."""
+SLO: Final = "slo"
+"""A variable that only the page about SLOs has."""
 
 
 def select(metric: Metric, *matchers: str, suffix: str = "") -> str:
@@ -120,16 +129,39 @@ def cost_per_1k(by: tuple[str, ...] = (), window: str = RANGE) -> str:
     return f"1000 * sum({cost} and {tokens}) / sum({tokens} and {cost})"
 
 
+def cost_per_call(by: tuple[str, ...] = (), window: str = STEP) -> str:
+    """USD per model call; tools that have a price are left out, for they are no calls."""
+    # Only of what was called: the price of a tool stands under its own name.
+    calls = per_second(names.LLM_CALLS, by=by or MODEL, window=window)
+    cost = f"{per_second(names.COST, by=by or MODEL, window=window)} and {calls}"
+    return ratio(f"({cost})", calls) if by else ratio(f"sum({cost})", f"sum({calls})")
+
+
+def tokens_per_call(window: str = STEP) -> str:
+    """Mean number of tokens of each type."""
+    tokens = per_second(names.TOKENS, by=("type",), window=window)
+    return f"{tokens} / ignoring (type) group_left () ({per_second(names.LLM_CALLS, window=window)} > 0)"
+
+
 def tokens_per_second(matcher: str, by: tuple[str, ...], window: str = STEP) -> str:
     """Tokens of the types that `matcher` chooses, per second that calls took; parallel calls take their seconds each."""
     written = per_second(names.TOKENS, matcher, by=by, window=window)
     return ratio(written, per_second(names.LLM_DURATION, by=by, suffix="_sum", window=window))
 
 
-def budget_used() -> str:
-    """Share of each budget spent in its current period."""
+def budget_used(also: Sequence[str] = ()) -> str:
+    """Share of each budget spent in its current period.
+
+    Args:
+        also: Budgets that teams share by name; the filter by team leaves them out otherwise.
+    """
+    every: list[Callable[[Metric], str]] = [lambda metric: same_everywhere(metric, BUDGET)]
+    if also:
+        shared = f'{{team="",{one_of("budget", also)}}}'
+        every.append(lambda metric: f"max by ({', '.join(BUDGET)}) ({metric.name}{shared})")
     shares = [
-        ratio(same_everywhere(spent, BUDGET), same_everywhere(limit, BUDGET))
+        ratio(of(spent), of(limit))
+        for of in every
         for spent, limit in (
             (names.BUDGET_SPENT, names.BUDGET_LIMIT),
             (names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS),
@@ -146,6 +178,28 @@ def error_budget_left() -> str:
 def burn_rate() -> str:
     """Speed at which each error budget is being spent, from the recording rules."""
     return f'{SLO_BURN_RATE}{{graph=~"$graph"}}'
+
+
+def one_of(label: str, values: Sequence[str]) -> str:
+    """A matcher for exactly these values."""
+    pattern = "|".join(re.escape(value).replace("\\-", "-") for value in values).replace("\\", "\\\\")
+    return f'{label}=~"{pattern}"'
+
+
+def of_slos(series: str, *matchers: str) -> str:
+    """Series of a recording rule under the filters of the page about SLOs."""
+    filters = [f'{name}=~"${name}"' for name in (SLO, "graph")]
+    return f"{series}{{{','.join([*filters, *matchers])}}}"
+
+
+def burning(window: str) -> str:
+    """How many times faster than its budget allows each SLO spends it, over a window of its alerts: `1h`, `5m` …"""
+    return f"{of_slos(f'slo:sli_error:ratio_rate{window}')} / on (slo) group_left () {SLO_BUDGET}"
+
+
+def slo_alerts(*matchers: str) -> str:
+    """Alerts about SLOs, pending or firing."""
+    return of_slos("ALERTS", 'product="graphmeter"', 'slo!=""', *matchers)
 
 
 def firing_alerts() -> str:

@@ -10,21 +10,24 @@ from graphmeter_dashboards.panels import BLUE, GREEN, ORANGE, RED, Steps
 
 NONE_IS_GOOD: Final[Steps] = ((None, GREEN), (0.5, RED))
 """For counts of what should not happen."""
+BUDGET_LEFT: Final[Steps] = ((None, RED), (0.0, ORANGE), (0.25, GREEN))
+"""For the share of an error budget that is left."""
 
 
 def errors(config: Config, of: Of = "runs") -> Steps:
     """Orange beyond the strictest error budget for failed runs (or what else `of` says), red beyond the most lenient one."""
     slos = (slo for slo in config.slos if (slo.indicator, slo.of) == ("availability", of))
-    return _beyond([float(slo.error_budget) for slo in slos], GREEN)
+    return beyond([float(slo.error_budget) for slo in slos], GREEN)
 
 
 def slow(config: Config, of: Of, indicator: Indicator = "latency") -> Steps:
     """Orange beyond the strictest threshold, red beyond the most lenient one."""
     slos = (slo for slo in config.slos if (slo.indicator, slo.of) == (indicator, of))
-    return _beyond([slo.bound for slo in slos], BLUE)
+    return beyond([slo.bound for slo in slos], BLUE)
 
 
-def _beyond(limits: list[float], otherwise: str) -> Steps:
+def beyond(limits: list[float], otherwise: str) -> Steps:
+    """Orange beyond the lowest limit, red beyond the highest; `otherwise` where there is none."""
     if not limits:
         return ((None, otherwise),)
     lowest, highest = min(limits), max(limits)

@@ -32,7 +32,15 @@ def source(variable: str) -> Builder[dashboard.VariableModel]:
 def choice(name: str) -> Builder[dashboard.VariableModel]:
     """A filter of several values, "All" at first."""
     label, metric, filters = _CHOICES[name]
-    query = queries.label_values(metric, name, *filters)
+    return _query(name, label, queries.label_values(metric, name, *filters)).all_value(ALL)
+
+
+def slo() -> Builder[dashboard.VariableModel]:
+    """SLOs by name, as the recording rules know them."""
+    return _query(queries.SLO, "SLO", f"label_values({queries.SLO_OBJECTIVE}, {queries.SLO})").all_value(ALL)
+
+
+def _query(name: str, label: str, query: str) -> dashboard_builders.QueryVariable:
     return (
         dashboard_builders.QueryVariable(name)
         .label(label)
@@ -43,11 +51,31 @@ def choice(name: str) -> Builder[dashboard.VariableModel]:
         .sort(dashboard.VariableSort.ALPHABETICAL_ASC)
         .multi(True)
         .include_all(True)
-        .all_value(ALL)
         .current(dashboard.VariableOption(text=["All"], value=["$__all"], selected=True))
     )
 
 
-def everything() -> list[Builder[dashboard.VariableModel]]:
-    """All variables, in the order in which they depend on each other."""
-    return [*map(source, datasources.VARIABLES), *map(choice, queries.FILTERS)]
+def fixed_team(team: str) -> Builder[dashboard.VariableModel]:
+    """The filter by team with one choice that nobody can leave; of several values, so that Grafana escapes it."""
+    option = dashboard.VariableOption(text=[team], value=[team], selected=True)
+    return (
+        dashboard_builders.CustomVariable("team")
+        .label("Team")
+        .values(team.replace(",", "\\,"))
+        .current(option)
+        .multi(True)
+        .include_all(False)
+        .hide(dashboard.VariableHide.HIDE_VARIABLE)
+    )
+
+
+def graphs_of_the_team() -> Builder[dashboard.VariableModel]:
+    """Graphs that the team runs; "All" is these, for SLOs do not know whose a graph is."""
+    label, metric, filters = _CHOICES["graph"]
+    return _query("graph", label, queries.label_values(metric, "graph", *filters))
+
+
+def everything(team: str = "") -> list[Builder[dashboard.VariableModel]]:
+    """All variables, in the order in which they depend on each other; with `team` they are of this one alone."""
+    chosen = {"team": fixed_team(team), "graph": graphs_of_the_team()} if team else {}
+    return [*map(source, datasources.VARIABLES), *(chosen.get(name) or choice(name) for name in queries.FILTERS)]

@@ -34,10 +34,21 @@ def files(config: Config) -> dict[str, str]:
     return build(config)
 
 
-@pytest.fixture(params=sorted(build(Config.default())))
-def page(request: pytest.FixtureRequest, files: dict[str, str]) -> dict[str, Any]:
+_ALL = build(Config.default(), ["cx"])
+"""Those of the default configuration, which names no team, and a team's."""
+
+
+@pytest.fixture(params=sorted(_ALL))
+def page(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Each dashboard in turn; each test has its own copy."""
-    loaded: dict[str, Any] = json.loads(files[request.param])
+    loaded: dict[str, Any] = json.loads(_ALL[request.param])
+    return loaded
+
+
+@pytest.fixture
+def node(files: dict[str, str]) -> dict[str, Any]:
+    """The Node dashboard; each test has its own copy."""
+    loaded: dict[str, Any] = json.loads(files["graphmeter-node.json"])
     return loaded
 
 

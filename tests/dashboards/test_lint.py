@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -78,9 +77,8 @@ FAULTS: dict[str, tuple[str, Callable[[Json], object]]] = {
 }
 
 
-def test_our_dashboards_have_no_fault(files: dict[str, str]) -> None:
-    for text in files.values():
-        assert lint(json.loads(text), promql_parser.parse) == []
+def test_our_dashboards_have_no_fault(page: Json) -> None:
+    assert lint(page, promql_parser.parse) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -37,10 +37,12 @@ from graphmeter_collector.expose.health import health_router
 from graphmeter_collector.expose.page import page_router
 from graphmeter_collector.expose.prices import prices_router
 from graphmeter_collector.expose.reservations import reservations_router
+from graphmeter_collector.expose.slos import slos_router
 from graphmeter_collector.forward.sampling import Sampler
 from graphmeter_collector.jobs import Jobs
 from graphmeter_collector.keys import BadKeys
 from graphmeter_collector.notify.courier import Courier
+from graphmeter_collector.objectives import Objectives
 from graphmeter_collector.outbound import Destination, outbound
 from graphmeter_collector.pipeline import Pipeline
 from graphmeter_collector.price import published
@@ -102,6 +104,7 @@ class Collector:
         self.courier = Courier(notifications, lambda: self.config, self.metrics)
         self.budgets = Budgets(budgets, lambda: self.config, self.metrics, self.courier.tell)
         self.reservations = Reservations(reservations, self.metrics)
+        self.objectives = Objectives(store.reader, lambda: self.config)
         self.counts = Counts(self.metrics, self.budgets.labels_of)
         self._published = _stamp(settings)
         self.book = PriceBook([_catalogue(settings)], config.prices)
@@ -143,6 +146,7 @@ class Collector:
             courier=self.courier,
             budgets=self.budgets,
             reservations=self.reservations,
+            objectives=self.objectives,
         )
         self.room = Room(settings.max_bodies_bytes)
         self.limits = Limits(
@@ -285,9 +289,10 @@ class Collector:
         app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
         app.include_router(prices_router(self.store.reader, self._prices_of))
         app.include_router(costs_router(self.store.reader))
-        app.include_router(api_router(self.store.reader, lambda: self.config, self.budgets))
+        app.include_router(api_router(self.store.reader, self.budgets))
         app.include_router(budgets_router(self.budgets))
         app.include_router(reservations_router(self.reservations))
+        app.include_router(slos_router(self.objectives))
         app.include_router(page_router(self.store.reader))
 
         @app.exception_handler(CollectorError)

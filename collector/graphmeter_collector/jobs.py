@@ -15,9 +15,10 @@ import structlog
 
 from graphmeter import names
 from graphmeter_collector.errors import CollectorError
-from graphmeter_collector.expose import state
 from graphmeter_collector.expose.counts import Counts
+from graphmeter_collector.expose.slos import budgets_left
 from graphmeter_collector.expose.unended import UnendedGauges
+from graphmeter_collector.objectives import Objectives
 from graphmeter_collector.retention import cutoffs
 from graphmeter_collector.scheduled import Scheduled
 from graphmeter_collector.store import Store, sizes
@@ -72,6 +73,7 @@ class Jobs:
         courier: Courier | None = None,
         budgets: Budgets | None = None,
         reservations: Reservations | None = None,
+        objectives: Objectives | None = None,
     ) -> None:
         """`settled` is whether the database knows what happened: nobody is judged by what still waits elsewhere."""
         self._store = store
@@ -83,6 +85,7 @@ class Jobs:
         self._courier = courier
         self._budgets = budgets
         self._reservations = reservations
+        self._objectives = objectives or Objectives(store.reader, config)
         self._in_progress = UnendedGauges(names.RUNS_IN_PROGRESS, names.RUN_OLDEST)
         self._waiting = UnendedGauges(names.RUNS_WAITING, names.HUMAN_WAIT_OLDEST)
         self._backlog_rest_s = BACKLOG_EVERY_S
@@ -183,7 +186,7 @@ class Jobs:
         """Read from the database what no counter can know."""
         if self._courier is not None:
             await self._courier.show()
-        metrics, config = self._metrics, self._config()
+        metrics = self._metrics
         self._in_progress.show(metrics, await self._store.runs_in_progress(), time.time_ns())
         now_ns = time.time_ns()
         self._waiting.show(metrics, await self._store.runs_waiting(now_ns), now_ns)
@@ -193,7 +196,7 @@ class Jobs:
         metrics.set(names.COLLECTOR_UNSETTLED_AGE, value=max(age_s, 0.0))
         if self._budgets is not None:
             await self._budgets.show()
-        metrics.replace(names.SLO_BUDGET_REMAINING, state.budgets_left(await state.slos(self._store.reader, config)))
+        metrics.replace(names.SLO_BUDGET_REMAINING, budgets_left((await self._objectives.recent()).rows))
 
     async def _watching_the_backlog(self) -> None:
         await asyncio.sleep(self._backlog_rest_s)

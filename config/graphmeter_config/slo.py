@@ -11,12 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
+from graphmeter_config import slices
+from graphmeter_config.burn import Plan, plan
 from graphmeter_config.indicators import DIMENSIONS, KINDS, Dimension, Indicator, Kind, Of
 from graphmeter_config.section import Section, Selector
+from graphmeter_config.slices import Stretch
 from graphmeter_config.values import (
     SECONDS_PER_DAY,
     Globs,
@@ -27,6 +38,7 @@ from graphmeter_config.values import (
     decimal_text,
     duration_text,
     percent_text,
+    seconds_of,
     wrong,
 )
 
@@ -41,7 +53,33 @@ def _objective(value: Decimal) -> Decimal:
     return value
 
 
-def _window(value: float) -> float:
+CALENDAR_MONTH_TEXT: Final = "calendar_month"
+
+
+class _CalendarMonth(float):
+    """The longest month in seconds, so that whoever needs room for a window has enough; equal to nothing but itself."""
+
+    __hash__ = float.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _CalendarMonth)
+
+
+CALENDAR_MONTH: Final = _CalendarMonth(31 * SECONDS_PER_DAY)
+"""As a window: since the first of the month, UTC."""
+
+
+def _window(value: Any, info: ValidationInfo) -> float:
+    if isinstance(value, _CalendarMonth):
+        return CALENDAR_MONTH
+    return _whole_days(seconds_of(value, info))
+
+
+def _window_text(value: float) -> str:
+    return CALENDAR_MONTH_TEXT if isinstance(value, _CalendarMonth) else duration_text(value)
+
+
+def _whole_days(value: float) -> float:
     if not SECONDS_PER_DAY <= value <= 365 * SECONDS_PER_DAY:
         raise wrong("not between 1d and 365d", "write 7d, 28d, 30d or 90d")
     if value % SECONDS_PER_DAY:
@@ -82,8 +120,13 @@ class Slo(Section):
     """Of cost: up to so many USD is good; one of the bounds as well."""
     objective: Annotated[Percent, AfterValidator(_objective)]
     """Percent of events that have to be good."""
-    window_s: Annotated[Seconds, AfterValidator(_window)] = Field(30.0 * SECONDS_PER_DAY, alias="window")
-    """Rolling window in seconds, whole days."""
+    window_s: Annotated[
+        float,
+        PlainValidator(_window, json_schema_input_type=str),
+        PlainSerializer(_window_text, return_type=str),
+        WithJsonSchema({"type": "string", "pattern": r"^(\d+(ms|[smhdw]))+$", "examples": ["30d"]}),
+    ] = Field(30.0 * SECONDS_PER_DAY, alias="window")
+    """Rolling window in seconds, whole days; or `CALENDAR_MONTH`."""
     select: EventSelector = EventSelector()
     per: Annotated[tuple[Dimension, ...], AfterValidator(_per)] = ()
     """What is judged by itself; an empty list: all events together. Left out: what is usual for the kind."""
@@ -149,6 +192,27 @@ class Slo(Section):
         """`30s`, `0.5 USD`; empty where the status decides."""
         unit = " USD" if self.indicator == "cost" else ""
         return self._amount(self.bound) + unit if self.kind.bounds else ""
+
+    @property
+    def calendar(self) -> bool:
+        """Whether the window is the calendar month: it begins anew with the first, UTC."""
+        return isinstance(self.window_s, _CalendarMonth)
+
+    @property
+    def window_text(self) -> str:
+        """`30d`; `calendar month`."""
+        return _window_text(self.window_s).replace("_", " ")
+
+    def period_at(self, now_ns: int) -> Stretch:
+        """The window at a moment: what was until then, or the whole month that holds it."""
+        if self.calendar:
+            return slices.calendar("month", "UTC", now_ns)
+        return Stretch(now_ns - round(self.window_s * slices.NS), now_ns)
+
+    def plan_at(self, now_ns: int) -> Plan:
+        """The burn-rate tiers at a moment: those of a calendar month depend on its length."""
+        start_ns, end_ns = self.period_at(now_ns)
+        return plan(self.error_budget, (end_ns - start_ns) // slices.NS)
 
     @property
     def error_budget(self) -> Fraction:

@@ -60,7 +60,8 @@ def _from_file(info: ValidationInfo) -> bool:
     return bool(info.context)
 
 
-def _seconds(value: Any, info: ValidationInfo) -> float:
+def seconds_of(value: Any, info: ValidationInfo) -> float:
+    """A duration as files write it (`30d`), in seconds."""
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         if _from_file(info):
             raise wrong("a duration without a unit", f"write {value}s, {value}m, {value}h or {value}d")
@@ -155,7 +156,7 @@ _NUMBER: Final = {"anyOf": [{"type": "number"}, {"type": "string"}]}
 # Serialized as files write them, and each value in one way only, so that a hash of them is a hash of the meaning.
 Seconds = Annotated[
     float,
-    BeforeValidator(_seconds),
+    BeforeValidator(seconds_of),
     PlainSerializer(duration_text),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+(ms|[smhdw]))+$", "examples": ["15m"]}),
 ]

@@ -5,7 +5,7 @@ Whatever is wrong with a question, its answer is a status and one sentence in `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, HTTPException, Query
@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator
 
 from graphmeter import names
-from graphmeter_collector.expose import state
 from graphmeter_collector.expose.asking import PROBLEMS, Amount, Ns, Reference, Since, Text, time_range
 from graphmeter_collector.reports import (
     BudgetRow,
@@ -25,11 +24,9 @@ from graphmeter_collector.reports import (
     RunFilter,
     RunRow,
     Series,
-    SloRow,
     SpanRow,
     TopologyRow,
 )
-from graphmeter_config import Config
 
 MOST_RUNS = 10_000
 
@@ -57,7 +54,7 @@ class BudgetStates(Protocol):
     async def rows(self) -> Sequence[BudgetRow]: ...
 
 
-def api_router(reader: Reader, config: Callable[[], Config], budget_states: BudgetStates) -> APIRouter:
+def api_router(reader: Reader, budget_states: BudgetStates) -> APIRouter:
     """Routes below `/api`."""
     router = APIRouter(prefix="/api", tags=["reports"], responses=PROBLEMS)
 
@@ -117,10 +114,6 @@ def api_router(reader: Reader, config: Callable[[], Config], budget_states: Budg
     @router.get("/budgets", summary="State of every budget")
     async def budgets() -> Sequence[BudgetRow]:
         return await budget_states.rows()
-
-    @router.get("/slos", summary="State of every SLO")
-    async def slos() -> list[SloRow]:
-        return await state.slos(reader, config())
 
     return router
 

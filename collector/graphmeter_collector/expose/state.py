@@ -1,21 +1,17 @@
-"""The state of budgets and SLOs now: spend and runs in, one row per budget and scope, per SLO and graph out."""
+"""The state of budgets now: spend in, one row per budget and scope out."""
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from graphmeter_collector.records import SpanRecord
-from graphmeter_collector.reports import Asked, BudgetRow, Held, InForce, Reader, RunCount, SloRow, Spent
-from graphmeter_config import BAD_STATUSES, GOOD_STATUSES, Config, Slo
+from graphmeter_collector.reports import Asked, BudgetRow, Held, InForce, Spent
 from graphmeter_config.forecast import forecast, recent_since
 from graphmeter_config.spend import COLUMNS, TAG, UNBOUNDED
 
-NS = 1_000_000_000
 _MOST_KNOWN = 10_000
 _ROWS_AT_ONCE = 100
-_DIMENSIONS = ("service", "environment", "graph", "team")
 
 
 def asked(in_force: Iterable[InForce], now_ns: int) -> list[Asked]:
@@ -148,55 +144,3 @@ class BudgetLabels:
                 if one.matches(said)
             )
         return self._known[key]
-
-
-async def slos(reader: Reader, config: Config, now_ns: int | None = None) -> list[SloRow]:
-    """Every SLO on the availability of runs over its rolling window, per graph (or what else it judges) that had runs.
-
-    Objectives of other kinds are judged by Prometheus alone.
-    """
-    now_ns = time.time_ns() if now_ns is None else now_ns
-    rows = []
-    for slo in (slo for slo in config.slos if (slo.indicator, slo.of) == ("availability", "runs")):
-        since = now_ns - round(slo.window_s * NS)
-        rows += _slo(slo, await reader.run_counts(since, now_ns + 1))
-    return rows
-
-
-def budgets_left(rows: Iterable[SloRow]) -> dict[tuple[str, ...], float]:
-    """Error budget left by SLO and graph; of several things judged in one graph the one that has least."""
-    left: dict[tuple[str, ...], float] = {}
-    for row in rows:
-        if row.budget_remaining_ratio is not None:
-            key = row.slo, row.graph
-            left[key] = min(row.budget_remaining_ratio, left.get(key, row.budget_remaining_ratio))
-    return left
-
-
-def _slo(slo: Slo, counts: Iterable[RunCount]) -> list[SloRow]:
-    good: dict[tuple[str, ...], int] = defaultdict(int)
-    bad: dict[tuple[str, ...], int] = defaultdict(int)
-    for count in counts:
-        if slo.select.matches({name: getattr(count, name) for name in _DIMENSIONS}):
-            group = tuple(getattr(count, name) for name in slo.per)
-            good[group] += count.count if count.status in GOOD_STATUSES else 0
-            bad[group] += count.count if count.status in BAD_STATUSES else 0
-    rows = []
-    for group in sorted(good):
-        status = slo.status(good[group], bad[group])
-        achieved, remaining = status.achieved, status.budget_remaining
-        scope = {str(name): value for name, value in zip(slo.per, group, strict=True)}
-        rows.append(
-            SloRow(
-                slo=slo.name,
-                graph=scope.get("graph", ""),
-                objective_percent=format(slo.objective.normalize(), "f"),
-                window_s=round(slo.window_s),
-                good=status.good,
-                bad=status.bad,
-                achieved_ratio=None if achieved is None else float(achieved),
-                budget_remaining_ratio=None if remaining is None else float(remaining),
-                scope=scope,
-            )
-        )
-    return rows

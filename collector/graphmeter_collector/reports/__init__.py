@@ -14,7 +14,6 @@ from graphmeter_collector.reports.budgets import (
     Held,
     InForce,
     Reserved,
-    SloRow,
     Spent,
 )
 from graphmeter_collector.reports.dimensions import (
@@ -34,7 +33,7 @@ from graphmeter_collector.reports.dimensions import (
     dimension,
 )
 from graphmeter_collector.reports.forwarding import Decision, Judged, OutboxItem, TracePart, WaitingTrace
-from graphmeter_collector.reports.reader import Reader
+from graphmeter_collector.reports.reader import Reader, StoredReader
 from graphmeter_collector.reports.runs import (
     ClientRow,
     ContentRow,
@@ -49,6 +48,16 @@ from graphmeter_collector.reports.runs import (
     TopologyRow,
     Unended,
     WaitRow,
+)
+from graphmeter_collector.reports.slos import (
+    BurnRow,
+    Culprit,
+    Excluded,
+    Judgement,
+    Judgements,
+    SloCounts,
+    SloReport,
+    SloRow,
 )
 from graphmeter_collector.reports.spend import CostRow, OutcomeCostRow, ReportedCostRow, UnitCostRow
 
@@ -68,13 +77,18 @@ __all__ = [
     "Asked",
     "BudgetEvent",
     "BudgetRow",
+    "BurnRow",
     "ClientRow",
     "ContentRow",
     "CostRow",
+    "Culprit",
     "Decision",
+    "Excluded",
     "Held",
     "InForce",
     "Judged",
+    "Judgement",
+    "Judgements",
     "LostRun",
     "NodeRow",
     "OutboxItem",
@@ -87,9 +101,12 @@ __all__ = [
     "RunFilter",
     "RunRow",
     "Series",
+    "SloCounts",
+    "SloReport",
     "SloRow",
     "SpanRow",
     "Spent",
+    "StoredReader",
     "TopologyRow",
     "TracePart",
     "Unended",

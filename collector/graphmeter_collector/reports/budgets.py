@@ -163,22 +163,3 @@ class BudgetRow:
     reserved_tokens: int = 0
     reservations: int = 0
     """How many such calls there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class SloRow:
-    """State of one SLO over its window, for one of the things that it judges by themselves."""
-
-    slo: str
-    graph: str
-    """Empty where it is not judged by graph."""
-    objective_percent: str
-    window_s: int
-    good: int
-    bad: int
-    achieved_ratio: float | None
-    """None without events."""
-    budget_remaining_ratio: float | None
-    """1 is untouched, 0 spent, negative overspent; None without events."""
-    scope: dict[str, str] = field(default_factory=dict)
-    """What it is judged by, with its values: `{"graph": "support"}`."""

@@ -17,6 +17,7 @@ from graphmeter_collector.reports.runs import (
     SpanRow,
     TopologyRow,
 )
+from graphmeter_collector.reports.slos import SloCounts
 from graphmeter_collector.reports.spend import CostRow, OutcomeCostRow, ReportedCostRow, UnitCostRow
 
 
@@ -114,3 +115,7 @@ class Reader(Protocol):
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]: ...
 
     async def series(self, since_ns: int) -> list[Series]: ...
+
+
+class StoredReader(Reader, SloCounts, Protocol):
+    """One that reads the database itself, and can count what no other asks for."""

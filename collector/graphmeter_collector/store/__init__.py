@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
-from graphmeter_collector.reports import Decision, Judged, LostRun, Reader, Unended, WaitingTrace
+from graphmeter_collector.reports import Decision, Judged, LostRun, StoredReader, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store.outbox import Claim
 
@@ -16,7 +16,7 @@ class Store(Protocol):
     """Where facts live. Every method raises `StoreUnavailable` when the database is away."""
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> StoredReader:
         """Answers questions, also while a write is under way."""
         ...
 

@@ -2,15 +2,22 @@
 
 Bucket i holds (base^i, base^(i+1)] nanoseconds with base 2^(1/8), which is scale 3 of OpenTelemetry's exponential
 histogram, so that it could be exported as one. A quantile is off by at most 4.5 % of its value.
+
+A bucket that a bound of our metrics lies in also knows how many of its observations were at or under the bound, and how many
+over: so the share within a threshold is exact, as it is in Prometheus.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Final, NamedTuple
+
+from graphmeter import names
 
 SCALE = 3
 _PER_OCTAVE = 1 << SCALE
@@ -20,12 +27,19 @@ RELATIVE_ERROR = 2 ** (1 / (2 * _PER_OCTAVE)) - 1
 _VERSION = 1
 _HEAD = struct.Struct("<BBcHQ")
 """Version, scale, width of a count, number of buckets, count of zeros; then all indexes, then all counts."""
+_SIDES = struct.Struct("<cH")
+"""Width of a count, number of counts."""
 _WIDTHS = ((1 << 8, "B"), (1 << 16, "H"), (1 << 32, "I"), (1 << 64, "Q"))
 """Counts below a limit take as many bytes as `struct` gives the letter: mostly one."""
 
 Buckets = dict[int, int]
 ZERO = -(1 << 15)
 """Key under which durations of zero are counted; no bucket of a positive duration comes near it."""
+
+
+UNDER: Final = 1 << 13
+"""Bucket i's observations up to the bound that lies in it are also counted under key UNDER + i, others under OVER + i."""
+OVER: Final = 1 << 14
 
 
 def bucket_of(duration_ns: int) -> int:
@@ -35,18 +49,32 @@ def bucket_of(duration_ns: int) -> int:
     return math.ceil(math.log2(duration_ns) * _PER_OCTAVE) - 1
 
 
+def _bounds() -> dict[int, int]:
+    """Bucket → the bound in it, ns; two bounds are never so close that they share one."""
+    metrics = (names.RUN_DURATION, names.NODE_DURATION, names.LLM_DURATION, names.LLM_TTFT)
+    bounds = {round(bound * 1e9) for metric in metrics for bound in metric.buckets}
+    found = {bucket_of(bound): bound for bound in bounds}
+    assert len(found) == len(bounds)
+    return found
+
+
+BOUNDS: Final = _bounds()
+
+
 def observe(buckets: Buckets, duration_ns: int) -> None:
     """Count one duration."""
-    index = bucket_of(duration_ns)
-    buckets[index] = buckets.get(index, 0) + 1
+    observe_all(buckets, (duration_ns,))
 
 
 def observe_all(buckets: Buckets, durations_ns: Iterable[int]) -> None:
     """Count many durations."""
-    log2, ceil = math.log2, math.ceil
+    log2, ceil, bounds = math.log2, math.ceil, BOUNDS
     for duration in durations_ns:
         index = ceil(log2(duration) * _PER_OCTAVE) - 1 if duration > 0 else ZERO
         buckets[index] = buckets.get(index, 0) + 1
+        if index in bounds:
+            index += UNDER if duration <= bounds[index] else OVER
+            buckets[index] = buckets.get(index, 0) + 1
 
 
 def merge(into: Buckets, other: Buckets) -> None:
@@ -57,11 +85,23 @@ def merge(into: Buckets, other: Buckets) -> None:
 
 def pack(buckets: Buckets) -> bytes:
     """Bytes for one column, three to four per bucket; equal histograms are equal bytes."""
-    indexes = sorted(index for index in buckets if index != ZERO)
-    counts = [buckets[index] for index in indexes]
-    width = next(letter for limit, letter in _WIDTHS if max(counts, default=0) < limit)
-    head = _HEAD.pack(_VERSION, SCALE, width.encode(), len(indexes), buckets.get(ZERO, 0))
-    return head + struct.pack(f"<{len(indexes)}h{len(counts)}{width}", *indexes, *counts)
+    indexes = sorted(index for index in buckets if ZERO < index < UNDER)
+    head = _HEAD.pack(_VERSION, SCALE, *_sizes(buckets, indexes), buckets.get(ZERO, 0))
+    sides = sorted(index for index in buckets if index >= UNDER)
+    if not sides:
+        return head + _counts(buckets, indexes)
+    # Behind all else, where code that knows nothing of it does not look.
+    return head + _counts(buckets, indexes) + _SIDES.pack(*_sizes(buckets, sides)) + _counts(buckets, sides)
+
+
+def _sizes(buckets: Buckets, indexes: Sequence[int]) -> tuple[bytes, int]:
+    largest = max([buckets[index] for index in indexes], default=0)
+    return next(letter for limit, letter in _WIDTHS if largest < limit).encode(), len(indexes)
+
+
+def _counts(buckets: Buckets, indexes: Sequence[int]) -> bytes:
+    width, size = _sizes(buckets, indexes)
+    return _layout(size, width).pack(*indexes, *[buckets[index] for index in indexes])
 
 
 def unpack(packed: bytes) -> Buckets:
@@ -71,12 +111,18 @@ def unpack(packed: bytes) -> Buckets:
         ValueError: written by a version this code does not know.
     """
     buckets: defaultdict[int, int] = defaultdict(int)
-    merge_packed(buckets, packed)
+    at = merge_packed(buckets, packed)
+    if at < len(packed):
+        width, size = _SIDES.unpack_from(packed, at)
+        values = _layout(size, width).unpack_from(packed, at + _SIDES.size)
+        buckets.update(zip(values[:size], values[size:], strict=True))
     return dict(buckets)
 
 
-def merge_packed(into: defaultdict[int, int], packed: bytes) -> None:
+def merge_packed(into: defaultdict[int, int], packed: bytes) -> int:
     """Add the counts of a histogram in a column: `merge` of `unpack` in a third of the time, for reports of thousands.
+
+    Which side of a bound observations lay on is left out; it begins at the offset that is returned.
 
     Raises:
         ValueError: written by a version this code does not know.
@@ -84,11 +130,47 @@ def merge_packed(into: defaultdict[int, int], packed: bytes) -> None:
     version, scale, width, size, zeros = _HEAD.unpack_from(packed)
     if version != _VERSION or scale != SCALE:
         raise ValueError(f"histogram of version {version} and scale {scale}; this code reads {_VERSION} and {SCALE}")
-    values = _layout(size, width).unpack_from(packed, _HEAD.size)
+    layout = _layout(size, width)
+    values = layout.unpack_from(packed, _HEAD.size)
     for index, count in zip(values[:size], values[size:], strict=True):
         into[index] += count
     if zeros:
         into[ZERO] += zeros
+    return _HEAD.size + layout.size
+
+
+class Above(NamedTuple):
+    """How many observations there are, and how many of them are above a threshold."""
+
+    total: int
+    above: int
+    unknown: int
+    """Of `total`, those of which nobody knows: a collector from before bounds were looked at counted them. A part of them,
+    by where the threshold lies in their bucket, is in `above`."""
+
+
+def above(packed: bytes, threshold_ns: int) -> Above:
+    """Observations above a threshold: exact where that is one of `BOUNDS`, else within the bucket that it lies in."""
+    _, _, width, size, zeros = _HEAD.unpack_from(packed)
+    layout, at = _layout(size, width), bucket_of(threshold_ns)
+    values = layout.unpack_from(packed, _HEAD.size)
+    first = bisect_left(values, at, 0, size)
+    within = values[size + first] if first < size and values[first] == at else 0
+    over = sum(values[size + bisect_right(values, at, 0, size) :])
+    known_under, known_over = _sides(packed, _HEAD.size + layout.size, at) if BOUNDS.get(at) == threshold_ns else (0, 0)
+    unknown = within - known_under - known_over
+    share = at + 1 - math.log2(threshold_ns) * _PER_OCTAVE
+    return Above(sum(values[size:]) + zeros, over + known_over + round(unknown * share), unknown)
+
+
+def _sides(packed: bytes, start: int, bucket: int) -> tuple[int, int]:
+    """How many of a bucket's observations are known to be at or under the bound in it, and how many above."""
+    if start >= len(packed):
+        return 0, 0
+    width, size = _SIDES.unpack_from(packed, start)
+    values = _layout(size, width).unpack_from(packed, start + _SIDES.size)
+    found = dict(zip(values[:size], values[size:], strict=True))
+    return found.get(UNDER + bucket, 0), found.get(OVER + bucket, 0)
 
 
 @lru_cache(4096)
@@ -99,12 +181,13 @@ def _layout(size: int, width: bytes) -> struct.Struct:
 
 def quantile(buckets: Buckets, share: float) -> int:
     """The duration (ns) that `share` of the observations do not exceed; 0 without observations."""
-    total = sum(buckets.values())
+    indexes = sorted(index for index in buckets if index < UNDER)
+    total = sum(buckets[index] for index in indexes)
     if not total:
         return 0
     rank = max(1, math.ceil(share * total))
     seen = 0
-    for index in sorted(buckets):
+    for index in indexes:
         seen += buckets[index]
         if seen >= rank:
             return 0 if index == ZERO else round(2 ** ((index + 0.5) / _PER_OCTAVE))

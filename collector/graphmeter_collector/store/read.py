@@ -35,6 +35,7 @@ from graphmeter_collector.reports import (
     ClientRow,
     ContentRow,
     CostRow,
+    Judgements,
     NodeRow,
     OutcomeCostRow,
     ReportedCostRow,
@@ -50,7 +51,7 @@ from graphmeter_collector.reports import (
     Where,
 )
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import content, details, expiry, nodes, parts, sizes, spend, sums, waits
+from graphmeter_collector.store import content, details, expiry, nodes, objectives, parts, sizes, spend, sums, waits
 from graphmeter_collector.store.calm import Calm
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.tables import (
@@ -64,6 +65,7 @@ from graphmeter_collector.store.tables import (
     unsettled,
     wait,
 )
+from graphmeter_config import Slo
 
 SHORTEST_PREFIX = 8
 """Characters of a run or trace id that are enough to look for it."""
@@ -257,6 +259,14 @@ class SqlReader:
 
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
         return await sums.run_counts(self, since_ns, until_ns)
+
+    async def judged(self, slo: Slo, since_ns: int, until_ns: int) -> Judgements:
+        return await objectives.judged(self, slo, since_ns, until_ns)
+
+    async def judged_lately(
+        self, slo: Slo, now_ns: int, windows_ns: Sequence[int], lost_after_ns: int
+    ) -> Sequence[Judgements]:
+        return await objectives.judged_lately(self, slo, now_ns, windows_ns, lost_after_ns)
 
     async def series(self, since_ns: int) -> list[Series]:
         return await sums.series(self, since_ns)

@@ -17,7 +17,7 @@ from graphmeter import names
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.reports import COST_DIMENSIONS, EFFECTIVE, CostRow, RunCount, Series, View
 from graphmeter_collector.store import effective, ranges
-from graphmeter_collector.store.facts import HOUR_NS, HOURS_PER_DAY, ROLLUP_DIMENSIONS
+from graphmeter_collector.store.facts import FIRST_TOKEN, HOUR_NS, HOURS_PER_DAY, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.nodes import Rows
 from graphmeter_collector.store.tables import is_open, is_silent, ledger, ledger_price, rollup_day, rollup_hour, run
 
@@ -28,7 +28,7 @@ _RUN: Final = ("service", "environment", "graph", "team")
 Group = tuple[str, ...]
 
 
-async def _cover(source: Rows, since_ns: int, until_ns: int) -> ranges.Cover:
+async def covered(source: Rows, since_ns: int, until_ns: int) -> ranges.Cover:
     """The range, as far as rollups go back: they may be kept for a shorter time than what they were made from."""
     oldest = select(
         select(func.min(rollup_hour.c.hour)).scalar_subquery().label("hour"),
@@ -65,7 +65,7 @@ async def cost(source: Rows, by: Sequence[str], since_ns: int, until_ns: int, vi
             raise BadRequest(f"cannot group spend by {dimension!r}: one of {known}", reason="unknown_dimension")
     cover = ranges.Cover([], (since_ns, since_ns), [(since_ns, until_ns)])
     if set(by) <= set(ROLLUP_DIMENSIONS):
-        cover = await _cover(source, since_ns, until_ns)
+        cover = await covered(source, since_ns, until_ns)
     spent: dict[Group, Counter[str]] = defaultdict(Counter)
 
     async def add(
@@ -140,7 +140,7 @@ _SPENT_IN_LEDGER: Final[list[ColumnElement[int]]] = [
 
 async def run_counts(source: Rows, since_ns: int, until_ns: int) -> list[RunCount]:
     """See `reports.Reader.run_counts`."""
-    cover = await _cover(source, since_ns, until_ns)
+    cover = await covered(source, since_ns, until_ns)
     counts: Counter[tuple[str, str, str, str, str]] = Counter()
     for part in cover.parts:
         keys = [part.table.c[name] for name in _RUN]
@@ -172,6 +172,7 @@ async def series(source: Rows, since_ns: int) -> list[Series]:
     within = (rollup_hour.c.hour >= hour) & (rollup_hour.c.hour < day * HOURS_PER_DAY)
     found: set[tuple[Any, ...]] = set()
     for table, where in ((rollup_hour, within), (rollup_day, rollup_day.c.day >= day)):
-        seen = select(*[table.c[name] for name in ROLLUP_DIMENSIONS]).where(where).distinct()
+        columns = [table.c[name] for name in ROLLUP_DIMENSIONS]
+        seen = select(*columns).where(where, table.c.kind != FIRST_TOKEN).distinct()
         found |= {tuple(row.values()) for row in await source.rows(seen)}
     return [Series(*combination) for combination in sorted(found)]

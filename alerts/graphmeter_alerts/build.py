@@ -13,6 +13,8 @@ from graphmeter_alerts import (
     budget_rules,
     health_cases,
     health_rules,
+    measuring_cases,
+    measuring_rules,
     slo_cases,
     slo_rules,
     spend_cases,
@@ -25,7 +27,13 @@ from graphmeter_config import Config, Slo
 RULES: Final = ".rules.yml"
 TESTS: Final = ".test.yml"
 ALERTMANAGER: Final = "alertmanager.yml"
-ALERTS: Final = (*slo_rules.ALERTS, *budget_rules.ALERTS, *spend_rules.ALERTS, *health_rules.ALERTS)
+ALERTS: Final = (
+    *slo_rules.ALERTS,
+    *budget_rules.ALERTS,
+    *spend_rules.ALERTS,
+    *health_rules.ALERTS,
+    *measuring_rules.ALERTS,
+)
 """Every alert there can be; each has a runbook of its name."""
 
 _MADE_BY: Final = "# Made by `graphmeter rules build`"
@@ -41,7 +49,8 @@ def build(config: Config) -> dict[str, str]:
         files |= _pair(config, "budgets", budget_rules.groups(config), "1m", list(budget_cases.cases(config)))
     if config.alerting.unattributed is not None:
         files |= _pair(config, "spend", spend_rules.groups(config), "1m", list(spend_cases.cases(config)))
-    files |= _pair(config, "health", health_rules.groups(config), "1m", list(health_cases.cases(config)))
+    groups = [*health_rules.groups(config), *measuring_rules.groups(config)]
+    files |= _pair(config, "health", groups, "1m", [*health_cases.cases(config), *measuring_cases.cases(config)])
     files[ALERTMANAGER] = _header(config, alertmanager.notes(config)) + alertmanager.configuration(config)
     return files
 

@@ -656,6 +656,12 @@ COLLECTOR_RESERVATIONS = Metric(
 )
 COLLECTOR_JOB_FAILURES = Metric(PREFIX + "collector_job_failures_total", "counter", "Failed runs of a job.", ("job",))
 COLLECTOR_CONFIG = Metric(PREFIX + "collector_config_info", "gauge", "Hash of the configuration in force.", ("hash",))
+COLLECTOR_RULES = Metric(
+    PREFIX + "collector_rules_info",
+    "gauge",
+    "Hash of that part of it which rules are made from: SLOs, budgets, alerts.",
+    ("hash",),
+)
 COLLECTOR_BUILD = Metric(PREFIX + "collector_build_info", "gauge", "Version of the collector.", ("version",))
 
 METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -261,6 +261,7 @@ class Collector:
 
     def _show_config(self) -> None:
         self.metrics.replace(names.COLLECTOR_CONFIG, {(self.config.hash,): 1.0})
+        self.metrics.replace(names.COLLECTOR_RULES, {(self.config.rules_hash,): 1.0})
 
     def _ring(self, result: WriteResult) -> None:
         if result.new:

@@ -136,7 +136,7 @@ _BUDGETS = (
 )
 
 
-_NOT_OF_RULES = frozenset({"prices", "runs", "forward", "sampling", "retention", "labels", "receivers", "reports"})
+_NOT_OF_RULES = frozenset({"prices", "runs", "forward", "retention", "labels", "receivers", "reports"})
 """Sections that change no file of `graphmeter rules build`."""
 
 

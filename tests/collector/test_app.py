@@ -68,6 +68,7 @@ async def test_the_queue_and_the_version_are_shown(sqlite_url: str) -> None:
         shown = await it.scrape()
         assert 0.0 == shown["graphmeter_collector_queue_spans"]
         assert 1.0 == shown[f'graphmeter_collector_config_info{{hash="{it.collector.config.hash}"}}']
+        assert 1.0 == shown[f'graphmeter_collector_rules_info{{hash="{it.collector.config.rules_hash}"}}']
         assert [1.0] == [value for name, value in shown.items() if name.startswith("graphmeter_collector_build_")]
 
 

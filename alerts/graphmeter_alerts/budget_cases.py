@@ -58,12 +58,13 @@ def _crossed(config: Config, budget: Budget, share: Decimal, following: Decimal 
 
 
 def _leading(config: Config, budget: Budget) -> Case:
-    """Spend leads beyond the limit; after an hour that is told, until it has come that far or leads less far."""
+    """Spend leads beyond the limit; after an hour that is told, until it leads less far; or it has come that far already."""
     labels, limit = _labels(budget), limit_of(budget)
     minutes = FORECAST_FOR_S // MINUTE
     below = float(min(Fraction(budget.thresholds[0]), Fraction(1)) * limit * Fraction(9, 10))
-    forecast = staying((0.9, 10), (1.25, minutes + 20), (0.75, 20))
-    gauges = _gauges(budget, labels, staying((below, minutes + 50)), staying((float(limit), minutes + 50)))
+    forecast = staying((0.9, 10), (1.25, minutes + 20), (0.75, 20), (1.25, minutes + 20))
+    spend = staying((below, minutes + 50), (1.2 * float(limit), minutes + 20))
+    gauges = _gauges(budget, labels, spend, staying((float(limit), 2 * minutes + 70)))
     gauges |= {series(names.BUDGET_FORECAST.name, **labels, instance=each): forecast for each in _COLLECTORS}
     words = budget_rules.forecast_words(config, budget, whose=(_TEAM, _SCOPE), ratio="125%")
     firing = Firing({**budget_rules.labels_of(config, budget, FORECAST, "ticket"), **labels}, words)
@@ -74,6 +75,8 @@ def _leading(config: Config, budget: Budget) -> Case:
             *no_alert(FORECAST_FOR_S, ALERTS),
             Check(FORECAST_FOR_S + 20 * MINUTE, FORECAST, (firing,)),
             *no_alert(FORECAST_FOR_S + 40 * MINUTE, ALERTS),
+            # What is spent is spent: that is another alert's to tell.
+            Check(2 * FORECAST_FOR_S + 65 * MINUTE, FORECAST),
         ),
     )
 

@@ -34,6 +34,7 @@ def cases(config: Config) -> Iterator[Case]:
     yield _jobs(config)
     yield _outdated(config)
     yield _few()
+    yield _enough(config)
     yield _replayed(config)
 
 
@@ -53,11 +54,13 @@ def _spool(config: Config) -> Case:
         "a spool that will be full within the hour, one that grows slowly, and its end",
         {
             **_each(limit, staying((6000, 60))),
-            series(used.name, job=JOB, instance="a"): growing((20, 60)),
+            # A quarter of an hour has passed: 7500 in an hour, and 5250.
+            series(used.name, job=JOB, instance="a"): f"0+70x15 {staying((1050, 45))}",
             series(used.name, job=JOB, instance="b"): f"0+100x30 {staying((0, 29))}",
         },
         (
             Check(MINUTE, rules.SPOOL_GROWING),
+            Check(15 * MINUTE, rules.SPOOL_GROWING, told),
             Check(25 * MINUTE, rules.SPOOL_GROWING, told),
             Check(50 * MINUTE, rules.SPOOL_GROWING),
         ),
@@ -65,30 +68,30 @@ def _spool(config: Config) -> Case:
 
 
 def _rejected(config: Config) -> Case:
-    told = _firing(say.spans_rejected(config, rules.SPANS_REJECTED, reason="late", share="2%"), reason="late")
+    told = _firing(say.spans_rejected(config, rules.SPANS_REJECTED, reason="late", share="1.2%"), reason="late")
     return Case(
-        "one span of fifty is rejected, for one reason; one of two hundred is accepted",
+        "1.2% of the spans are rejected, for one reason; 0.8% for another are accepted",
         {
-            **_each(names.COLLECTOR_RECEIVED, growing((100, 240))),
-            **_each(names.COLLECTOR_REJECTED, growing((2, 120), (0, 120)), reason="late"),
-            **_each(names.COLLECTOR_REJECTED, growing((0.5, 240)), reason="damaged"),
+            **_each(names.COLLECTOR_RECEIVED, growing((500, 130))),
+            **_each(names.COLLECTOR_REJECTED, growing((6, 60), (0, 70)), reason="late"),
+            **_each(names.COLLECTOR_REJECTED, growing((4, 130)), reason="damaged"),
         },
         (
-            Check(2 * MINUTE, rules.SPANS_REJECTED),
-            Check(2 * HOUR, rules.SPANS_REJECTED, told),
-            Check(3 * HOUR, rules.SPANS_REJECTED),
+            Check(4 * MINUTE, rules.SPANS_REJECTED),
+            Check(HOUR, rules.SPANS_REJECTED, told),
+            Check(125 * MINUTE, rules.SPANS_REJECTED),
         ),
     )
 
 
 def _refused(config: Config) -> Case:
-    words = say.requests_refused(config, rules.REQUESTS_REFUSED, reason="unknown_key", share="10%")
+    words = say.requests_refused(config, rules.REQUESTS_REFUSED, reason="unknown_key", share="6%")
     return Case(
-        "one request of ten is refused, for one reason; one of a hundred is not told",
+        "6% of the requests are refused, for one reason; 4% for another are not told",
         {
-            **_each(names.COLLECTOR_REQUESTS, growing((89, 120)), protocol=names.GRPC),
-            **_each(names.COLLECTOR_REQUESTS_REFUSED, growing((10, 60), (0, 60)), reason="unknown_key"),
-            **_each(names.COLLECTOR_REQUESTS_REFUSED, growing((1, 120)), reason="too_large"),
+            **_each(names.COLLECTOR_REQUESTS, growing((90, 120)), protocol=names.GRPC),
+            **_each(names.COLLECTOR_REQUESTS_REFUSED, growing((6, 60), (0, 60)), reason="unknown_key"),
+            **_each(names.COLLECTOR_REQUESTS_REFUSED, growing((4, 120)), reason="too_large"),
         },
         (
             Check(2 * MINUTE, rules.REQUESTS_REFUSED),
@@ -109,28 +112,28 @@ def _refused_without_any_taken(config: Config) -> Case:
 
 def _clients(config: Config) -> Case:
     who = {"service": "desk", "environment": "prod"}
-    told = say.clients_dropping(config, rules.CLIENTS_DROPPING, **who, share="20%")
+    told = say.clients_dropping(config, rules.CLIENTS_DROPPING, **who, share="1.2%")
     firing = (Firing({**alert_labels("ticket"), **who}, told),)
 
-    def sent(per_minute: float, state: str, of: dict[str, str], until: int = 240) -> dict[str, str]:
-        values = growing((per_minute, until), (0, 240 - until)) if until < 240 else growing((per_minute, 240))
+    def sent(per_minute: float, state: str, of: dict[str, str], until: int = 130) -> dict[str, str]:
+        values = growing((per_minute, until), (0, 130 - until)) if until < 130 else growing((per_minute, 130))
         return _each(names.CLIENT_SPANS, values, **of, state=state)
 
     other = who | {"service": "web"}
 
     return Case(
-        "an application loses a fifth of its spans, in both ways; another one sends all",
+        "an application loses 1.2% of its spans, in both ways; another one 0.8%",
         {
-            **sent(80, "exported", who),
-            **sent(15, "dropped", who, until=120),
-            **sent(5, "failed", who, until=120),
-            **sent(500, "exported", other),
-            **sent(1, "dropped", other),
+            **sent(988, "exported", who),
+            **sent(8, "dropped", who, until=60),
+            **sent(4, "failed", who, until=60),
+            **sent(992, "exported", other),
+            **sent(8, "dropped", other),
         },
         (
             Check(2 * MINUTE, rules.CLIENTS_DROPPING),
-            Check(2 * HOUR, rules.CLIENTS_DROPPING, firing),
-            Check(3 * HOUR, rules.CLIENTS_DROPPING),
+            Check(HOUR, rules.CLIENTS_DROPPING, firing),
+            Check(125 * MINUTE, rules.CLIENTS_DROPPING),
         ),
     )
 
@@ -165,6 +168,7 @@ def _dropped(config: Config) -> Case:
         _each(names.COLLECTOR_FORWARD_DROPPED, growing((0, 10), (3, 10), (0, 100)), **labels),
         (
             Check(10 * MINUTE, rules.FORWARD_DROPPING),
+            Check(11 * MINUTE, rules.FORWARD_DROPPING),
             Check(70 * MINUTE, rules.FORWARD_DROPPING, _firing(words, **labels)),
             Check(85 * MINUTE, rules.FORWARD_DROPPING),
         ),
@@ -234,19 +238,43 @@ def _outdated(config: Config) -> Case:
     )
 
 
+_TRIAL: Final = {"service": "trial", "environment": "dev"}
+
+
+def _lost_at_once(spans: int, requests: int) -> dict[str, str]:
+    def once(count: int) -> str:
+        return growing((0, 10), (count / len(_COLLECTORS), 1), (0, 30))
+
+    return {
+        **_each(names.COLLECTOR_RECEIVED, once(spans)),
+        **_each(names.COLLECTOR_REJECTED, once(spans), reason="late"),
+        **_each(names.COLLECTOR_REQUESTS, growing((0, 41)), protocol=names.GRPC),
+        **_each(names.COLLECTOR_REQUESTS_REFUSED, once(requests), reason="unknown_key"),
+        **_each(names.CLIENT_SPANS, once(spans), **_TRIAL, state="dropped"),
+    }
+
+
 def _few() -> Case:
-    none_else = {"service": "trial", "environment": "dev"}
     alerts = (rules.SPANS_REJECTED, rules.REQUESTS_REFUSED, rules.CLIENTS_DROPPING)
     return Case(
         "all of a handful is lost",
-        {
-            **_each(names.COLLECTOR_RECEIVED, growing((0, 10), (4, 1), (0, 30))),
-            **_each(names.COLLECTOR_REJECTED, growing((0, 10), (4, 1), (0, 30)), reason="late"),
-            **_each(names.COLLECTOR_REQUESTS, growing((0, 41)), protocol=names.GRPC),
-            **_each(names.COLLECTOR_REQUESTS_REFUSED, growing((0, 10), (9, 1), (0, 30)), reason="unknown_key"),
-            **_each(names.CLIENT_SPANS, growing((0, 10), (4, 1), (0, 30)), **none_else, state="dropped"),
-        },
+        _lost_at_once(rules.LOST_AT_LEAST - 2, rules.REFUSED_AT_LEAST - 2),
         tuple(check for minute in (12, 20, 40) for check in no_alert(minute * MINUTE, alerts)),
+    )
+
+
+def _enough(config: Config) -> Case:
+    rejected = say.spans_rejected(config, rules.SPANS_REJECTED, reason="late", share="100%")
+    refused = say.requests_refused(config, rules.REQUESTS_REFUSED, reason="unknown_key", share="100%")
+    dropped = say.clients_dropping(config, rules.CLIENTS_DROPPING, **_TRIAL, share="100%")
+    return Case(
+        "all of a few more is lost",
+        _lost_at_once(rules.LOST_AT_LEAST + 2, rules.REFUSED_AT_LEAST + 2),
+        (
+            Check(20 * MINUTE, rules.SPANS_REJECTED, _firing(rejected, reason="late")),
+            Check(20 * MINUTE, rules.REQUESTS_REFUSED, _firing(refused, reason="unknown_key")),
+            Check(20 * MINUTE, rules.CLIENTS_DROPPING, (Firing({**alert_labels("ticket"), **_TRIAL}, dropped),)),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from graphmeter import names
 from graphmeter_alerts import wording
 from graphmeter_alerts.cases import HOUR, MINUTE, Case, Check, Firing, series
 from graphmeter_alerts.rules import alert_labels
-from graphmeter_alerts.spend_rules import UNATTRIBUTED
+from graphmeter_alerts.spend_rules import FOR_S, UNATTRIBUTED
 from graphmeter_alerts.wording import number
 from graphmeter_config import Config
 
@@ -23,18 +23,23 @@ def cases(config: Config) -> Iterator[Case]:
     if wanted is None:
         return
     limit, enough = Fraction(wanted.share), Fraction(wanted.at_least_usd)
-    over = (1 + limit) / 2
+    over, under = min(limit * Fraction(6, 5), (1 + limit) / 2), limit * Fraction(9, 10)
     told = wording.spend_unattributed(config, UNATTRIBUTED, share=wording.percentage(over))
     firing = Firing(alert_labels("ticket"), told)
     quick, slow = enough / 60, enough / (10 * _MINUTES)
     yield Case(
         "much spend without a team is a ticket once it is enough money",
         _spent(quick, over),
-        (Check(30 * MINUTE, UNATTRIBUTED), Check(3 * HOUR, UNATTRIBUTED, (firing,))),
+        (
+            # Enough after an hour; then it has to stay so for a while.
+            Check(HOUR - 2 * MINUTE, UNATTRIBUTED),
+            Check(HOUR + FOR_S - 5 * MINUTE, UNATTRIBUTED),
+            Check(HOUR + FOR_S + 5 * MINUTE, UNATTRIBUTED, (firing,)),
+        ),
     )
     yield Case(
         "a share that is accepted is none",
-        _spent(quick, limit / 2),
+        _spent(quick, under),
         (Check(3 * HOUR, UNATTRIBUTED),),
     )
     yield Case("little money is none, whosever it is", _spent(slow, over), (Check(3 * HOUR, UNATTRIBUTED),))

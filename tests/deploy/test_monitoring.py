@@ -150,3 +150,7 @@ def test_the_collectors_configuration_loads_and_forwards_to_jaeger(services: Ser
 def test_the_collector_judges_by_what_rules_and_dashboards_were_generated_from(root: Path) -> None:
     config, default = load(root / "deploy" / "graphmeter.yaml"), Config.default()
     assert (config.slos, config.budgets) == (default.slos, default.budgets)
+
+
+def test_the_rules_that_compose_loads_are_those_of_the_collectors_configuration(root: Path) -> None:
+    assert Config.default().rules_hash == load(root / "deploy" / "graphmeter.yaml").rules_hash

@@ -1,9 +1,15 @@
-"""Rules changed for the worse: the unit test that has to notice does."""
+"""Rules changed for the worse: the unit tests that have to notice do.
+
+Changed by hand, to say which unit test has to notice what; and by rote, every alert in every way that always matters. All of
+one kind go through promtool in one call.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -21,17 +27,92 @@ class Mutant(NamedTuple):
     """Part of the name of the unit test that has to notice."""
 
 
-def assert_noticed(mutant: Mutant, built: Path) -> None:
-    """The changed rules, written into the folder, are still rules to promtool, and the unit test fails for them."""
-    rules, tests = built / f"{mutant.file}.rules.yml", built / f"{mutant.file}.test.yml"
-    text = rules.read_text(encoding="utf-8")
-    assert mutant.old in text
-    rules.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-    loaded = yaml.safe_load(tests.read_text(encoding="utf-8"))
-    loaded["tests"] = [case for case in loaded["tests"] if mutant.case in case["name"]]
-    assert 1 == len(loaded["tests"])
-    tests.write_text(yaml.safe_dump(loaded), encoding="utf-8")
-    accepted, tested = promtool.check_rules(rules), promtool.test_rules(tests)
+class Changed(NamedTuple):
+    """A changed rule file, and the unit tests that are run on it."""
+
+    rules: Mapping[str, Any]
+    tests: Mapping[str, Any]
+
+
+def unnoticed(mutants: Sequence[Mutant], built: Path, out: Path) -> list[str]:
+    """Those of the mutants for which the unit test does not fail."""
+    return _unnoticed({mutant.id: _by_hand(mutant, built) for mutant in mutants}, out)
+
+
+def unnoticed_by_rote(stems: Sequence[str], built: Path, out: Path) -> list[str]:
+    """Every alert of these files that never fires, does not wait, or has another threshold, and whose unit tests pass."""
+    return _unnoticed({name: changed for stem in stems for name, changed in _by_rote(stem, built)}, out)
+
+
+def _unnoticed(changed: Mapping[str, Changed], out: Path) -> list[str]:
+    out.mkdir()
+    ids = {}
+    for number, (name, (rules, tests)) in enumerate(changed.items()):
+        rule_file, test_file = out / f"{number}.rules.yml", out / f"{number}.test.yml"
+        rule_file.write_text(yaml.safe_dump(rules), encoding="utf-8")
+        test_file.write_text(yaml.safe_dump({**tests, "rule_files": [rule_file.name]}), encoding="utf-8")
+        ids[str(test_file)] = name
+    accepted = promtool.check_rules(*sorted(out.glob("*.rules.yml")))
     assert accepted.ok, accepted.output
-    assert not tested.ok
-    assert "FAILED" in tested.output
+    tested = promtool.test_rules(*map(Path, ids))
+    verdicts = re.findall(r"^Unit Testing:  (.*)\n  (SUCCESS|FAILED)", tested.output, flags=re.MULTILINE)
+    assert list(ids) == [file for file, _ in verdicts], tested.output
+    return [ids[file] for file, verdict in verdicts if verdict == "SUCCESS"]
+
+
+def _by_hand(mutant: Mutant, built: Path) -> Changed:
+    text, tests = _read(mutant.file, built)
+    assert mutant.old in text, mutant.id
+    cases = [case for case in tests["tests"] if mutant.case in case["name"]]
+    assert 1 == len(cases), mutant.id
+    return Changed(yaml.safe_load(text.replace(mutant.old, mutant.new)), {**tests, "tests": cases})
+
+
+def _by_rote(stem: str, built: Path) -> Iterator[tuple[str, Changed]]:
+    text, tests = _read(stem, built)
+    for group in yaml.safe_load(text)["groups"]:
+        records = [rule for rule in group["rules"] if "record" in rule]
+        for alert in group["rules"]:
+            if "alert" not in alert:
+                continue
+            of_it = {**tests, "tests": list(_cases_of(alert, tests))}
+            told = " ".join(f"{name}={value}" for name, value in alert["labels"].items() if name != "product")
+            for how, changed in _ways(alert):
+                rules = {"groups": [{**group, "rules": [*records, changed]}]}
+                yield f"{alert['alert']} {told}: {how}", Changed(rules, of_it)
+
+
+def _ways(alert: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    expr = alert["expr"]
+    yield "never fires", {**alert, "expr": f"({expr}) and on () (vector(0) > 0)"}
+    if "for" in alert:
+        yield "does not wait", {key: value for key, value in alert.items() if key != "for"}
+    # Below or above nothing at all changes little: counts have no halves.
+    for found in re.finditer(r"([<>]=? )(\d*\.?\d*[1-9]\d*)\b", expr):
+        for threshold in (float(found[2]) * 1.5, float(found[2]) / 1.5):
+            changed = f"{expr[: found.start(2)]}{threshold:g}{expr[found.end() :]}"
+            yield f"{found[0]} is {threshold:g}", {**alert, "expr": changed}
+
+
+def _cases_of(alert: Mapping[str, Any], tests: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Unit tests with what they check of one alert only."""
+    for case in tests["tests"]:
+        checks = [check for check in case.get("alert_rule_test", ()) if check["alertname"] == alert["alert"]]
+        if any(_is_of(alert, check) for check in checks) or any(not check["exp_alerts"] for check in checks):
+            of_it = [_only_of(alert, check) for check in checks]
+            yield {key: value for key, value in case.items() if key != "promql_expr_test"} | {"alert_rule_test": of_it}
+
+
+def _is_of(alert: Mapping[str, Any], check: Mapping[str, Any]) -> bool:
+    return bool(_only_of(alert, check)["exp_alerts"])
+
+
+def _only_of(alert: Mapping[str, Any], check: Mapping[str, Any]) -> dict[str, Any]:
+    """What is expected of the one alert of several that have its name."""
+    mine = [one for one in check["exp_alerts"] if alert["labels"].items() <= one["exp_labels"].items()]
+    return {**check, "exp_alerts": mine}
+
+
+def _read(stem: str, built: Path) -> tuple[str, dict[str, Any]]:
+    text = (built / f"{stem}.rules.yml").read_text(encoding="utf-8")
+    return text, yaml.safe_load((built / f"{stem}.test.yml").read_text(encoding="utf-8"))

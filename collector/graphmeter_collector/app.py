@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -277,6 +277,10 @@ class Collector:
             self.replay.show()
         return self.metrics.render(accept)
 
+    def health_routes(self) -> APIRouter:
+        """`/health`, `/ready` and `/metrics`."""
+        return health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting)
+
     def _application(self) -> FastAPI:
         app = FastAPI(
             title="Graphmeter collector",
@@ -287,7 +291,7 @@ class Collector:
         if not self.settings.allow_anonymous:
             app.add_middleware(KnownHosts, lambda: not self.keyring.required)
         app.include_router(ingest_router(self.pipeline.accept, self.limits, self.metrics, self.passing, self.room))
-        app.include_router(health_router(self._render, self.can_acknowledge, lambda: self.pipeline.accepting))
+        app.include_router(self.health_routes())
         app.include_router(prices_router(self.store.reader, self._prices_of))
         app.include_router(costs_router(self.store.reader))
         app.include_router(api_router(self.store.reader, self.budgets))
@@ -385,10 +389,12 @@ async def _open(collector: Collector) -> None:
     try:
         await collector.open()
     except DatabaseAway as away:
-        # A database that was never reached is more likely misspelt than away: that must not be found out days later. And
-        # where keys may be in the database only, nobody can be let in before they are read.
+        # A database that was never reached is more likely misspelt than away: that must not be found out days later, unless
+        # somebody answers for it. And where keys may be in the database only, nobody can be let in before they are read.
         settings = collector.settings
-        if collector.spool is None or not collector.spool.known or not (settings.keys() or settings.allow_anonymous):
+        if collector.spool is None or not (collector.spool.known or settings.assume_database):
+            raise
+        if not (settings.keys() or settings.allow_anonymous):
             raise
         collector.pipeline.went_away(str(away))
         with contextlib.suppress(StoreUnavailable):

@@ -14,7 +14,7 @@ from graphmeter_collector.settings import Settings
 from graphmeter_collector.store.keys import KeyTable
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """A socket bound to the address.
 
     Raises:
@@ -30,7 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what listens there, or choose another --port"
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what listens there, or choose another {option}"
         ) from error
     return listener
 

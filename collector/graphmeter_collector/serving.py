@@ -18,6 +18,7 @@ from graphmeter_collector.app import Collector, running
 from graphmeter_collector.errors import StartupError
 from graphmeter_collector.exposure import check_exposure, listen, refuse_itself, shown_host
 from graphmeter_collector.keys import INGEST
+from graphmeter_collector.lookout import EVERYWHERE, lookout
 from graphmeter_collector.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ async def _serve(settings: Settings) -> None:
     await check_exposure(settings)
     listener = listen(settings.host, settings.port)
     with listener:
-        async with running(settings) as collector:
+        async with (
+            running(settings) as collector,
+            lookout(collector.health_routes(), settings.metrics_port) as metrics_port,
+        ):
             garbage.settle()
             own_host, port = listener.getsockname()[:2]
             refuse_itself(collector.destinations, own_host, (port, settings.rpc_port()))
@@ -52,6 +56,7 @@ async def _serve(settings: Settings) -> None:
                     "ready",
                     url=f"http://{shown_host(settings.host)}:{port}",
                     grpc=f"{shown_host(settings.host)}:{rpc_port}" if rpc is not None else "off",
+                    **({"metrics": f"http://{EVERYWHERE}:{metrics_port}/metrics"} if metrics_port else {}),
                     database=settings.shown_database(),
                     forward=[each.name for each in collector.destinations],
                     config=collector.config.hash,

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(None, ge=0, le=65535)
     """Port for OTLP/gRPC; 0 takes any free one. Left out: 4317, but only beside the default `port`, so that a second
     collector on a machine needs one flag, not two."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """A further port, on every address and without keys, for `/metrics`, `/health` and `/ready` alone; 0 takes any."""
     no_grpc: bool = False
     """Do not listen for OTLP/gRPC."""
     database_url: str = ""
@@ -56,6 +58,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir)
     spool_dir: Path | None = None
     """Where requests wait while Postgres is away; None means `spool` in `data_dir`. On a local disk that outlives us."""
+    assume_database: bool = False
+    """Begin also where the database was never reached from here: what comes waits in the spool. For collectors whose volume
+    is as new as they are, such as sidecars, so that an outage of Postgres keeps no application from starting."""
     spool_max_bytes: int = Field(1024 * MIB, ge=0)
     """What may wait there before senders are told to come back later; 0 turns the spool off."""
     config: str = ""
@@ -89,6 +94,12 @@ class Settings(BaseSettings):
     """Bytes of spans that may wait for a commit."""
     drain_timeout_s: float = Field(20.0, gt=0)
     """How long a stopping collector finishes what it has accepted."""
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _is_no_service_link(cls, value: object) -> object:
+        """Kubernetes gives every pod beside a Service called `graphmeter` a GRAPHMETER_PORT=tcp://10.0.0.7:4318."""
+        return DEFAULT_PORT if isinstance(value, str) and value.startswith("tcp://") else value
 
     @field_validator("api_keys")
     @classmethod

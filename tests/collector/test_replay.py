@@ -301,6 +301,10 @@ async def test_a_collector_starts_without_a_database_that_it_knows(own_server: p
     with pytest.raises(DatabaseAway, match="cannot use the database"):
         async with collecting(url, tmp_path):
             pass
+    # Unless somebody answers for its being there.
+    async with collecting(url, tmp_path / "new", assume_database=True) as it:
+        assert [200] == await send(it, 3)
+        assert 200 == (await it.http.get("/ready")).status_code
     own_server.restart()
     async with collecting(url, tmp_path):
         pass

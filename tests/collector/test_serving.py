@@ -188,3 +188,35 @@ def test_a_grpc_port_that_is_taken_is_said(tmp_path: Path) -> None:
             assert 1 == process.wait(WITHIN_S)
     assert f"cannot listen on 127.0.0.1:{port} for OTLP/gRPC" in said
     assert "choose another --grpc-port, or say --no-grpc" in said
+
+
+async def test_a_port_for_those_who_look_shows_how_it_does_and_nothing_else(tmp_path: Path) -> None:
+    with serve(tmp_path, "--port", "0", "--metrics-port", "0") as process:
+        said = ready(process)
+        port = httpx.URL(said["metrics"]).port
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WITHIN_S) as http:
+            answers = {path: (await http.get(path)).status_code for path in ("/health", "/ready", "/metrics", "/")}
+            # Whatever the name: a scraper in a cluster calls it as it likes.
+            named = await http.get("/metrics", headers={"host": "collector.example.com"})
+            refused = [(await http.post(path)).status_code for path in ("/v1/traces", "/api/budgets/x/reservations")]
+            refused.append((await http.get("/api/runs")).status_code)
+        process.send_signal(signal.SIGTERM)
+        ended = process.wait(WITHIN_S)
+
+    assert {"/health": 200, "/ready": 200, "/metrics": 200, "/": 404} == answers
+    assert "graphmeter_collector_build_info" in named.text
+    assert [404, 404, 404] == refused
+    assert said["metrics"].startswith("http://0.0.0.0:")
+    assert said["url"].startswith("http://127.0.0.1:")
+    assert 0 == ended
+
+
+def test_a_port_for_those_who_look_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with serve(tmp_path, "--port", "0", "--metrics-port", str(port)) as process:
+            assert process.stderr is not None
+            said = process.stderr.read()
+            assert 1 == process.wait(WITHIN_S)
+    assert f"cannot listen on 0.0.0.0:{port}" in said
+    assert "or choose another --metrics-port" in said

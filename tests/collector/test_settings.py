@@ -63,6 +63,15 @@ def test_several_destinations_stand_in_one_variable(
     assert expected == Settings().forward
 
 
+def test_the_variable_that_kubernetes_makes_of_a_service_of_our_name_is_no_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRAPHMETER_PORT", "tcp://10.0.0.7:4318")
+    assert 4318 == Settings().port
+    monkeypatch.setenv("GRAPHMETER_PORT", "tcp")
+    assert "valid integer" in refusal()
+
+
 def test_several_destinations_come_as_flags() -> None:
     assert ["http://a", "http://[::1]:4318"] == Settings(forward=("http://a", "http://[::1]:4318")).forward
 

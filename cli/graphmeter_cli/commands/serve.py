@@ -34,6 +34,11 @@ from graphmeter_config import ConfigError
 )
 @click.option("--allow-anonymous", is_flag=True, default=None, help="Take requests without an API key from everywhere.")
 @click.option("--open-metrics", is_flag=True, default=None, help="/metrics needs no API key.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="A further port for /metrics, /health and /ready alone, on every address and without keys.",
+)
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="[default: auto]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
 def command(**flags: Any) -> None:

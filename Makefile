@@ -104,8 +104,8 @@ dashboards: sync ## Regenerate dashboards/generated
 rules: sync ## Regenerate alerts/generated
 	@$(UV) run --frozen --all-extras graphmeter rules build --defaults --out alerts/generated $(ARGS)
 
-tools: ## Find promtool, Prometheus and Alertmanager, or fetch the Debian packages into .tools/ (no root needed)
-	@deploy/get-tools $(TOOLS)
+tools: $(filter .uv/bin/uv,$(UV)) ## Find promtool, Prometheus and Alertmanager, or fetch them into .tools/ (no root needed); Helm and its like, too
+	@UV=$(UV) deploy/get-tools $(TOOLS)
 
 compose: sync ## Bring up the whole stack with Docker Compose; writes random secrets into .env once
 	@$(UV) run --frozen --all-extras python deploy/env.py

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from support import tooling
+
 
 @pytest.fixture(scope="module")
 def instructions(root: Path) -> list[tuple[str, str]]:
@@ -52,6 +54,14 @@ def test_every_base_image_has_a_version(instructions: list[tuple[str, str]]) -> 
 def test_it_builds_in_one_stage_and_runs_in_another(instructions: list[tuple[str, str]]) -> None:
     stages = [arguments for name, arguments in instructions if name == "FROM"]
     assert stages == ["python:3.13-slim AS build", "python:3.13-slim"]
+
+
+def test_hadolint_finds_nothing(root: Path, tmp_path: Path) -> None:
+    checked = tooling.hadolint(root / "deploy" / "Dockerfile")
+    assert checked.ok, checked.output
+    planted = tmp_path / "Dockerfile"
+    planted.write_text("FROM python:latest\nRUN cd /tmp && pip install requests\n")
+    assert {"DL3003", "DL3007", "DL3013"} <= set(re.findall(r"DL\d+", tooling.hadolint(planted).output))
 
 
 def test_it_runs_as_a_numbered_user_without_rights(instructions: list[tuple[str, str]]) -> None:

@@ -15,9 +15,12 @@ from graphmeter_collector.reports import (
     EFFECTIVE,
     EVERYTHING,
     BudgetRow,
+    BurnRow,
     ClientRow,
     ContentRow,
     CostRow,
+    Culprit,
+    Excluded,
     NodeRow,
     OutcomeCostRow,
     OutcomeRow,
@@ -26,6 +29,8 @@ from graphmeter_collector.reports import (
     RunFilter,
     RunRow,
     Series,
+    SloReport,
+    SloReports,
     SloRow,
     SpanRow,
     TopologyRow,
@@ -36,6 +41,15 @@ from graphmeter_collector.reports import (
 )
 
 TIMEOUT_S = 60.0
+_NESTED: dict[tuple[type, str], type] = {
+    (RunRow, "outcomes"): OutcomeRow,
+    (SloRow, "burn"): BurnRow,
+    (SloReports, "maintenance"): Excluded,
+    (SloReports, "slos"): SloReport,
+    (SloReport, "errors"): Culprit,
+    (SloReport, "nodes"): Culprit,
+}
+"""Fields that hold rows."""
 
 _Row = TypeVar("_Row")
 
@@ -153,9 +167,14 @@ class HttpReader:
         """State of every budget now."""
         return self._rows(BudgetRow, await self._get("/api/budgets"))
 
-    async def slos(self) -> list[SloRow]:
-        """State of every SLO now."""
-        return self._rows(SloRow, await self._get("/api/slos"))
+    async def slos(self, name: str = "") -> list[SloRow]:
+        """State of every SLO now, or of one."""
+        return self._rows(SloRow, await self._get("/api/slos", {"name": name} if name else None))
+
+    async def slo_report(self, since_ns: int, until_ns: int, name: str, *, leave_out: bool) -> SloReports:
+        """What became of SLOs in [since, until)."""
+        asked = {**_range(since_ns, until_ns), "name": name, "maintenance": "exclude" if leave_out else "include"}
+        return self._row(SloReports, await self._get("/api/slos/report", asked))
 
     async def get(self, path: str) -> Any:
         """The JSON at a path."""
@@ -195,18 +214,18 @@ class HttpReader:
         """A row from its JSON; fields of a newer collector are ignored."""
         try:
             values = {name: item[name] for name in _names(kind) if name in item}
-            return kind(**{name: self._value(name, value) for name, value in values.items()})
+            return kind(**{name: self._value(kind, name, value) for name, value in values.items()})
         except TypeError as problem:
             raise click.ClickException(
                 f"{self.url} speaks another version: its {kind.__name__} does not fit this `graphmeter` ({problem})"
             ) from problem
 
-    def _value(self, name: str, value: Any) -> Any:
+    def _value(self, kind: type, name: str, value: Any) -> Any:
         """A field from its JSON, which knows neither tuples nor rows within rows."""
-        if name == "crossed":
+        if name == "crossed" and isinstance(value, list):
             return tuple(value)
-        if name == "outcomes":
-            return tuple(self._rows(OutcomeRow, value))
+        if (kind, name) in _NESTED:
+            return tuple(self._rows(_NESTED[kind, name], value))
         return self._row(WaitRow, value) if name == "wait" and value is not None else value
 
 

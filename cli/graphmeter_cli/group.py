@@ -25,6 +25,7 @@ SUBCOMMANDS: Final = {
     "prices": "Explain and update prices; price calls again.",
     "reconcile": "Compare the ledger with a provider's export.",
     "budget": "Show and set budgets.",
+    "slo": "Show SLOs: what is left of error budgets, and how fast they burn.",
     "config": "Check and show graphmeter.yaml.",
     "rules": "Build Prometheus rules from graphmeter.yaml.",
     "dashboards": "Build Grafana dashboards.",

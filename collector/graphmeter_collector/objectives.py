@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from graphmeter_collector.expose.slo_report import report
 from graphmeter_collector.expose.slos import slos
-from graphmeter_collector.reports import SloCounts, SloRow
+from graphmeter_collector.reports import SloCounts, SloReports, SloRow
 from graphmeter_config import Config
 
 FRESH_S: Final = 5.0
@@ -50,6 +51,10 @@ class Objectives:
     async def now(self, only: str = "") -> list[SloRow]:
         """As they are now, or the one of this name."""
         return await slos(self._counts, self._config(), only=only)
+
+    async def report(self, since_ns: int, until_ns: int, only: str = "", *, leave_out: bool = True) -> SloReports:
+        """What became of them in [since, until)."""
+        return await report(self._counts, self._config(), since_ns, until_ns, only=only, leave_out=leave_out)
 
     async def recent(self) -> SloStates:
         """As they were when last looked at, 5 seconds ago, or longer where looking takes long.

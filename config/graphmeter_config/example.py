@@ -155,6 +155,14 @@ reports: []
   #   format: slack             # or json, markdown; left out: what suits the receiver
   #   after: 15m                # how long after the end of the period; what comes later is missing
 
+# Times of which everybody knew: reports on SLOs show them, and leave them out of what was achieved.
+maintenance: []
+  # - name: database-upgrade
+  #   from: 2026-11-20T22:00    # or a date: its midnight
+  #   to: 2026-11-21T02:00
+  #   timezone: Europe/Berlin
+  #   slos: "*"               # names of SLOs: text or a list of texts, * is anything
+
 alerting:
   grafana_url: http://localhost:3000
   # runbooks_url: https://wiki.example.com/graphmeter    # left out: alerts name the page's path, alerts/runbooks/NAME.md

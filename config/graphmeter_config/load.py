@@ -27,6 +27,7 @@ _NAMED: Final = (
     ("sampling", "rules"),
     ("receivers",),
     ("reports",),
+    ("maintenance",),
     ("prices", "overrides"),
     ("prices", "discounts"),
     ("prices", "service_tiers"),
@@ -66,6 +67,7 @@ def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -
         *_duplicates(merged),
         *_unknown_receivers(merged),
         *_unknown_owners(merged),
+        *_unknown_slos(merged),
     ]
     try:
         config = Config.model_validate(merged.data, by_alias=True, by_name=False, context={"file": True})
@@ -191,6 +193,21 @@ def _unknown_owners(merged: Document) -> Iterator[Problem]:
                 names = ", ".join(str(each) for each in known)
                 remedy = f"write one of {names}" if known else "add it to the list `alerting.owners:`"
                 yield Problem(mark.file, mark.line, shown_path(path), repr(owner), "no such owner", remedy)
+
+
+def _unknown_slos(merged: Document) -> Iterator[Problem]:
+    """Maintenance of what is no objective; patterns may match none yet."""
+    known = [item.get("name") for item in _items(merged, ("slos",)) if isinstance(item, dict)]
+    known = known if "slos" in merged.data else [slo.name for slo in Config.default().slos]
+    for index, item in enumerate(_items(merged, ("maintenance",))):
+        about = item.get("slos") if isinstance(item, dict) else None
+        for place, name in enumerate([about] if isinstance(about, str) else about if isinstance(about, list) else ()):
+            if isinstance(name, str) and not set("*?") & set(name) and name not in known:
+                path: document.Path = ("maintenance", index, "slos", *((place,) if isinstance(about, list) else ()))
+                mark = _mark(merged, path)
+                names = ", ".join(str(each) for each in known)
+                remedy = f"write one of {names}" if known else "add it to the list `slos:`"
+                yield Problem(mark.file, mark.line, shown_path(path), repr(name), "no such SLO", remedy)
 
 
 def _never_measured(one: Unseen, merged: Document) -> Problem:

@@ -14,6 +14,7 @@ from graphmeter import names
 from graphmeter_config.alerting import Alerting
 from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
+from graphmeter_config.maintenance import Maintenance
 from graphmeter_config.prices import Prices
 from graphmeter_config.receivers import Receiver
 from graphmeter_config.reporting import Report
@@ -136,7 +137,7 @@ _BUDGETS = (
 )
 
 
-_NOT_OF_RULES = frozenset({"prices", "runs", "forward", "retention", "labels", "receivers", "reports"})
+_NOT_OF_RULES = frozenset({"prices", "runs", "forward", "retention", "labels", "receivers", "reports", "maintenance"})
 """Sections that change no file of `graphmeter rules build`."""
 
 
@@ -159,6 +160,7 @@ class Config(Section):
     labels: Labels = Labels()
     receivers: tuple[Receiver, ...] = ()
     reports: tuple[Report, ...] = ()
+    maintenance: tuple[Maintenance, ...] = ()
     alerting: Alerting = Alerting()
 
     @classmethod

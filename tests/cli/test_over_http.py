@@ -64,6 +64,7 @@ def url(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         ["trace", "00000000-0000-0000-0000-000000000052"],
         ["nodes", "--since", "2026-11-01", "--team", "cx"],
         ["cost", "--month", "2026-11"],
+        ["slo", "report", "--from", "2026-11-01", "--to", "2026-11-20", "--defaults"],
         ["cost", "--by", "graph,node", "--since", "2026-11-01"],
         ["cost", "--by", "", "--since", "1970-01-01"],
         [

@@ -29,6 +29,7 @@ RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
 
 RECEIVER = "receivers:\n  - name: chat\n    kind: slack\n    url: https://x/hush\n"
+PLANNED = "maintenance:\n  - name: move\n    from: 2026-02-01\n"
 REPORT = RECEIVER + "reports:\n  - receivers: [chat]\n    name: daily\n"
 
 TABLE = [
@@ -456,6 +457,25 @@ TABLE = [
         "'year'",
         "known value",
         "'month', 'week' or 'day'",
+    ),
+    Bad(
+        "maintenance backwards",
+        PLANNED + "    to: 2026-01-01\n",
+        4,
+        "maintenance[0].to",
+        "'2026-01-01'",
+        "not after from",
+        "later",
+    ),
+    Bad("maintenance date", PLANNED + "    to: soon\n", 4, "maintenance[0].to", "'soon'", "not a date", "2026-01-01"),
+    Bad(
+        "maintenance of nothing",
+        PLANNED + "    to: 2026-02-02\n    slos: [runs-*, run-availability]\n",
+        5,
+        "maintenance[0].slos[1]",
+        "'run-availability'",
+        "no such SLO",
+        "runs-availability",
     ),
     Bad("report by", REPORT + "    by: team,moon\n", 8, "reports[0].by", "'team,moon'", "dimension 'moon'", "service"),
     Bad("report zone", REPORT + "    timezone: Mars\n", 8, "reports[0].timezone", "'Mars'", "unknown", "Europe/Berlin"),

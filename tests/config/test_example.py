@@ -32,6 +32,7 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     for key in ("rules", "overrides", "discounts", "service_tiers", "currencies", "owners"):
         text = text.replace(f"{key}: []  ", f"{key}:  ")
     text = text.replace("\nreceivers: []", "\nreceivers:").replace("\nreports: []", "\nreports:")
+    text = text.replace("\nmaintenance: []", "\nmaintenance:")
     for key in ("page", "ticket", "info"):
         text = text.replace(f"    {key}: {{}}\n", "")
     text = text.replace("  caps: {}\n", "")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 
-from graphmeter_collector.expose.asking import PROBLEMS, Text
-from graphmeter_collector.reports import BurnRow, Judgement, Judgements, SloCounts, SloRow
+from graphmeter_collector.expose.asking import PROBLEMS, Ns, Since, Text, time_range
+from graphmeter_collector.reports import BurnRow, Judgement, Judgements, SloCounts, SloReports, SloRow
 from graphmeter_config import Config, Slo
 from graphmeter_config.burn import Tier
 from graphmeter_config.exhaustion import exhausted_in_s
@@ -41,6 +41,8 @@ class Objectives(Protocol):
 
     async def now(self, only: str = "") -> list[SloRow]: ...
 
+    async def report(self, since_ns: int, until_ns: int, only: str, *, leave_out: bool) -> SloReports: ...
+
     async def recent(self) -> States: ...
 
 
@@ -61,6 +63,19 @@ def slos_router(objectives: Objectives) -> APIRouter:
         if f'"{found.etag}"' in if_none_match:
             return Response(status_code=304, headers=headers)
         return Response(found.body, media_type="application/json", headers=headers)
+
+    @router.get("/report", summary="What became of SLOs between two moments: achieved, budget consumed, errors, nodes")
+    async def over(
+        since: Since = "30d",
+        since_ns: Ns = 0,
+        until_ns: Ns = 0,
+        name: Text = "",
+        maintenance: Annotated[
+            Literal["exclude", "include"], Query(description="Whether maintenance windows are in the figures.")
+        ] = "exclude",
+    ) -> SloReports:
+        start, end = time_range(since, since_ns, until_ns)
+        return await objectives.report(start, end, name, leave_out=maintenance == "exclude")
 
     return router
 
@@ -109,7 +124,7 @@ async def _slo(counts: SloCounts, slo: Slo, now_ns: int, lost_after_ns: int, *, 
     together: dict[tuple[str, ...], Judgement] = {}
     period: Judgements = {}
     for start_ns in sorted({*starts, since_ns}, reverse=True):
-        for group, said in (await counts.judged(slo, start_ns, until_ns)).items():
+        for group, said in (await counts.judged(slo, start_ns, until_ns, to_the_hour=True)).items():
             together[group] = together.get(group, _NOTHING).plus(said)
         if start_ns in starts:
             found[starts[start_ns]] = dict(together)

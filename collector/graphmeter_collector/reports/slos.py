@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -28,11 +29,25 @@ class Judgement(NamedTuple):
 Judgements = Mapping[Group, Judgement]
 
 
+class InCommon(NamedTuple):
+    """What bad events have in common: how many of them each error type, and each node, had a part in."""
+
+    errors: Counter[str]
+    nodes: Counter[str]
+
+
+Culprits = Mapping[Group, InCommon]
+
+
 class SloCounts(Protocol):
     """Who counts events of objectives in a database."""
 
-    async def judged(self, slo: Slo, since_ns: int, until_ns: int) -> Judgements:
-        """Events that began in [since, until)."""
+    async def judged(self, slo: Slo, since_ns: int, until_ns: int, *, to_the_hour: bool = False) -> Judgements:
+        """Events that began in [since, until). To the hour: a range of more than three days may begin with a whole one."""
+        ...
+
+    async def culprits(self, slo: Slo, since_ns: int, until_ns: int) -> Culprits:
+        """What the bad ones among them have in common."""
         ...
 
     async def judged_lately(
@@ -146,3 +161,16 @@ class SloReport:
     """Types of errors in what was bad, the most frequent first."""
     nodes: tuple[Culprit, ...] = ()
     """Nodes in which it went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class SloReports:
+    """What became of objectives between two moments."""
+
+    since_ns: int
+    until_ns: int
+    maintenance: tuple[Excluded, ...]
+    """Windows that have a part in this time."""
+    left_out: bool
+    """Whether figures are without them."""
+    slos: tuple[SloReport, ...]

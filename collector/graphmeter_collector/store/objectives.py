@@ -40,7 +40,7 @@ _JUDGED: Final = (*GOOD_STATUSES, *BAD_STATUSES)
 Condition = ColumnElement[bool]
 
 
-class _Facts(NamedTuple):
+class Facts(NamedTuple):
     """Rows that stand for one event each."""
 
     rows: FromClause
@@ -61,7 +61,7 @@ class _Sums(NamedTuple):
     """By how long they took; else by how they ended."""
 
 
-class _Counter:
+class EventCounter:
     """Adds up what rows say, of what an SLO selects."""
 
     def __init__(self, slo: Slo, size: int = 1) -> None:
@@ -117,32 +117,32 @@ _SAME_CALL: Final = and_(ledger.c.trace_id == span.c.trace_id, ledger.c.span_id 
 _CALLED: Final = and_(ledger.c.cache_hit.is_(False), ledger.c.operation.not_in(names.PIECE_OPERATIONS))
 
 
-def _runs(judged: Condition, bad: Condition, lost_after_ns: int) -> _Facts:
+def _runs(judged: Condition, bad: Condition, lost_after_ns: int) -> Facts:
     # A lost run is bad when it is given up, which is so long after the last sign of life (see `runs.lost`).
     promised = run.c.heartbeat_ns * MISSED_HEARTBEATS
     sooner = and_(run.c.heartbeat_ns > 0, promised < lost_after_ns)
     given_up = run.c.last_seen_ns + case((sooner, promised), else_=lost_after_ns)
     ended = case((run.c.status == names.LOST, given_up), else_=func.coalesce(run.c.ended_ns, 0))
-    return _Facts(run, _RUN, run.c.started_ns, ended, judged, bad, _LONGEST_RUN_NS)
+    return Facts(run, _RUN, run.c.started_ns, ended, judged, bad, _LONGEST_RUN_NS)
 
 
-def _spans(kind: str, judged: Condition, bad: Condition) -> _Facts:
+def _spans(kind: str, judged: Condition, bad: Condition) -> Facts:
     ended = span.c.start_ns + span.c.duration_ns
     judged = and_(span.c.kind == kind, _COUNTED, judged)
-    return _Facts(span, _SPAN, span.c.start_ns, ended, judged, bad, _LONGEST_SPAN_NS)
+    return Facts(span, _SPAN, span.c.start_ns, ended, judged, bad, _LONGEST_SPAN_NS)
 
 
-def _calls(judged: Condition, bad: Condition) -> _Facts:
+def _calls(judged: Condition, bad: Condition) -> Facts:
     """Model calls stand on the ledger once each, whoever saw them."""
     ended = ledger.c.start_ns + ledger.c.duration_ns
-    return _Facts(ledger, _CALL, ledger.c.start_ns, ended, and_(_CALLED, judged), bad, _LONGEST_SPAN_NS)
+    return Facts(ledger, _CALL, ledger.c.start_ns, ended, and_(_CALLED, judged), bad, _LONGEST_SPAN_NS)
 
 
-def _outcomes(judged: Condition, bad: Condition) -> _Facts:
-    return _Facts(outcome, _OUTCOME, outcome.c.at_ns, outcome.c.at_ns, judged, bad, 0)
+def _outcomes(judged: Condition, bad: Condition) -> Facts:
+    return Facts(outcome, _OUTCOME, outcome.c.at_ns, outcome.c.at_ns, judged, bad, 0)
 
 
-def _facts(slo: Slo, lost_after_ns: int = 0) -> list[_Facts]:
+def facts_of(slo: Slo, lost_after_ns: int = 0) -> list[Facts]:
     """Rows that hold the events of an SLO; of several, the first hold all events, and the others bad ones."""
     key: tuple[Indicator, Of] = (slo.indicator, slo.of)
     nothing, above_ns = false(), round(slo.bound * names.NANO_PER_USD)
@@ -195,15 +195,15 @@ _ROLLED_UP: Final[Mapping[tuple[Indicator, Of], _Sums]] = {
 # --- questions ----------------------------------------------------------------------------------------------------
 
 
-async def judged(source: Rows, slo: Slo, since_ns: int, until_ns: int) -> Judgements:
-    """See `reports.SloCounts`. Of ranges of more than three days, what rollups know begins with a whole hour."""
-    counter = _Counter(slo)
-    facts = _facts(slo)
+async def judged(source: Rows, slo: Slo, since_ns: int, until_ns: int, *, to_the_hour: bool = False) -> Judgements:
+    """See `reports.SloCounts`."""
+    counter = EventCounter(slo)
+    facts = facts_of(slo)
     rolled_up = _ROLLED_UP.get((slo.indicator, slo.of))
     if rolled_up is None:
         await _count_rows(source, counter, facts[0], since_ns, until_ns)
     else:
-        if until_ns - since_ns > _TO_THE_HOUR_NS and facts[0].rows is not run:
+        if to_the_hour and until_ns - since_ns > _TO_THE_HOUR_NS and facts[0].rows is not run:
             since_ns = since_ns // HOUR_NS * HOUR_NS
         cover = await sums.covered(source, since_ns, until_ns)
         for part in cover.parts:
@@ -222,8 +222,8 @@ async def judged_lately(
     source: Rows, slo: Slo, now_ns: int, windows_ns: Sequence[int], lost_after_ns: int
 ) -> Sequence[Judgements]:
     """See `reports.SloCounts`. Events that took longer than an hour, runs longer than a day, are not found."""
-    counter = _Counter(slo, len(windows_ns))
-    for index, facts in enumerate(_facts(slo, lost_after_ns)):
+    counter = EventCounter(slo, len(windows_ns))
+    for index, facts in enumerate(facts_of(slo, lost_after_ns)):
         known = counter.dimensions(facts.dimensions)
         columns: list[ColumnElement[Any]] = [facts.dimensions[name].label(name) for name in known]
         within = [facts.ended_ns > now_ns - window for window in windows_ns]
@@ -246,8 +246,8 @@ async def judged_lately(
 
 async def _count_rows(
     source: Rows,
-    counter: _Counter,
-    facts: _Facts,
+    counter: EventCounter,
+    facts: Facts,
     since_ns: int,
     until_ns: int,
     also: Condition | None = None,
@@ -269,7 +269,7 @@ async def _count_rows(
         _take(counter, {name: row[name] for name in known}, said)
 
 
-async def _count_rollups(source: Rows, counter: _Counter, of: _Sums, part: ranges.Part) -> None:
+async def _count_rollups(source: Rows, counter: EventCounter, of: _Sums, part: ranges.Part) -> None:
     table, slo = part.table, counter.slo
     columns: dict[str, ColumnElement[str]] = _columns(table, "node", "provider", "model")
     if of.kind == names.TOOL:
@@ -313,7 +313,7 @@ async def _above(rows: Sequence[RowMapping], threshold_ns: int) -> Mapping[tuple
     return {values: Judgement(*added) for values, added in found.items()}
 
 
-def _take(counter: _Counter, values: Mapping[str, str], said: Judgement) -> None:
+def _take(counter: EventCounter, values: Mapping[str, str], said: Judgement) -> None:
     group = counter.group(values)
     if group is not None:
         counter.add(group, said)

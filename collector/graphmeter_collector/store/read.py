@@ -35,6 +35,7 @@ from graphmeter_collector.reports import (
     ClientRow,
     ContentRow,
     CostRow,
+    Culprits,
     Judgements,
     NodeRow,
     OutcomeCostRow,
@@ -51,7 +52,19 @@ from graphmeter_collector.reports import (
     Where,
 )
 from graphmeter_collector.retention import Cutoffs
-from graphmeter_collector.store import content, details, expiry, nodes, objectives, parts, sizes, spend, sums, waits
+from graphmeter_collector.store import (
+    content,
+    culprits,
+    details,
+    expiry,
+    nodes,
+    objectives,
+    parts,
+    sizes,
+    spend,
+    sums,
+    waits,
+)
 from graphmeter_collector.store.calm import Calm
 from graphmeter_collector.store.engine import is_sqlite, parse, read_engine, sqlite_path
 from graphmeter_collector.store.tables import (
@@ -260,8 +273,11 @@ class SqlReader:
     async def run_counts(self, since_ns: int, until_ns: int) -> list[RunCount]:
         return await sums.run_counts(self, since_ns, until_ns)
 
-    async def judged(self, slo: Slo, since_ns: int, until_ns: int) -> Judgements:
-        return await objectives.judged(self, slo, since_ns, until_ns)
+    async def judged(self, slo: Slo, since_ns: int, until_ns: int, *, to_the_hour: bool = False) -> Judgements:
+        return await objectives.judged(self, slo, since_ns, until_ns, to_the_hour=to_the_hour)
+
+    async def culprits(self, slo: Slo, since_ns: int, until_ns: int) -> Culprits:
+        return await culprits.of(self, slo, since_ns, until_ns)
 
     async def judged_lately(
         self, slo: Slo, now_ns: int, windows_ns: Sequence[int], lost_after_ns: int

@@ -316,6 +316,7 @@ async def test_openapi_lists_every_route_and_how_it_refuses(it: Served) -> None:
         "/api/budgets/{name}/reservations/{reservation}",
         "/api/slos",
         "/api/slos/status",
+        "/api/slos/report",
     } == document["paths"].keys()
     for path, operations in document["paths"].items():
         for operation in operations.values():

@@ -12,7 +12,7 @@ import pytest
 from collector.store.dump import fresh, opened
 from graphmeter import names
 from graphmeter_collector.records import Outcome, SpanRecord
-from graphmeter_collector.reports import Judgement
+from graphmeter_collector.reports import Culprits, Judgement
 from graphmeter_collector.store import histogram
 from graphmeter_config import Slo
 from support.records import SECOND, T0_NS, call, note, priced, record
@@ -155,6 +155,16 @@ class Recount:
         return {group: Judgement(total[group], min(bad[group], total[group])) for group in total | bad}
 
 
+async def assert_nobody_is_blamed_twice(slo: Slo, found: Culprits, recount: Recount, time: tuple[int, int]) -> None:
+    """Error types and nodes add up to the bad events, where each has one."""
+    bad = {group: said.bad for group, said in recount.found(slo, *time).items() if said.bad}
+    by_node = slo.of in ("nodes", "models", "tools") or slo.indicator in ("latency", "cost")
+    if by_node:
+        assert bad == {group: sum(each.nodes.values()) for group, each in found.items() if each.nodes}, slo.name
+    if slo.indicator == "availability" or slo.of == "outcomes":
+        assert bad == {group: sum(each.errors.values()) for group, each in found.items() if each.errors}, slo.name
+
+
 def told(found: Any) -> dict[tuple[str, ...], Judgement]:
     """Without what nothing happened in."""
     return {group: said for group, said in found.items() if said.total or said.bad}
@@ -178,6 +188,7 @@ async def test_events_of_every_kind_equal_a_recount_over_any_range(database_url:
             for since_ns, until_ns in ranges:
                 expected = recount.found(slo, since_ns, until_ns)
                 assert told(expected) == told(await store.reader.judged(slo, since_ns, until_ns)), slo.name
+            await assert_nobody_is_blamed_twice(slo, await store.reader.culprits(slo, *ranges[0]), recount, ranges[0])
             windows = [each * SECOND for each in (300, 1800, 3600, 7200, 21_600)]
             lately = await store.reader.judged_lately(slo, now_ns, windows, LOST_AFTER_NS)
             assert [told(recount.found(slo, now_ns - each + 1, now_ns + 1, by_end=True)) for each in windows] == [

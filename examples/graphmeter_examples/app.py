@@ -4,11 +4,13 @@
 
 The service traces itself as any FastAPI application does, with a tracer provider of its own; one call of
 `graphmeter.meter` measures the graph. A trace reads `POST /chat → invoke_workflow support → invoke_node … → chat …`, and a
-billing question shows `SELECT invoice` nested under the node that ran the query.
+billing question shows `SELECT invoice` nested under the node that ran the query. With `GRAPHMETER_EXAMPLES_BILLING_URL` the
+node asks a second service (`graphmeter_examples.billing`) for that, whose spans are in the same trace.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -16,19 +18,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, HTTPException
+from fastapi.responses import StreamingResponse
 from langchain_core.runnables import RunnableConfig
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from pydantic import BaseModel, Field
 
 from graphmeter_examples import support
 from graphmeter_examples.invoices import Invoices
 from graphmeter_examples.model import NO_TROUBLE
 from graphmeter_examples.models import Models, choose_models, model_from_environment
+from graphmeter_examples.remote import RemoteInvoices
+from graphmeter_examples.tracing import own_tracing
 
 SERVICE = "chat-app"
 
@@ -57,21 +59,24 @@ def create_app(
     tracer_provider: TracerProvider | None = None,
     *,
     team: str = "web",
+    billing_url: str = "",
     **meter: Any,
 ) -> FastAPI:
     """The service. `models` defaults to a real provider if its key is in the environment, else to stand-ins.
 
     `tracer_provider` carries the service's own spans; by default they go to the collector that the graph's spans go to,
-    and end when the service does. `meter` is passed on to `graphmeter.meter`.
+    and end when the service does. `billing_url` is the second service, if there is to be one. `meter` is passed on to
+    `graphmeter.meter`.
     """
     # Whoever only runs the graphs needs no client.
     import graphmeter
 
-    provider = tracer_provider or _own_tracing()
-    tracer = provider.get_tracer("graphmeter_examples.app")
+    provider = tracer_provider or own_tracing(SERVICE)
+    remote = RemoteInvoices(billing_url, provider) if billing_url else None
+    invoices = remote or Invoices(provider.get_tracer("graphmeter_examples.app"))
     talking = models or _default_models()
     graph = graphmeter.meter(
-        support.build(talking, Invoices(tracer)),
+        support.build(talking, invoices),
         name=support.NAME,
         team=team,
         **meter,
@@ -80,6 +85,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if remote is not None:
+            await remote.aclose()
         graphmeter.flush()
         if tracer_provider is None:
             provider.shutdown()
@@ -88,31 +95,33 @@ def create_app(
 
     @app.post("/chat")
     async def chat(body: Message) -> Answer:
-        config: RunnableConfig = {"metadata": {"user_id": body.user} if body.user else {}}
-        if body.thread:
-            config["configurable"] = {"thread_id": body.thread}
         try:
-            ticket = await graph.ainvoke({"question": body.message}, config)
+            ticket = await graph.ainvoke({"question": body.message}, _config(body))
         except talking.failures as error:
             raise HTTPException(503, f"the model provider failed: {error}") from error
         trace_id = trace.get_current_span().get_span_context().trace_id
         return Answer(answer=ticket["answer"], topic=ticket["topic"], trace_id=trace.format_trace_id(trace_id))
+
+    @app.post("/chat/stream")
+    async def stream(body: Message) -> StreamingResponse:
+        """What each node adds to the state, one JSON object a line, as soon as it is there."""
+
+        async def updates() -> AsyncIterator[str]:
+            async for update in graph.astream({"question": body.message}, _config(body), stream_mode="updates"):
+                yield json.dumps(update) + "\n"
+
+        return StreamingResponse(updates(), media_type="application/x-ndjson")
 
     # Spans per ASGI message say nothing that the request's own does not.
     FastAPIInstrumentor.instrument_app(app, tracer_provider=provider, exclude_spans=["send", "receive"])
     return app
 
 
-def _own_tracing() -> TracerProvider:
-    """What an application sets up for itself; the destination follows Graphmeter's own variable, then OTLP's."""
-    endpoint = os.environ.get("GRAPHMETER_ENDPOINT", "").rstrip("/")
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces") if endpoint else OTLPSpanExporter()
-    service = os.environ.get("OTEL_SERVICE_NAME") or SERVICE
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    # Known to the whole process: Graphmeter reads from it in whose name it speaks.
-    trace.set_tracer_provider(provider)
-    return provider
+def _config(body: Message) -> RunnableConfig:
+    config: RunnableConfig = {"metadata": {"user_id": body.user} if body.user else {}}
+    if body.thread:
+        config["configurable"] = {"thread_id": body.thread}
+    return config
 
 
 def _default_models() -> Models:
@@ -125,6 +134,6 @@ def _default_models() -> Models:
 def __getattr__(name: str) -> Any:
     # Made when uvicorn asks for it: importing `create_app` must not start exporters.
     if name == "app":
-        globals()["app"] = create_app()
+        globals()["app"] = create_app(billing_url=os.environ.get("GRAPHMETER_EXAMPLES_BILLING_URL", ""))
         return globals()["app"]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
+from typing import Any
 
+from langchain_core.runnables import Runnable, RunnableConfig
 from opentelemetry import trace
 
 _SCHEMA = """
@@ -20,7 +22,11 @@ SELECT 'C-' || (100 + i % 40), 'I-' || (5000 + i), 1990 + i * 37 % 9000, i % 3 >
 _QUERY = "SELECT number, cents FROM invoice WHERE customer = ? AND NOT paid ORDER BY number"
 
 
-class Invoices:
+Found = list[tuple[str, int]]
+"""Numbers and amounts in cents."""
+
+
+class Invoices(Runnable[str, Found]):
     """An in-memory SQLite database of 200 invoices of 40 customers (C-100 to C-139)."""
 
     def __init__(self, tracer: trace.Tracer | None = None) -> None:
@@ -31,8 +37,14 @@ class Invoices:
         self._database.executescript(_SCHEMA)
         self.close = weakref.finalize(self, self._database.close)
 
-    def open_invoices(self, customer: str) -> list[tuple[str, int]]:
-        """Numbers and amounts in cents; empty for an unknown customer."""
+    def invoke(self, input: str, config: RunnableConfig | None = None, **_: Any) -> Found:  # noqa: A002
+        return self.open_invoices(input)
+
+    async def ainvoke(self, input: str, config: RunnableConfig | None = None, **_: Any) -> Found:  # noqa: A002
+        return self.open_invoices(input)  # in memory: nothing to wait for
+
+    def open_invoices(self, customer: str) -> Found:
+        """Empty for an unknown customer."""
         with self._tracer.start_as_current_span(
             "SELECT invoice",
             kind=trace.SpanKind.CLIENT,

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.runnables import Runnable
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from graphmeter_examples.invoices import Invoices
+from graphmeter_examples.invoices import Found, Invoices
 from graphmeter_examples.luck import Luck
 from graphmeter_examples.models import Models
 from graphmeter_examples.retrieval import KeywordRetriever
@@ -45,7 +46,7 @@ class Ticket(TypedDict, total=False):
     answer: str
 
 
-def build(models: Models, invoices: Invoices | None = None) -> CompiledStateGraph[Ticket]:
+def build(models: Models, invoices: Runnable[str, Found] | None = None) -> CompiledStateGraph[Ticket]:
     """The compiled graph; input `{"question": …}`, output has `answer`."""
     classifier = models(NAME, "classify", "gpt-4o-mini")
     writer = models(NAME, "answer", "claude-sonnet-4-5")
@@ -107,12 +108,12 @@ def _route(ticket: Ticket) -> str:
     return "billing" if "billing" in topic else "smalltalk" if "smalltalk" in topic else "handbook"
 
 
-def _billing(models: Models, invoices: Invoices) -> CompiledStateGraph[Ticket]:
+def _billing(models: Models, invoices: Runnable[str, Found]) -> CompiledStateGraph[Ticket]:
     clerk = models(NAME, "billing.decide", "gpt-4o")
 
     async def lookup(ticket: Ticket, call: Call) -> Ticket:
         customer = _CUSTOMER.search(ticket["question"])
-        found = invoices.open_invoices(customer[0]) if customer else []
+        found = await call(invoices, customer[0]) if customer else []
         return {"invoices": [f"{number}: {cents / 100:.2f} USD" for number, cents in found]}
 
     async def decide(ticket: Ticket, call: Call) -> Ticket:

@@ -1,4 +1,5 @@
-"""The example chat service under uvicorn, with the real collector: one trace from the HTTP request to the database."""
+"""The example services under uvicorn, with the real collector: one trace from a request through the graph, over HTTP to a
+second service, and to the database of that one."""
 
 from __future__ import annotations
 
@@ -16,31 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BILLING = "A billing question of customer C-104: why was I charged twice?"
+ROOT = ("POST /chat", "invoke_workflow support")
+BILLING_GRAPH = (*ROOT, "invoke_node billing", "invoke_workflow billing")
+LOOKUP = (*BILLING_GRAPH, "invoke_node lookup")
 BILLING_TREE = {
-    ("POST /chat",),
-    ("POST /chat", "invoke_workflow support"),
-    ("POST /chat", "invoke_workflow support", "invoke_node classify"),
-    ("POST /chat", "invoke_workflow support", "invoke_node classify", "chat gpt-4o-mini"),
-    ("POST /chat", "invoke_workflow support", "invoke_node billing"),
-    ("POST /chat", "invoke_workflow support", "invoke_node billing", "invoke_workflow billing"),
-    ("POST /chat", "invoke_workflow support", "invoke_node billing", "invoke_workflow billing", "invoke_node lookup"),
-    (
-        "POST /chat",
-        "invoke_workflow support",
-        "invoke_node billing",
-        "invoke_workflow billing",
-        "invoke_node lookup",
-        "SELECT invoice",
-    ),
-    ("POST /chat", "invoke_workflow support", "invoke_node billing", "invoke_workflow billing", "invoke_node decide"),
-    (
-        "POST /chat",
-        "invoke_workflow support",
-        "invoke_node billing",
-        "invoke_workflow billing",
-        "invoke_node decide",
-        "chat gpt-4o",
-    ),
+    ROOT[:1],
+    ROOT,
+    (*ROOT, "invoke_node classify"),
+    (*ROOT, "invoke_node classify", "chat gpt-4o-mini"),
+    (*ROOT, "invoke_node billing"),
+    BILLING_GRAPH,
+    LOOKUP,
+    (*LOOKUP, "GET"),
+    (*LOOKUP, "GET", "GET /invoices/{customer}"),
+    (*LOOKUP, "GET", "GET /invoices/{customer}", "SELECT invoice"),
+    (*BILLING_GRAPH, "invoke_node decide"),
+    (*BILLING_GRAPH, "invoke_node decide", "chat gpt-4o"),
 }
 
 
@@ -52,16 +44,29 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def chat_url(running: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of the service, started as its users start it."""
-    with serving(
-        tmp_path_factory.mktemp("chat"),
-        [sys.executable, "-m", "uvicorn", "graphmeter_examples.app:app"],
-        "/openapi.json",
-        GRAPHMETER_ENDPOINT=running.url,
-        # The service's own spans, which it batches as any application does.
-        OTEL_BSP_SCHEDULE_DELAY="200",
-        OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=staging",
-    ) as url:
+    """Base URL of the service, started as its users start it, and beside it the one that it asks for invoices."""
+    environment = {
+        "GRAPHMETER_ENDPOINT": running.url,
+        # The services' own spans, which they batch as any application does.
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging",
+    }
+    uvicorn = [sys.executable, "-m", "uvicorn"]
+    with (
+        serving(
+            tmp_path_factory.mktemp("billing"),
+            [*uvicorn, "graphmeter_examples.billing:app"],
+            "/openapi.json",
+            **environment,
+        ) as billing,
+        serving(
+            tmp_path_factory.mktemp("chat"),
+            [*uvicorn, "graphmeter_examples.app:app"],
+            "/openapi.json",
+            GRAPHMETER_EXAMPLES_BILLING_URL=billing,
+            **environment,
+        ) as url,
+    ):
         yield url
 
 
@@ -89,7 +94,7 @@ def answers(chat_url: str) -> dict[str, dict[str, Any]]:
 
 
 def spans_of(running: Collector, trace_id: str) -> list[dict[str, Any]]:
-    """The trace as the collector shows it, once it is whole: service and client send their spans independently."""
+    """The trace as the collector shows it, once it is whole: both services and the client send their spans independently."""
 
     def complete() -> list[dict[str, Any]] | None:
         # The run is found by its trace id; until something of it has been stored there is none.
@@ -113,7 +118,7 @@ def paths(spans: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return sorted(map(path, spans))
 
 
-def test_a_request_is_one_trace_down_to_model_and_database(
+def test_a_request_is_one_trace_through_graph_and_second_service_to_the_database(
     running: Collector, answers: dict[str, dict[str, Any]]
 ) -> None:
     said = answers["ada"]
@@ -124,11 +129,19 @@ def test_a_request_is_one_trace_down_to_model_and_database(
     assert sorted(BILLING_TREE) == paths(spans)
     [root] = [span for span in spans if not span["parent_id"]]
     assert ("POST /chat", "span") == (root["name"], root["kind"])
+    services = {span["name"]: span["service"] for span in spans if span["kind"] == "span"}
+    assert {
+        "POST /chat": "chat-app",
+        "GET": "chat-app",
+        "GET /invoices/{customer}": "billing-app",
+        "SELECT invoice": "billing-app",
+    } == services
     [query] = [span for span in spans if span["name"] == "SELECT invoice"]
     [lookup] = [span for span in spans if span["kind"] == "node" and span["node"] == "billing.lookup"]
-    assert (lookup["span_id"], "span") == (query["parent_id"], query["kind"])
     assert lookup["start_ns"] <= query["start_ns"]
     assert query["start_ns"] + query["duration_ns"] <= lookup["start_ns"] + lookup["duration_ns"]
+    # One service had a run; the other took part in it.
+    assert {"chat-app"} == {run["service"] for run in running.get("/api/runs?limit=1000")}
 
 
 def test_the_run_of_a_request_is_attributed_and_priced(running: Collector, answers: dict[str, dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -96,6 +97,18 @@ async def test_a_request_is_one_trace_down_to_the_model_and_the_database() -> No
     assert response.json()["topic"] == "billing"
     assert paths({span.span_id: (span.name, span.parent_id) for span in spans}) == list(BILLING_PATH)
     assert {f"{span.trace_id:032x}" for span in spans} == {response.json()["trace_id"]}
+
+
+async def test_a_streamed_answer_is_one_trace_too_although_it_is_made_after_the_endpoint_has_returned() -> None:
+    with InMemorySpans() as measured:
+        service = Service(measured)
+        transport = httpx.ASGITransport(app=service.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://chat") as client:
+            response = await client.post("/chat/stream", json=BILLING)
+        spans = service.spans()
+    assert ["classify", "billing"] == [next(iter(json.loads(line))) for line in response.text.splitlines()]
+    expected = [("POST /chat/stream", *path[1:]) for path in BILLING_PATH]
+    assert paths({span.span_id: (span.name, span.parent_id) for span in spans}) == expected
 
 
 async def test_the_run_says_who_asked() -> None:

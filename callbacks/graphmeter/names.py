@@ -206,6 +206,9 @@ HTTP_STATUS: Final = "http.response.status_code"
 SERVER_ADDRESS: Final = "server.address"
 """On model calls: the host of the base URL that the integration was given; absent where it was given none."""
 SERVER_PORT: Final = "server.port"
+PEER_SERVICE: Final = "peer.service"
+"""On model calls: the provider, which no span of its own will ever stand for. The conventions say `service.peer.name` by
+now; what draws traces and maps of services (Jaeger's page, Tempo) looks for this one."""
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"

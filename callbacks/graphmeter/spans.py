@@ -134,6 +134,8 @@ def describe(run: Run, service: str, *, error_messages: bool = False, whole: boo
     elif kind == MODEL:
         span_kind = CLIENT
         operation = str(attributes[names.OPERATION])
+        if names.PROVIDER in attributes:
+            attributes[names.PEER_SERVICE] = attributes[names.PROVIDER]
         if run.first_ns:
             attributes[names.TIME_TO_FIRST_CHUNK] = (run.first_ns - run.started_ns) / 1e9
             attributes[names.REQUEST_STREAM] = True

@@ -15,7 +15,7 @@ from typing import Any, Final
 from graphmeter_dashboards.datasources import POSTGRES_TYPE, PROMETHEUS_TYPE
 from graphmeter_dashboards.finalize import Json, panels_of
 
-_VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
+_VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$([a-zA-Z_]\w*)")  # $1 is of label_replace
 _NANO_BOUND: Final = re.compile(r"\$__unixEpochNano(From|To)\(\)")
 _NANO_FILTER: Final = re.compile(r"\$__unixEpochNanoFilter\(([^)]+)\)")
 _LABEL_VALUES: Final = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")

@@ -377,13 +377,23 @@ def _clients() -> list[Builder[dashboard.Panel]]:
 
 
 def _versions() -> table.Panel:
-    labels = (*INSTANCE, "version", "hash")
+    labels = (*INSTANCE, "version", "hash", "rules")
     info = queries.same_everywhere(names.COLLECTOR_BUILD, (*INSTANCE, "version"))
-    config = queries.same_everywhere(names.COLLECTOR_CONFIG, (*INSTANCE, "hash"))
+    config, rules = (
+        queries.same_everywhere(metric, (*INSTANCE, "hash"))
+        for metric in (names.COLLECTOR_CONFIG, names.COLLECTOR_RULES)
+    )
+    part = f'label_replace({rules}, "rules", "$1", "hash", "(.*)")'
     return panels.grid(
         "What runs",
-        "Version and configuration of every collector: two hashes for longer than a deployment are a forgotten restart.",
-        [at_end(f"{info} * on (instance) group_left (hash) {config}", as_table=True)],
+        "Version and configuration of every collector: two hashes for longer than a deployment are a forgotten restart. "
+        "The last column is that of the part which rules are made from.",
+        [
+            at_end(
+                f"{info} * on (instance) group_left (hash) {config} * on (instance) group_left (rules) {part}",
+                as_table=True,
+            )
+        ],
         unit=units.NoUnit,
         size=(24, 7),
         columns=dict(zip(labels, _HEADINGS, strict=True)),
@@ -391,7 +401,7 @@ def _versions() -> table.Panel:
     )
 
 
-_HEADINGS: Final = ("Collector", "Version", "Configuration")
+_HEADINGS: Final = ("Collector", "Version", "Configuration", "Of rules")
 
 
 def _number(

@@ -19,6 +19,8 @@ from graphmeter_alerts import (
     slo_rules,
     spend_cases,
     spend_rules,
+    threshold_cases,
+    threshold_rules,
 )
 from graphmeter_alerts.cases import Case, unit_test_file
 from graphmeter_alerts.rules import Group, rule_file
@@ -31,6 +33,7 @@ ALERTS: Final = (
     *slo_rules.ALERTS,
     *budget_rules.ALERTS,
     *spend_rules.ALERTS,
+    *threshold_rules.ALERTS,
     *health_rules.ALERTS,
     *measuring_rules.ALERTS,
 )
@@ -49,6 +52,9 @@ def build(config: Config) -> dict[str, str]:
         files |= _pair(config, "budgets", budget_rules.groups(config), "1m", list(budget_cases.cases(config)))
     if config.alerting.unattributed is not None:
         files |= _pair(config, "spend", spend_rules.groups(config), "1m", list(spend_cases.cases(config)))
+    if threshold_rules.wanted(config):
+        rules = threshold_rules.groups(config)
+        files |= _pair(config, "thresholds", rules, "5m", list(threshold_cases.cases(config)))
     groups = [*health_rules.groups(config), *measuring_rules.groups(config)]
     files |= _pair(config, "health", groups, "1m", [*health_cases.cases(config), *measuring_cases.cases(config)])
     files[ALERTMANAGER] = _header(config, alertmanager.notes(config)) + alertmanager.configuration(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 from graphmeter_alerts.rules import Group, matchers, to_yaml
@@ -101,7 +102,8 @@ def staying(*phases: tuple[float | None, int]) -> str:
 
 
 def _text(value: float) -> str:
-    return repr(float(value)).removesuffix(".0")
+    # Without an exponent: promtool reads `1e-05` as a series that falls.
+    return format(Decimal(repr(float(value))), "f").removesuffix(".0")
 
 
 def unit_test_file(rule_file: str, groups: Sequence[Group], evaluate_every: str, cases: Sequence[Case]) -> str:

@@ -7,17 +7,19 @@ the SLO judges by itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from graphmeter import names
 from graphmeter_alerts.rules import quoted
-from graphmeter_config import Slo
+from graphmeter_config import EventSelector, Slo
 from graphmeter_config.indicators import Counted
 from graphmeter_config.section import glob_regex
 
 _MAY_BE_WHOLE: Final = r"(\.0)?"
+_EXPONENT_FROM: Final = 6
 
 _FROM_THE_START: Final = {names.LLM_TTFT.name: names.LLM_CALLS, names.OUTCOMES.name: names.RUNS}
 """Metrics whose series a collector that was started anew lacks until the next event, and what it shows from its start."""
@@ -50,8 +52,8 @@ def events(slo: Slo) -> Events:
     kind, metric = slo.kind, slo.kind.events.metric
     if kind.bad is None:
         chosen = _chosen(slo, metric)
-        count = _selector(f"{metric.name}_count", chosen)
-        return Events(count, "", _selector(f"{metric.name}_bucket", [le(slo.bound), *chosen]), slo.per)
+        count = selector(f"{metric.name}_count", chosen)
+        return Events(count, "", selector(f"{metric.name}_bucket", [le(slo.bound), *chosen]), slo.per)
     return Events(_counted(slo, kind.events), _counted(slo, kind.bad), "", slo.per)
 
 
@@ -66,29 +68,42 @@ def presence(slo: Slo) -> tuple[tuple[str, ...], str]:
     if instead is None:
         return (), ""
     by = tuple(name for name in slo.per if name in instead.labels)
-    return by, f"sum by ({', '.join(by)}) ({_selector(instead.name, _chosen(slo, instead))})"
+    return by, f"sum by ({', '.join(by)}) ({selector(instead.name, _chosen(slo, instead))})"
 
 
 def le(bound: float) -> str:
     """Matcher of a bucket. Whole numbers may be written without `.0`: OpenTelemetry's exporters do."""
     whole = repr(bound).removesuffix(".0")
-    return f"le={quoted(whole)}" if bound % 1 else f"le=~{quoted(whole + _MAY_BE_WHOLE)}"
+    if bound % 1:
+        return f"le={quoted(whole)}"
+    # From a million on, collectors write them as Go does: 5e+06.
+    exponent = len(whole) - 1
+    mantissa = f"{whole[0]}.{whole[1:]}".rstrip("0").rstrip(".")
+    large = "|" + re.escape(f"{mantissa}e+{exponent:02}") if exponent >= _EXPONENT_FROM else ""
+    return f"le=~{quoted(whole + _MAY_BE_WHOLE + large)}"
 
 
 def _counted(slo: Slo, counted: Counted) -> str:
     values = f"{counted.label}=~{quoted('|'.join(counted.values))}"
-    return _selector(counted.metric.name, [values, *_chosen(slo, counted.metric)])
+    return selector(counted.metric.name, [values, *_chosen(slo, counted.metric)])
 
 
-def _selector(name: str, parts: Sequence[str]) -> str:
+def selector(name: str, parts: Sequence[str]) -> str:
+    """A metric and its matchers."""
     return f"{name}{{{','.join(parts)}}}" if parts else name
 
 
+def chosen(select: EventSelector, labels: Sequence[str]) -> list[str]:
+    """Matchers of what is selected, for a metric that has these labels."""
+    return [one_of(field, globs) for field, globs in select.restricting().items() if field in labels]
+
+
+def one_of(label: str, globs: tuple[str, ...]) -> str:
+    """Matcher of a label that is one of these patterns."""
+    literal = len(globs) == 1 and not set("*?") & set(globs[0])
+    pattern = globs[0] if literal else "|".join(map(glob_regex, globs))
+    return f"{label}{'=' if literal else '=~'}{quoted(pattern)}"
+
+
 def _chosen(slo: Slo, metric: names.Metric) -> list[str]:
-    parts = []
-    for field, globs in slo.select.restricting().items():
-        if field in metric.labels:
-            literal = len(globs) == 1 and not set("*?") & set(globs[0])
-            pattern = globs[0] if literal else "|".join(map(glob_regex, globs))
-            parts.append(f"{field}{'=' if literal else '=~'}{quoted(pattern)}")
-    return parts
+    return chosen(slo.select, metric.labels)

@@ -14,12 +14,20 @@ from graphmeter_config import Config
 
 DASHBOARD_UID: Final = "graphmeter-overview"
 MONEY_UID: Final = "graphmeter-spend"
-_OF_MONEY: Final = ("GraphmeterBudget", "GraphmeterSpend")
+_OF_MONEY: Final = (
+    "GraphmeterBudget",
+    "GraphmeterSpend",
+    "GraphmeterCost",
+    "GraphmeterModelUnpriced",
+    "GraphmeterRunTooDear",
+    "GraphmeterWaste",
+)
 """How names of alerts begin that the dashboard on money explains."""
 RUNBOOKS: Final = "alerts/runbooks"
 
 PERCENT_VALUE: Final = "{{ $value | humanizePercentage }}"
 USD_VALUE: Final = '{{ printf "%.2f" $value }}'
+DURATION_VALUE: Final = "{{ $value | humanizeDuration }}"
 COUNT_VALUE: Final = '{{ printf "%.0f" $value }}'
 
 
@@ -31,6 +39,21 @@ def label(name: str) -> str:
 def percentage(ratio: Fraction) -> str:
     """What `humanizePercentage` makes of a ratio."""
     return f"{float(100 * ratio):.4g}%"
+
+
+def duration(seconds: Fraction) -> str:
+    """What `humanizeDuration` makes of seconds, from a millisecond on."""
+    if seconds < 1:
+        return f"{float(1000 * seconds):.4g}ms"
+    if seconds < 60:
+        return f"{float(seconds):.4g}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
+    while not parts[0][0]:
+        parts.pop(0)
+    return " ".join(f"{count}{unit}" for count, unit in parts)
 
 
 def number(value: Fraction) -> str:

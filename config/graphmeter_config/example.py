@@ -63,6 +63,36 @@ budgets:
   #   opening_spend: 1212.50  # spent before Graphmeter counted,
   #   opening_in: 2026-11     # in this one period
 
+# Plain thresholds beside SLOs: is anything out of the ordinary now? Left out, a kind is as it is here; null: no alert of it
+# (thresholds: null: none at all). Severity info tells nobody, but shows. All about them: docs/thresholds.md.
+thresholds:
+  error_rate:                 # of runs that ended ok, failed or were lost
+    above: 5%
+    at_least: 20              # no alert with fewer of them in the window
+    window: 15m
+    for: 5m                   # how long it has to be so
+    severity: ticket          # or page, info
+    per: [graph]              # what is judged by itself
+    overrides: []             # limits of their own; of several that match the first counts
+    # - {select: {graph: "batch-*"}, above: 20%, severity: info}
+    # - {select: {graph: playground}, disabled: true}
+  latency_p95: {above: 5s, at_least: 20, window: 15m, for: 5m, severity: info, per: [graph], overrides: []}
+  run_duration: {above: 10m, window: 15m, for: null, severity: info, per: [graph], overrides: []}
+  run_cost_usd: {above: 20, window: 1h, for: null, severity: ticket, per: [graph], overrides: []}
+  spend_usd_per_hour: {above: 100, for: 5m, severity: ticket, per: [], overrides: []}
+  cost_usd_per_run: {above: 5, at_least: 20, window: 1h, for: 5m, severity: ticket, per: [graph], overrides: []}
+  waste: {above: 20%, at_least_usd: 5, window: 6h, for: 5m, severity: ticket, per: [graph], overrides: []}
+  unpriced_calls: {above: 0, window: 1h, for: 5m, severity: ticket, per: [provider, model], overrides: []}
+  escalations:                # outcomes that the application tells
+    {kind: escalated, above: 10%, at_least: 20, window: 6h, for: 5m, severity: ticket, per: [graph], overrides: []}
+  human_wait: {above: 24h, for: 5m, severity: info, per: [graph], overrides: []}
+  state_size: {above: 5MB, window: 15m, for: null, severity: info, per: [graph, node], overrides: []}
+  rate_limited: {above: 5%, at_least: 20, window: 15m, for: 5m, severity: ticket, per: [provider, model], overrides: []}
+  lost_runs: {above: 2, window: 1h, for: null, severity: ticket, per: [graph], overrides: []}
+  # node_error_rate: {above: 10%}     # off, as are the next two, as long as they are not written
+  # node_latency_p95: {above: 30s}
+  # cache_hits: {below: 20%}
+
 # What calls cost where the built-in catalogue does not know it, or you pay otherwise. Of several entries that match a call
 # the narrowest wins, wherever it stands; two that nothing tells apart are a fault. All about it: docs/prices.md.
 prices:

@@ -21,6 +21,7 @@ from graphmeter_config.reporting import Report
 from graphmeter_config.sampling import Sampling
 from graphmeter_config.section import Section
 from graphmeter_config.slo import Slo
+from graphmeter_config.thresholds import Thresholds
 from graphmeter_config.values import Seconds, duration_text, wrong
 
 DAY = 86_400.0
@@ -152,6 +153,8 @@ class Config(Section):
     version: Literal[1] = 1
     slos: tuple[Slo, ...] = _SLOS
     budgets: tuple[Budget, ...] = _BUDGETS
+    thresholds: Thresholds | None = Thresholds()
+    """null: none at all."""
     prices: Prices = Prices()
     runs: Runs = Runs()
     forward: Forward = Forward()

@@ -127,6 +127,31 @@ def _usd(value: Any) -> Decimal:
     return amount
 
 
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B")
+_SIZES: Final = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
+
+
+def size_text(value: int) -> str:
+    """5000000 → `5MB`, 4194304 → `4MiB`, 1500 → `1500B`."""
+    for unit in ("Gi", "G", "Mi", "M", "ki", "k"):
+        if value and value % _SIZES[unit] == 0:
+            return f"{value // _SIZES[unit]}{unit}B"
+    return f"{value}B"
+
+
+def _size(value: Any, info: ValidationInfo) -> int:
+    remedy = "write a number and a unit: 500kB, 5MB, 4MiB"
+    if isinstance(value, int) and not isinstance(value, bool) and not _from_file(info):
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise wrong("not a size", remedy)
+    size = Decimal(match[1]) * _SIZES[match[2] or ""]
+    if size <= 0 or size % 1 or size > 2**50:
+        raise wrong("not a whole number of bytes above zero, of at most a million GB", remedy)
+    return int(size)
+
+
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise wrong(
@@ -182,6 +207,13 @@ Usd = Annotated[
     WithJsonSchema({**_NUMBER, "examples": [250, "99.50"]}),
 ]
 """An amount of money, exact to the nano-USD."""
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    PlainSerializer(size_text),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([kMG]i?)?B\s*$", "examples": ["5MB"]}),
+]
+"""Bytes, written with their unit; kB, MB, GB are decimal."""
 Name = Annotated[str, AfterValidator(_name)]
 """A name that can be a label, a file name and part of a URL."""
 Globs = Annotated[

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import promql_parser
 import pytest
 import yaml
 
 from graphmeter import names
 from graphmeter_alerts import ALERTS, build
+from graphmeter_cli.group import graphmeter
 from graphmeter_config import Config
+from support.every_alert import EVERY_ALERT
 from support.slo_kinds import EVERY_KIND
 
 Rules = list[dict[str, Any]]
@@ -27,22 +31,35 @@ OWN = {metric.name for metric in names.METRICS} | {
 }
 """Every series a collector exposes."""
 LABELS = {metric.name: set(metric.labels) for metric in names.METRICS} | {
-    metric.name + suffix: set(metric.labels)
+    metric.name + suffix: {*metric.labels, "le"} if suffix == "_bucket" else set(metric.labels)
     for metric in names.METRICS
     if metric.type == "histogram"
     for suffix in ("_bucket", "_count", "_sum")
 }
 OF_PROMETHEUS = {"up", "ALERTS"}
+OFF_BY_DEFAULT = {"GraphmeterNodeErrorRateHigh", "GraphmeterNodeLatencyHigh", "GraphmeterCacheHitsLow"}
 OF_TARGETS = {"job", "instance"}
 """Labels that Prometheus gives to all it scrapes; what collectors tell of themselves is told by target."""
 OF_THE_COLLECTOR = names.PREFIX + "collector_"
 
 
-@pytest.fixture(scope="module", params=["the defaults", "every kind of SLO"])
+@pytest.fixture(scope="module", params=["the defaults", "every kind of SLO", "every alert"])
 def rules(request: pytest.FixtureRequest, config: Config) -> Rules:
-    chosen = config if request.param == "the defaults" else config.model_copy(update={"slos": EVERY_KIND})
+    chosen = {
+        "the defaults": config,
+        "every kind of SLO": config.model_copy(update={"slos": EVERY_KIND}),
+        "every alert": EVERY_ALERT,
+    }[request.param]
     loaded = [yaml.safe_load(text) for name, text in build(chosen).items() if name.endswith(".rules.yml")]
     return [rule for file in loaded for group in file["groups"] for rule in group["rules"]]
+
+
+@pytest.fixture(scope="module")
+def recorded() -> set[str]:
+    """Names that rules record."""
+    loaded = [yaml.safe_load(text) for name, text in build(EVERY_ALERT).items() if name.endswith(".rules.yml")]
+    rules = [rule for file in loaded for group in file["groups"] for rule in group["rules"]]
+    return {rule["record"] for rule in rules if "record" in rule}
 
 
 def alerts(rules: Rules) -> Rules:
@@ -58,7 +75,7 @@ def used_metrics(expr: str) -> set[str]:
 
 
 def grouped_by(expr: str) -> set[str]:
-    return {label.strip() for labels in re.findall(r"\bby \(([^)]*)\)", expr) for label in labels.split(",")}
+    return {label.strip() for labels in re.findall(r"\bby \(([^)]+)\)", expr) for label in labels.split(",")}
 
 
 def aggregations(expr: str) -> Iterator[tuple[set[str], str]]:
@@ -136,8 +153,15 @@ def test_every_alert_has_its_labels(rules: Rules) -> None:
         assert "graphmeter" == rule["labels"]["product"]
 
 
-def test_the_defaults_hold_every_alert_there_is(rules: Rules) -> None:
-    assert set(ALERTS) == {rule["alert"] for rule in alerts(rules)}
+def test_there_is_an_example_of_every_alert_and_the_defaults_hold_nearly_all(config: Config) -> None:
+    held = [
+        {rule["alert"] for file in files for group in file["groups"] for rule in group["rules"] if "alert" in rule}
+        for files in (
+            [yaml.safe_load(text) for name, text in build(chosen).items() if name.endswith(".rules.yml")]
+            for chosen in (EVERY_ALERT, config)
+        )
+    ]
+    assert (set(ALERTS), OFF_BY_DEFAULT) == (held[0], set(ALERTS) - held[1])
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert(runbooks: Path) -> None:
@@ -161,13 +185,28 @@ def test_a_runbook_says_what_it_means_and_what_to_do(alert: str, runbooks: Path)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_queries_of_a_runbook_parse_and_name_what_exists(alert: str, runbooks: Path, rules: Rules) -> None:
-    known = OWN | OF_PROMETHEUS | {rule["record"] for rule in rules if "record" in rule}
+def test_queries_of_a_runbook_parse_and_name_what_exists(alert: str, runbooks: Path, recorded: set[str]) -> None:
+    known = OWN | OF_PROMETHEUS | recorded
     text = (runbooks / f"{alert}.md").read_text(encoding="utf-8")
     queries = _queries(text)
     assert queries
     for query in queries:
         assert set() == used_metrics(query) - known, query
+
+
+def test_commands_of_runbooks_can_be_given(runbooks: Path) -> None:
+    for page in sorted(runbooks.iterdir()):
+        for line in re.findall(r"^    graphmeter (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            words = shlex.split(re.sub(r" [#…].*", "", line.replace("[", "").replace("]", "")))
+            _understood(page.name, graphmeter, words)
+
+
+def _understood(page: str, command: click.Command, words: list[str]) -> None:
+    if words and isinstance(command, click.Group) and (inner := command.get_command(click.Context(command), words[0])):
+        return _understood(page, inner, words[1:])
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert set() == {word.partition("=")[0] for word in words if word.startswith("-")} - known, (page, words)
+    return None
 
 
 @pytest.mark.parametrize("alert", ALERTS)

@@ -155,6 +155,7 @@ def test_prometheus_loads_the_rules(built: Path, tmp_path: Path) -> None:
         "graphmeter-slo-runs-availability",
         "graphmeter-budgets",
         "graphmeter-spend",
+        "graphmeter-thresholds",
         "graphmeter-health",
         "graphmeter-measuring",
     }

@@ -26,6 +26,8 @@ SLO = "slos:\n  - name: a\n    objective: 99\n"
 SLOW = SLO + "    indicator: latency\n"
 BUDGET = "budgets:\n  - name: a\n    limit_usd: 10\n"
 RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
+THRESHOLD = "thresholds:\n  error_rate:\n    "
+DURATION = "thresholds:\n  run_duration:\n    "
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
 
 RECEIVER = "receivers:\n  - name: chat\n    kind: slack\n    url: https://x/hush\n"
@@ -62,6 +64,87 @@ TABLE = [
     Bad("part of a day", SLO + "    window: 36h\n", 4, "slos[0].window", "'36h'", "whole number of days", "28d"),
     Bad("indicator", SLO + "    indicator: speed\n", 4, "slos[0].indicator", "'speed'", "known value", "'latency'"),
     Bad("events", SLO + "    of: nods\n", 4, "slos[0].of", "'nods'", "known value", "'nodes'"),
+    Bad(
+        "no threshold", "thresholds:\n  eror_rate: {}\n", 2, "thresholds.eror_rate", "", "unknown key", "`error_rate`?"
+    ),
+    Bad("ratio of errors", THRESHOLD + "above: 0.05\n", 3, "thresholds.error_rate.above", "0.05", "not a perc", "80%"),
+    Bad("all errors", THRESHOLD + "above: 100%\n", 3, "thresholds.error_rate.above", "'100%'", "below 100%", "null"),
+    Bad("window of seconds", THRESHOLD + "window: 90s\n", 3, "thresholds.error_rate.window", "'90s'", "minutes", "15m"),
+    Bad("window of weeks", THRESHOLD + "window: 8d\n", 3, "thresholds.error_rate.window", "'8d'", "to 7d", "write 15m"),
+    Bad("waits two days", THRESHOLD + "for: 2d\n", 3, "thresholds.error_rate.for", "'2d'", "up to 1d", "null"),
+    Bad(
+        "no severity", THRESHOLD + "severity: warn\n", 3, "thresholds.error_rate.severity", "'warn'", "known", "'page'"
+    ),
+    Bad("few", THRESHOLD + "at_least: 0\n", 3, "thresholds.error_rate.at_least", "0", "greater than", "of at least 1"),
+    Bad(
+        "by node", THRESHOLD + "per: [node]\n", 3, "thresholds.error_rate.per", "['node']", "told apart", "graph, team"
+    ),
+    Bad("once", THRESHOLD + "per: [team, team]\n", 3, "thresholds.error_rate.per", "['team', 'team']", "twice", "once"),
+    Bad(
+        "a tool's errors",
+        THRESHOLD + "select: {tool: x}\n",
+        3,
+        "thresholds.error_rate.select.tool",
+        "'x'",
+        "told apart by tool",
+        "write only graph, team",
+    ),
+    Bad(
+        "a team that is not judged by itself",
+        THRESHOLD + "overrides: [{select: {team: a}, above: 9%}]\n",
+        3,
+        "thresholds.error_rate.overrides[0].select.team",
+        "'a'",
+        "not judged by itself",
+        "write only graph, or add team to `per:`",
+    ),
+    Bad(
+        "an override of all",
+        THRESHOLD + "overrides: [{select: {}, above: 9%}]\n",
+        3,
+        "thresholds.error_rate.overrides[0].select",
+        "{}",
+        "matches everything",
+        "say for whom",
+    ),
+    Bad(
+        "an override of nothing",
+        THRESHOLD + "overrides: [{select: {graph: a}}]\n",
+        3,
+        "thresholds.error_rate.overrides[0]",
+        "{'select'",
+        "changes nothing",
+        "`above:`, `severity:` or `disabled: true`",
+    ),
+    Bad("no bound", DURATION + "above: 15m\n", 3, "thresholds.run_duration.above", "'15m'", "none of", "10m or 30m"),
+    Bad("no size", "thresholds:\n  state_size: {above: 5}\n", 2, "thresholds.state_size.above", "5", "a size", "5MB"),
+    Bad(
+        "a size that is no bound",
+        "thresholds:\n  state_size: {above: 6MB}\n",
+        2,
+        "thresholds.state_size.above",
+        "'6MB'",
+        "none of the bounds",
+        "write 5MB or 16MiB",
+    ),
+    Bad(
+        "a cost that is no bound",
+        "thresholds:\n  run_cost_usd: {above: 15}\n",
+        2,
+        "thresholds.run_cost_usd.above",
+        "15",
+        "none of the bounds",
+        "write 10 or 20",
+    ),
+    Bad(
+        "a latency that nobody measures",
+        "thresholds:\n  latency_p95: {above: 1h}\n",
+        2,
+        "thresholds.latency_p95.above",
+        "'1h'",
+        "never be exceeded",
+        "less than 1h",
+    ),
     Bad(
         "graph of no node",
         SLO + "    per: [graph, node]\n",

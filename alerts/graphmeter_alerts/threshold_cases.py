@@ -1,0 +1,197 @@
+"""Unit tests of plain thresholds: each limit fires for whom it holds, beside others that do well, and resolves.
+
+And what must not fire: a value just within the limit, too few events, whoever has a limit of their own or none, and what
+is not selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Final
+
+from graphmeter import names
+from graphmeter_alerts import threshold_rules, threshold_wording, wording
+from graphmeter_alerts.cases import MINUTE, Case, Check, Firing, series, staying
+from graphmeter_alerts.threshold_rules import ALERT_OF
+from graphmeter_alerts.threshold_traffic import COLLECTORS, Phase, identity, matching, quantile, traffic
+from graphmeter_config import Config
+from graphmeter_config.thresholds import Limit, Threshold
+
+_AFTER: Final = 10
+"""Minutes beyond the window and the wait, after which everything is as it will be."""
+
+
+def cases(config: Config) -> Iterator[Case]:
+    """Every unit test of all thresholds."""
+    for name, threshold in threshold_rules.wanted(config):
+        yield from _of(config, name, threshold)
+
+
+def _of(config: Config, name: str, threshold: Threshold) -> Iterator[Case]:
+    for limit in threshold.limits:
+        of = identity(threshold, limit)
+        if of is not None:
+            yield _crossed(config, name, threshold, limit, of)
+    limit = threshold.limits[-1]
+    of = identity(threshold, limit)
+    if of is None:
+        return
+    if threshold.guard:
+        yield _too_few(name, threshold, limit, of)
+    for field in threshold.select.restricting():
+        other: dict[str, str] = {**of, field: "not/selected"}
+        yield _silent(f"{ALERT_OF[name]}: another {field} is none of its business", name, threshold, limit, other)
+    for select in {select.model_dump_json(): select for select in limit.instead_of}.values():
+        chosen = {**of, **{field: matching(globs)[0] for field, globs in select.restricting().items()}}
+        if not any(_holds(threshold, each, chosen) for each in threshold.limits):
+            said = ", ".join(f"{field} {chosen[field]}" for field in select.restricting())
+            yield _silent(f"{ALERT_OF[name]}: disabled for {said}", name, threshold, limit, chosen)
+    if name == "run_duration":
+        yield _still_running(config, name, threshold, limit, of)
+
+
+def _holds(threshold: Threshold, limit: Limit, of: Mapping[str, str]) -> bool:
+    return (limit.select is None or limit.select.matches(of)) and not any(
+        other.matches(of) for other in limit.instead_of
+    )
+
+
+def _minutes(threshold: Threshold) -> int:
+    """How long a phase lasts."""
+    return round((threshold.window + 2 * (threshold.for_s or 0)) / MINUTE) + _AFTER
+
+
+def _enough(threshold: Threshold) -> Fraction:
+    """Events a minute that are plenty; where they are not needed there are some all the same."""
+    window = Fraction(threshold.window) / MINUTE or Fraction(1)
+    return 3 * (threshold.guard or Fraction(100)) / window
+
+
+def _rounded(value: Fraction) -> Fraction:
+    """As many digits as alerts show, so that their text does not depend on how a float rounds."""
+    return Fraction(f"{float(value):.4g}")
+
+
+def _well(threshold: Threshold, limit: Limit) -> Fraction:
+    """A value just within the limit."""
+    if threshold.unit == "count":
+        return Fraction(0) if threshold.bounds else limit.value
+    if threshold.most and not _gauge(threshold):
+        # In the bucket that ends at the limit, or below it.
+        return max(Fraction(repr(each)) for each in threshold.metrics[0].buckets if each <= float(limit.value))
+    if threshold.compares == "below":
+        return _rounded(min(limit.value * Fraction(12, 10), (1 + limit.value) / 2))
+    return _rounded(limit.value * Fraction(9, 10))
+
+
+def _bad(threshold: Threshold, limit: Limit) -> Fraction:
+    """A value beyond it."""
+    if threshold.unit == "count":
+        return Fraction(3) if threshold.bounds else limit.value + 1
+    if threshold.most and not _gauge(threshold):
+        return min(
+            Fraction(repr(each))
+            for each in threshold.metrics[0].buckets
+            if quantile(threshold, Fraction(repr(each))) > limit.value
+        )
+    if threshold.compares == "below":
+        return _rounded(limit.value / 2)
+    if threshold.unit == "share":
+        return _rounded(min(limit.value * Fraction(12, 10), (1 + limit.value) / 2))
+    return _rounded(limit.value * Fraction(3, 2))
+
+
+def _gauge(threshold: Threshold) -> bool:
+    return all(metric.type == "gauge" for metric in threshold.metrics)
+
+
+def _text(threshold: Threshold, value: Fraction) -> str:
+    """How an alert shows a value."""
+    if threshold.unit == "share":
+        return wording.percentage(value)
+    if threshold.unit == "seconds":
+        return wording.duration(value if _gauge(threshold) else quantile(threshold, value))
+    return f"{float(value):.2f}" if threshold.unit == "usd" else f"{float(value):.0f}"
+
+
+def _firing(config: Config, name: str, threshold: Threshold, limit: Limit, of: Mapping[str, str], shown: str) -> Firing:
+    group: dict[str, str] = {each: of[each] for each in threshold.per}
+    words = threshold_wording.Words(threshold, limit, group)
+    told = threshold_wording.exceeded(config, ALERT_OF[name], name, words, value=shown)
+    return Firing({**threshold_rules.labels_of(limit), **group}, told)
+
+
+def _crossed(config: Config, name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) -> Case:
+    """Just within the limit, then beyond, then within again; what differs in what is judged by itself does well."""
+    minutes, events = _minutes(threshold), _enough(threshold)
+    well, bad = _well(threshold, limit), _bad(threshold, limit)
+    found = traffic(
+        name,
+        threshold,
+        limit,
+        of,
+        Phase(well, events, minutes),
+        Phase(bad, events, minutes),
+        Phase(well, events, minutes),
+    )
+    for field in threshold.per:
+        other = {**of, field: of[field] + "-other"}
+        found |= traffic(name, threshold, limit, other, Phase(_best(threshold), 50 * events, 3 * minutes))
+    alert = ALERT_OF[name]
+    firing = _firing(config, name, threshold, limit, of, _text(threshold, bad))
+    whose = "" if limit.select is None else f" for {limit.whose}"
+    return Case(
+        f"{alert}: {limit.text}{whose} is exceeded, and resolves",
+        found,
+        (
+            Check((minutes - 1) * MINUTE, alert),
+            Check((2 * minutes - 1) * MINUTE, alert, (firing,)),
+            Check((3 * minutes - 1) * MINUTE, alert),
+        ),
+    )
+
+
+def _best(threshold: Threshold) -> Fraction:
+    """A value that no limit is exceeded by."""
+    if threshold.compares == "below":
+        return Fraction(99, 100)
+    if threshold.most and not _gauge(threshold):
+        return Fraction(repr(threshold.metrics[0].buckets[0]))
+    # Waste is a part of what is spent, and there is some.
+    return Fraction(1, 100_000) if threshold.unit == "share" else Fraction(0)
+
+
+def _too_few(name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) -> Case:
+    minutes = 2 * _minutes(threshold)
+    events = threshold.guard * Fraction(9, 10) / (Fraction(threshold.window) / MINUTE)
+    return Case(
+        f"{ALERT_OF[name]}: too few to judge by",
+        traffic(name, threshold, limit, of, Phase(_bad(threshold, limit), events, minutes)),
+        tuple(Check(at * MINUTE, ALERT_OF[name]) for at in (minutes // 2, minutes - 1)),
+    )
+
+
+def _silent(title: str, name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) -> Case:
+    minutes = _minutes(threshold)
+    bad = Phase(_bad(threshold, limit), _enough(threshold), minutes)
+    return Case(title, traffic(name, threshold, limit, of, bad), (Check((minutes - 1) * MINUTE, ALERT_OF[name]),))
+
+
+def _still_running(config: Config, name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) -> Case:
+    minutes, limit_s = _minutes(threshold), float(limit.value)
+    labels = {label: of[label] for label in names.RUN_OLDEST.labels}
+    age = staying((limit_s / 2, minutes), (limit_s + 60, minutes), (0, minutes))
+    found = {series(names.RUN_OLDEST.name, **labels, instance=each): age for each in COLLECTORS}
+    firing = _firing(config, name, threshold, limit, of, "1")
+    quiet = Phase(Fraction(0), _enough(threshold), 3 * minutes)
+    checks = (
+        Check((minutes - 1) * MINUTE, ALERT_OF[name]),
+        Check((2 * minutes - 1) * MINUTE, ALERT_OF[name], (firing,)),
+        Check((3 * minutes - 1) * MINUTE, ALERT_OF[name]),
+    )
+    return Case(
+        f"{ALERT_OF[name]}: a run that has not ended counts once, whatever else ended",
+        found | traffic(name, threshold, limit, of, quiet),
+        checks,
+    )

@@ -14,6 +14,7 @@ from logging import getLogger as _getLogger
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graphmeter import slo as slo
     from graphmeter.attach import instrument, meter, uninstrument
     from graphmeter.budget import BudgetExceeded, BudgetGuard
     from graphmeter.client import Stats, flush, shutdown, stats
@@ -66,7 +67,7 @@ _getLogger("graphmeter").addHandler(_NullHandler())
 
 
 def __getattr__(name: str) -> object:
-    if name in ("budget", "logging"):
+    if name in ("budget", "logging", "slo"):
         return importlib.import_module(f"graphmeter.{name}")
     home = _HOMES.get(name)
     if home is None:

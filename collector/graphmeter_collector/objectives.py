@@ -68,25 +68,26 @@ class Objectives:
                 return self._states
             began, now_ns = time.monotonic(), time.time_ns()
             rows = await slos(self._counts, config, now_ns)
-            self._states, self._of = _states(config, rows, now_ns), config
+            self._states, self._of = told(config, rows, now_ns), config
             ended = time.monotonic()
             self._until = ended + max(FRESH_S, REST * (ended - began))
             return self._states
 
 
-def _states(config: Config, rows: Sequence[SloRow], now_ns: int) -> SloStates:
-    told = {
+def told(config: Config, rows: Sequence[SloRow], now_ns: int) -> SloStates:
+    """Rows put into words once: many applications ask the same between two looks at the database."""
+    said = {
         "slos": [_told(row) for row in rows],
         "definitions": [
             {"slo": slo.name, "per": slo.per, "objective_percent": f"{slo.objective:f}"} for slo in config.slos
         ],
     }
-    text = _json(told)
+    text = _json(said)
     etag = hashlib.blake2b(text, digest_size=12).hexdigest()
     leads = [row.exhausted_at_ns for row in rows]
-    for one, at_ns in zip(told["slos"], leads, strict=True):
+    for one, at_ns in zip(said["slos"], leads, strict=True):
         one["exhausted_at_ns"] = at_ns  # moves with the clock, and says nothing new by that
-    return SloStates(now_ns, rows, _json({"as_of_ns": now_ns, **told}), etag)
+    return SloStates(now_ns, rows, _json({"as_of_ns": now_ns, **said}), etag)
 
 
 def _told(row: SloRow) -> dict[str, Any]:

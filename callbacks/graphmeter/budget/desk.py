@@ -17,6 +17,7 @@ from typing import Final
 from graphmeter import client, destination, forks, guard
 from graphmeter.budget import counts
 from graphmeter.budget.exceeded import Unknown
+from graphmeter.budget.objectives import MAX_AGE_S, Objectives
 from graphmeter.budget.pool import Pool
 from graphmeter.budget.prices import Prices
 from graphmeter.budget.source import TRACES, Http, Silent, Source
@@ -50,16 +51,17 @@ class Desk:
         self._pool: Pool | None = None
         self.states = States(client.settings().flush_interval_s)
         self.prices = Prices()
+        self.slos = Objectives()
         self.max_age_s = float("inf")
         """How old budgets may be: the least of what guards want."""
         self._prices_at = _NEVER
         self._used_at = _NEVER
-        self._failed_at = {"budgets": _NEVER, "prices": _NEVER}
-        self._why = {"budgets": "", "prices": ""}
+        self._failed_at = {"budgets": _NEVER, "prices": _NEVER, "slos": _NEVER}
+        self._why = {"budgets": "", "prices": "", "slos": ""}
         self._reset()
 
     def _reset(self) -> None:
-        self._asking = {"budgets": threading.Lock(), "prices": threading.Lock()}
+        self._asking = {"budgets": threading.Lock(), "prices": threading.Lock(), "slos": threading.Lock()}
         self._starting = threading.Lock()
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
@@ -111,6 +113,29 @@ class Desk:
                 self._ask_prices()
         self.states.settle()
 
+    def know_slos(self, *, wait: bool) -> bool:
+        """See that objectives are known, and asked for as long as somebody wants them; whether the collector answers.
+
+        With `wait` the first question may block; nobody waits for a collector that has just not answered.
+        """
+        began = self._used_at = self.slos.used_at = time.monotonic()
+        failing = self._failed_at["slos"] > self.slos.asked_at
+        if self.slos.age_s > MAX_AGE_S and not (failing and self._thread is not None):
+            self.start()
+            if wait and self.slos.age_s > IDLE_S:
+                with self._asking["slos"]:
+                    if self.slos.age_s > MAX_AGE_S and self._failed_at["slos"] <= began - RETRY_S:
+                        self._ask_slos()
+            else:
+                self._bell.set()
+        return self._failed_at["slos"] <= self.slos.asked_at
+
+    @property
+    def why_no_slos(self) -> str:
+        """What went wrong when objectives were asked for; empty: nothing did."""
+        why = self._why["slos"] if self._failed_at["slos"] > self.slos.asked_at else ""
+        return why and f"the collector at {self.where} does not answer: {why}"
+
     def used(self) -> None:
         """A call has ended that counts here: what is known has to be kept up to date."""
         self._used_at = time.monotonic()
@@ -159,7 +184,11 @@ class Desk:
             self._round(now)
 
     def _rest_s(self) -> float:
-        return max(min(self.max_age_s, PRICES_S) / 2, 0.1)
+        slos_s = MAX_AGE_S if self._wants_slos() else PRICES_S
+        return max(min(self.max_age_s, slos_s, PRICES_S) / 2, 0.1)
+
+    def _wants_slos(self) -> bool:
+        return time.monotonic() - self.slos.used_at <= IDLE_S
 
     @guard.guarded
     def _round(self, now: float) -> None:
@@ -167,6 +196,10 @@ class Desk:
             with self._asking["budgets"]:
                 if now - self.states.asked_at >= self._rest_s() * 0.9:
                     self._ask_budgets()
+        if self._wants_slos():
+            with self._asking["slos"]:
+                if self.slos.age_s >= MAX_AGE_S / 2 * 0.9:
+                    self._ask_slos()
         with self._asking["prices"]:
             if self.prices.due or (self.prices.keys() and now - self._prices_at >= PRICES_S):
                 self._ask_prices()
@@ -186,6 +219,19 @@ class Desk:
             self._failed("budgets", str(silence))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self._failed("budgets", f"its answer was not understood ({error!r}); is it a collector of this version?")
+
+    def _ask_slos(self) -> None:
+        at = time.monotonic()
+        try:
+            answer = self._ask_whom().ask("/api/slos/status", (), self.slos.etag, PATIENCE_S)
+            if answer.said is not None:
+                self.slos.learn(answer.said, answer.etag)
+            self.slos.asked_at = at
+            self._over("slos")
+        except Silent as silence:
+            self._failed("slos", str(silence))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._failed("slos", f"its answer was not understood ({error!r}); is it a collector of this version?")
 
     def _ask_prices(self) -> None:
         keys = self.prices.keys()
@@ -209,13 +255,14 @@ class Desk:
 
     def _failed(self, what: str, why: str) -> None:
         self._failed_at[what], self._why[what] = time.monotonic(), why
-        counts.say_once(f"{what} {self._endpoint}", f"Budget guards cannot learn {what} from {self.where}: {why}")
+        who = "graphmeter.slo.status()" if what == "slos" else "Budget guards"
+        counts.say_once(f"{what} {self._endpoint}", f"{who} cannot learn {what} from {self.where}: {why}")
 
     def _over(self, what: str) -> None:
         if self._failed_at[what] > _NEVER:
             self._failed_at[what] = _NEVER
             counts.unsay(f"{what} {self._endpoint}")
-            _log.info("Budget guards learn %s from %s again", what, self.where)
+            _log.info("Learning %s from %s again", what, self.where)
 
     def _ask_whom(self) -> Source:
         if self._source is None:
@@ -258,6 +305,11 @@ def desk_of(endpoint: str = "") -> Desk:
 def desks() -> list[Desk]:
     """All that are in use."""
     return [_diverted] if _diverted is not None else list(_desks.values())
+
+
+def diverted() -> Desk | None:
+    """What takes the place of all collectors; None: nothing."""
+    return _diverted
 
 
 def divert(desk: Desk | None) -> None:

@@ -142,6 +142,22 @@ def _reader(name: str) -> _Reader:
     return _OTHERS.get(name, _nothing)
 
 
+class _Place(NamedTuple):
+    """Where code is, as far as objectives look at it."""
+
+    shared: Mapping[str, Value]
+    graph: str
+    node: str
+    provider: str = ""
+    model: str = ""
+
+
+def attributed(shared: Mapping[str, Value], graph: str, node: str, resource: Mapping[str, Any]) -> dict[str, str]:
+    """What the collector calls a place in a run; its model is not known there."""
+    place = _Place(shared, graph, node)
+    return {name: _reader(name)(place, resource) for name in ("service", "environment", "graph", "team", "node")}
+
+
 def _nothing(subject: Subject, resource: Mapping[str, Any]) -> str:
     return ""
 

@@ -10,7 +10,7 @@ def test_a_refund_is_cheap():
     run.assert_cost_below("0.02")
     run.assert_visited("search", times=2)
 
-`budgets()` says what a graph's guards are told of budgets.
+`budgets()` says what a graph's guards are told of budgets, `slos()` what `graphmeter.slo.status()` tells.
 Nothing is sent anywhere meanwhile. The pytest fixture `graphmeter_runs` is the same around a whole test.
 """
 
@@ -19,11 +19,13 @@ from __future__ import annotations
 from graphmeter.testing.budgets import KnownBudgets, budgets
 from graphmeter.testing.measuring import measure
 from graphmeter.testing.runs import RecordedRun, UnknownCost
+from graphmeter.testing.slos import KnownSlos, slos
 from graphmeter.testing.spans import InMemorySpans, RecordedSpan, draw, recorded_span
 
 __all__ = [
     "InMemorySpans",
     "KnownBudgets",
+    "KnownSlos",
     "RecordedRun",
     "RecordedSpan",
     "UnknownCost",
@@ -31,4 +33,5 @@ __all__ = [
     "draw",
     "measure",
     "recorded_span",
+    "slos",
 ]

@@ -103,6 +103,19 @@ class _Desk(Desk):
     def why(self) -> str:
         return "graphmeter.testing: said to fail"
 
+    def know_slos(self, *, wait: bool) -> bool:
+        self.slos.asked_at = time.monotonic()
+        return not self.slos_away
+
+    @property
+    def slos_away(self) -> bool:
+        """Whether `slos()` says that the collector cannot be reached."""
+        return getattr(self.slos, "away", False)
+
+    @property
+    def why_no_slos(self) -> str:
+        return "graphmeter.testing: said to fail" if self.slos_away else ""
+
     def fresh(self) -> bool:
         return not self.away
 
@@ -166,12 +179,14 @@ def budgets(*, call_usd: Decimal | str | float | None = None, **given: Mapping[s
     Raises:
         ValueError: a budget without a limit, or with something else besides.
     """
-    known = KnownBudgets(given, call_usd)
+    known, before = KnownBudgets(given, call_usd), desks.diverted()
+    if before is not None:
+        known.desk.slos = before.slos  # of `slos()` around
     desks.divert(known.desk)
     try:
         yield known
     finally:
-        desks.divert(None)
+        desks.divert(before)
 
 
 def _checked(name: str, said: Mapping[str, Any]) -> dict[str, Any]:

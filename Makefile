@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test test-versions test-exporters prove-kills prove-outage prove-alerts lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-reads bench-budgets bench-guard bench-prices bench-settling bench-two dashboards rules tools compose clean sync
+.PHONY: help demo test test-versions test-exporters prove-kills prove-outage prove-alerts lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-reads bench-budgets bench-guard bench-prices bench-settling bench-two dashboards rules tools stack-check pictures compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,12 @@ rules: sync ## Regenerate alerts/generated
 
 tools: $(filter .uv/bin/uv,$(UV)) ## Find promtool, Prometheus and Alertmanager, or fetch them into .tools/ (no root needed); Helm and its like, too
 	@UV=$(UV) deploy/get-tools $(TOOLS)
+
+stack-check: sync tools ## Check everything that is deployed: Compose, image, chart, manifests, rules, routes, dashboards and their queries
+	@PATH="$(CURDIR)/$(TOOLS)/usr/bin:$$PATH" UV=$(UV) deploy/check $(ARGS)
+
+pictures: sync tools ## Take the README's pictures again, of real pages with Chromium (five minutes)
+	@$(UV) run --no-sync python docs/images/take.py $(ARGS)
 
 compose: sync ## Bring up the whole stack with Docker Compose; writes random secrets into .env once
 	@$(UV) run --frozen --all-extras python deploy/env.py

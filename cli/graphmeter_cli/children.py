@@ -99,7 +99,7 @@ def running(
 
 def _wait_until_ready(child: Child, ready: str) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
-    while not _answers(child.url + ready):
+    while not answers(child.url + ready):
         if (code := child.process.poll()) is not None:
             raise click.ClickException(f"{child.name} ended with {code}; the end of its log:\n{child.last_words()}")
         if time.monotonic() > deadline:
@@ -109,7 +109,8 @@ def _wait_until_ready(child: Child, ready: str) -> None:
         time.sleep(_POLL_S)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether there is such a page."""
     try:
         with _straight.open(url, timeout=5) as answer:
             return bool(answer.status == 200)

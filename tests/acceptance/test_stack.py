@@ -115,6 +115,11 @@ def test_an_alert_of_the_generated_rules_reaches_alertmanager_and_ctrl_c_ends_ev
         assert {"Collector", "Alertmanager", "Prometheus"} == set(url), screen
         assert "No Prometheus" not in screen
 
+        # It says where alerts are to be seen, and there they are.
+        (page,) = re.findall(r"^See alerts +(http://localhost:\d+/\S+)$", screen, re.M)
+        with urllib.request.urlopen(page, timeout=60) as answer:
+            assert 200 == answer.status
+
         rules = get(f"{url['Prometheus']}/api/v1/rules")["data"]["groups"]
         # The rules of the file that lies here, not of the defaults.
         assert any("answers" in str(group["rules"]) for group in rules)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from deploy.loading import load_env
+
 Services = dict[str, dict[str, Any]]
 
 VARIABLE = re.compile(r"\$\{(\w+)(:-|:\?)([^}]*)\}")
@@ -19,12 +20,7 @@ SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY")
 
 
 def _secrets(root: Path) -> tuple[str, ...]:
-    spec = importlib.util.spec_from_file_location("deploy_env", root / "deploy" / "env.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    names: tuple[str, ...] = module.NAMES
+    names: tuple[str, ...] = load_env(root).NAMES
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,8 @@ def _say_the_rest(plan: Plan, folders: parts.Folders, started: Sequence[children
         how = tools.how_to_get("prometheus-alertmanager", "alertmanager", "--alertmanager")
         console.print(f"No Alertmanager, so nobody is told of alerts: {how}", style="yellow", soft_wrap=True)
     url = started[0].url
+    for line in _where_alerts_are(started):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(
         f"""\
 Send something    GRAPHMETER_ENDPOINT={url} python app.py
@@ -149,6 +152,16 @@ Ctrl-C ends everything.""",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _where_alerts_are(started: Sequence[children.Child]) -> Iterator[str]:
+    """Debian's packages have the pages of old Prometheus, and none of Alertmanager."""
+    urls = {child.name: child.url.replace("127.0.0.1", "localhost") for child in started}
+    if url := urls.get("Prometheus"):
+        page = "/alerts" if children.answers(f"{url}/alerts") else "/classic/alerts"
+        yield f"See alerts        {url}{page}"
+    if (url := urls.get("Alertmanager")) and shutil.which("amtool"):
+        yield f"                  amtool --alertmanager.url={url} alert"
 
 
 def _watch(started: Sequence[children.Child]) -> None:

@@ -28,7 +28,7 @@ SUBCOMMANDS: Final = {
     "slo": "Show SLOs: what is left of error budgets, and how fast they burn.",
     "config": "Check and show graphmeter.yaml.",
     "rules": "Build Prometheus rules from graphmeter.yaml.",
-    "dashboards": "Build Grafana dashboards.",
+    "dashboards": "Build and check Grafana dashboards.",
     "keys": "Make, list and revoke API keys.",
     "retention": "Delete what is older than graphmeter.yaml keeps.",
     "migrate": "Bring the database's schema to the newest revision.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -22,17 +21,13 @@ import yaml
 from acceptance.processes import Collector, collector, run_program, start_program, until
 from acceptance.programs import ENDLESS, EXAMPLES_IN_DETAIL, GAPS
 from acceptance.recording import recorder
+from cli.running import run
 from graphmeter import names
 from graphmeter_alerts import build, measuring_rules, slo_events
 from graphmeter_config import Config, Slo
 from graphmeter_config.slo import EventSelector
-from graphmeter_dashboards.check import (
-    PanelQuery,
-    TimeRange,
-    annotation_queries,
-    panel_queries,
-    variable_queries,
-)
+from graphmeter_dashboards.ask import Prometheus, Sql, ask
+from graphmeter_dashboards.check import TimeRange, panel_queries
 from graphmeter_examples.tally import by
 from graphmeter_examples.workload import Workload, run_workload
 from support import otlp, postgres, promtool
@@ -349,25 +344,18 @@ def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     named = ("overview", "graph", "node", "models", "spend", "slo", "collector", "team-cx", "team-growth")
     assert {f"graphmeter-{page}" for page in named} == set(pages)
 
-    def ask() -> dict[Asked, int]:
-        time_range = TimeRange.last(600)
-        found: dict[Asked, int] = {}
-        for page, text in pages.items():
-            for query in [*panel_queries(text, time_range), *annotation_queries(text, time_range)]:
-                found[page, query.panel, query.ref] = answers(watched, query, time_range)
-            for variable in variable_queries(text):
-                values = watched.prometheus.get(f"label/{variable.label}/values", **{"match[]": variable.series})
-                found[page, variable.name, variable.label] = len(values)
-        return found
+    def answered() -> dict[Asked, int]:
+        server, over = Prometheus(watched.prometheus.url), TimeRange.last(600)
+        answers = [(page, each) for page, text in pages.items() for each in ask(text, server, rows_of(watched), over)]
+        assert [] == [(page, each) for page, each in answers if each.fault]
+        return {(page, each.name, each.ref): each.found for page, each in answers}
 
     # Gauges that are read from the database every few seconds come last, and alerts about them.
     watched.prometheus.wait_for('ALERTS{alertstate="firing",severity="ticket"}')
     watched.prometheus.wait_for(f"{names.RUNS_IN_PROGRESS.name} == 1")
     ends = time.monotonic() + 30
-    while (silent(found := ask()) - set(quiet())) and time.monotonic() < ends:
+    while (silent(found := answered()) - set(quiet())) and time.monotonic() < ends:
         time.sleep(1)
-    # Shown by `pytest -rP`.
-    print(*(f"{' / '.join(asked)}: {count}" for asked, count in found.items()), sep="\n")
     assert set() == silent(found) - set(quiet())
     assert set(quiet()) <= set(found)
 
@@ -406,15 +394,34 @@ def test_what_has_no_price_has_no_cost_per_token(watched: Watched) -> None:
     assert min(of_model.values()) < of_all < max(of_model.values())
 
 
-def answers(watched: Watched, query: PanelQuery, time_range: TimeRange) -> int:
-    """How many rows a query returns, or series with at least one number."""
-    if query.sql:
-        return len(postgres.execute(watched.database_url, query.sql))
-    if query.instant:
-        return sum(math.isfinite(value) for _, value in watched.prometheus.query(query.expr))
-    window = {"start": str(time_range.start_s), "end": str(time_range.end_s), "step": "5"}
-    lines = watched.prometheus.get("query_range", query=query.expr, **window)["result"]
-    return sum(any(math.isfinite(float(value)) for _, value in line["values"]) for line in lines)
+def rows_of(watched: Watched) -> Sql:
+    """Asks the collector's database."""
+    return lambda query: [dict(row) for row in postgres.execute(watched.database_url, query)]
+
+
+def test_what_every_panel_shows_can_be_printed(watched: Watched) -> None:
+    where = ("--prometheus", watched.prometheus.url, "--database-url", watched.database_url.replace("+asyncpg", ""))
+    asked = (
+        "dashboards",
+        "check",
+        *where,
+        "--since",
+        "10m",
+        "--config",
+        str(watched.dashboards.parent / "graphmeter.yaml"),
+    )
+    printed = run(*asked)
+    print(printed.output)  # shown by `pytest -rP`
+    assert printed.exit_code == 0
+    assert re.search(
+        r"\d{3} questions of 9 dashboards: \d{3} answered, \d+ without data, 0 refused, 0 not asked", printed.output
+    )
+    spend = next(line for line in printed.output.splitlines() if line.startswith("Most expensive runs"))
+    assert re.search(r"Postgres +\d+  started=", spend)
+
+    nobody = run(*asked[:2], "--prometheus", f"http://127.0.0.1:{free_port()}", "--defaults")
+    assert nobody.exit_code == 1
+    assert "refused" in nobody.output
 
 
 def test_the_database_panel_shows_the_failed_runs(watched: Watched) -> None:

@@ -107,6 +107,7 @@ def cases(config: Config) -> Iterator[Case]:
         },
         (
             Check(9 * MINUTE, SPOOL_FILLING),
+            Check(10 * MINUTE, SPOOL_FILLING),
             Check(12 * MINUTE, SPOOL_FILLING, (filling,)),
             Check(21 * MINUTE, SPOOL_FILLING),
         ),

@@ -27,6 +27,7 @@ INSTANCE_DOWN_FOR_S: Final = 600
 DATABASE_AWAY_FOR_S: Final = 300
 """A restart or a failover of the database is shorter, and nobody notices it."""
 SPOOL_FILLING_FROM: Final = 0.8
+SPOOL_FILLING_FOR_S: Final = 60
 
 UP: Final = "up"
 """Made by Prometheus itself: 1 while a target can be scraped."""
@@ -64,6 +65,7 @@ def groups(config: Config) -> list[Group]:
         f"{used} / {limit} > {SPOOL_FILLING_FROM}",
         alert_labels("page"),
         wording.spool_filling(config, SPOOL_FILLING, instance=label("instance"), share=wording.PERCENT_VALUE),
+        SPOOL_FILLING_FOR_S,
     )
     watchdog = Alert(WATCHDOG, "vector(1)", alert_labels("info"), wording.watchdog(config, WATCHDOG))
     return [Group("graphmeter-health", 60, (down, instance_down, away, filling, watchdog))]

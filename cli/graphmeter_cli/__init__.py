@@ -10,7 +10,7 @@ import sys
 
 __all__ = ["EXTRAS", "main"]
 
-EXTRAS = {"rules": "alerts", "dashboards": "dashboards", "demo": "all", "stack": "alerts,collector"}
+EXTRAS = {"rules": "alerts", "alerts": "alerts", "dashboards": "dashboards", "demo": "all", "stack": "alerts,collector"}
 """The extra a subcommand needs, where it is not `collector`."""
 
 

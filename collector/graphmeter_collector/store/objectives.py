@@ -263,6 +263,8 @@ async def _count_rows(
     where = [facts.started_ns >= since_ns, facts.started_ns < until_ns, *counter.narrowed(facts.dimensions)]
     if also is not None:
         where.append(also)
+    if facts.rows is not run:  # of a graph that has only begun its runs it is told that none is judged yet
+        where.append(facts.judged)
     asked: Select[Any] = select(*columns, *counts).select_from(facts.rows).where(*where)
     for row in await source.rows(asked.group_by(*columns) if columns else asked):
         said = Judgement(0 if bad_only else row["total"], row["bad"])

@@ -187,7 +187,8 @@ async def test_events_of_every_kind_equal_a_recount_over_any_range(database_url:
             assert min(sum(each.total for each in everything), 10 * sum(each.bad for each in everything)) > 10, slo.name
             for since_ns, until_ns in ranges:
                 expected = recount.found(slo, since_ns, until_ns)
-                assert told(expected) == told(await store.reader.judged(slo, since_ns, until_ns)), slo.name
+                found = await store.reader.judged(slo, since_ns, until_ns)
+                assert told(expected) == told(found), slo.name
             await assert_nobody_is_blamed_twice(slo, await store.reader.culprits(slo, *ranges[0]), recount, ranges[0])
             windows = [each * SECOND for each in (300, 1800, 3600, 7200, 21_600)]
             lately = await store.reader.judged_lately(slo, now_ns, windows, LOST_AFTER_NS)

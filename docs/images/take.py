@@ -44,7 +44,10 @@ OPEN_THE_ALERT = f"""
 localStorage.setItem("hideInactiveAlerts", "true"); localStorage.setItem("hidePendingAlerts", "true");
 const done = sessionStorage.getItem("done"); sessionStorage.setItem("done", "1");
 if (!done) location.reload();
-else [...document.querySelectorAll(".alert_header")].find(row => row.innerText.includes("{FIRES}")).click();
+else {{
+    const row = [...document.querySelectorAll(".alert_header")].find(row => row.innerText.includes("{FIRES}"));
+    row.click(); row.scrollIntoView();
+}}
 """
 
 
@@ -146,7 +149,7 @@ def main() -> None:
         page.take("collector", f"{url['Collector']}/", 560)
         # Debian's Prometheus has the pages of old.
         classic = "/classic" if not exists(f"{url['Prometheus']}/alerts") else ""
-        page.take("alerts", f"{url['Prometheus']}{classic}/alerts", 940, OPEN_THE_ALERT, OPEN_THE_ALERT)
+        page.take("alerts", f"{url['Prometheus']}{classic}/alerts", 640, OPEN_THE_ALERT, OPEN_THE_ALERT)
         query = urllib.parse.urlencode({"g0.expr": LATENCY, "g0.tab": 0, "g0.range_input": "3m"})
         page.take("latency", f"{url['Prometheus']}{classic}/graph?{query}", 860)
 

@@ -144,10 +144,18 @@ def test_an_alert_of_the_generated_rules_reaches_alertmanager_and_ctrl_c_ends_ev
     assert (tmp_path / "graphmeter.db").exists()
 
 
-def test_a_stack_that_is_killed_leaves_nobody_behind(tmp_path: Path, binaries: list[str]) -> None:
+def test_a_stack_has_its_folder_to_itself_and_leaves_nobody_behind_when_it_is_killed(
+    tmp_path: Path, binaries: list[str]
+) -> None:
     with stack(tmp_path, *binaries) as process:
         url = addresses(said(process))
         assert all(listens(address) for address in url.values())
+        with stack(tmp_path) as second:
+            refused = second.communicate(timeout=60)[0]
+        assert (1, True) == (
+            second.returncode,
+            refused.startswith("Error: another `graphmeter stack` keeps its data in"),
+        )
         process.kill()
         process.wait(60)
         until("every server gone", lambda: not any(listens(address) for address in url.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import signal
 import time
@@ -66,6 +67,7 @@ def stack(plan: Plan, console: Console) -> None:
             signal.signal(number, _end)
     try:
         with ExitStack() as servers:
+            servers.enter_context(_alone(folders))
             held = servers.enter_context(leash())
             started: list[children.Child] = []
             for server in _servers(plan, folders, console):
@@ -75,6 +77,19 @@ def stack(plan: Plan, console: Console) -> None:
             _watch(started)
     except KeyboardInterrupt:
         console.print("Everything has ended.")
+
+
+@contextmanager
+def _alone(folders: parts.Folders) -> Iterator[None]:
+    """Nobody else may write rules and logs into the folder meanwhile; the system lets go when we end, however we do."""
+    with (folders.stack / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(
+                f"another `graphmeter stack` keeps its data in {folders.data}: stop that one, or name another --data-dir"
+            ) from None
+        yield
 
 
 def _servers(plan: Plan, folders: parts.Folders, console: Console) -> Iterator[parts.Server]:

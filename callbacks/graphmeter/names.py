@@ -467,6 +467,13 @@ HUMAN_WAIT_OLDEST = _gauge(
     "How long the one of them that waits longest has waited; 0: none waits. From the database.",
     *BASE_LABELS,
 )
+RELEASE_SEEN = _gauge(
+    "release_first_seen_timestamp_seconds",
+    "When the first run of a release began, from the database; of the releases that came last.",
+    "service",
+    "environment",
+    "release",
+)
 HUMAN_WAIT = _histogram("human_wait_seconds", "From an interrupt to its answer.", HUMAN_WAIT_BUCKETS)
 RATE_LIMITED_CALLS = _counter(
     "rate_limited_total", "Model calls refused for the provider's rate limits.", "provider", "model"

@@ -54,6 +54,7 @@ from graphmeter_collector.receive.body import Limits, Room
 from graphmeter_collector.receive.http import ingest_router
 from graphmeter_collector.receive.passing import Passing, Target
 from graphmeter_collector.records import SpanRecord, WriteResult
+from graphmeter_collector.releases import Releases
 from graphmeter_collector.replay import Replay
 from graphmeter_collector.reservations import Reservations
 from graphmeter_collector.settings import Settings
@@ -65,6 +66,7 @@ from graphmeter_collector.store.decisions import UNDECIDED
 from graphmeter_collector.store.keys import KeyTable
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.notifications import NotificationTable
+from graphmeter_collector.store.releases import ReleaseTable
 from graphmeter_collector.store.reservations import ReservationTable
 from graphmeter_collector.tracing import trace_requests
 from graphmeter_config import Config, ConfigError, load
@@ -94,6 +96,7 @@ class Collector:
         notifications: NotificationTable,
         budgets: BudgetTable,
         reservations: ReservationTable,
+        releases: ReleaseTable,
         spool: Spool | None = None,
     ) -> None:
         self.settings = settings
@@ -105,6 +108,7 @@ class Collector:
         self.budgets = Budgets(budgets, lambda: self.config, self.metrics, self.courier.tell)
         self.reservations = Reservations(reservations, self.metrics)
         self.objectives = Objectives(store.reader, lambda: self.config)
+        self.releases = Releases(releases, self.metrics)
         self.counts = Counts(self.metrics, self.budgets.labels_of)
         self._published = _stamp(settings)
         self.book = PriceBook([_catalogue(settings)], config.prices)
@@ -124,7 +128,7 @@ class Collector:
             store,
             self.book,
             self.metrics,
-            observers=(self.counts.count, self._ring, self.settler.notice, self.budgets.notice),
+            observers=(self.counts.count, self._ring, self.settler.notice, self.budgets.notice, self.releases.notice),
             destinations=self._queues(),
             retention_days=config.retention.spans_days,
             max_queue_spans=settings.max_queue_spans,
@@ -146,6 +150,7 @@ class Collector:
             courier=self.courier,
             budgets=self.budgets,
             reservations=self.reservations,
+            releases=self.releases,
             objectives=self.objectives,
         )
         self.room = Room(settings.max_bodies_bytes)
@@ -327,9 +332,10 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
     notifications = NotificationTable(settings.database())
     budgets = BudgetTable(settings.database())
     reservations = ReservationTable(settings.database())
+    releases = ReleaseTable(settings.database())
     spool = await _open_spool(settings)
     try:
-        collector = Collector(settings, config, store, keys, notifications, budgets, reservations, spool)
+        collector = Collector(settings, config, store, keys, notifications, budgets, reservations, releases, spool)
         with trace_requests(collector.app, collector.destinations):
             await _open(collector)
             stopping = asyncio.Event()
@@ -353,6 +359,7 @@ async def running(settings: Settings) -> AsyncIterator[Collector]:
         await notifications.close()
         await budgets.close()
         await reservations.close()
+        await releases.close()
         await store.close()
 
 

@@ -19,6 +19,7 @@ from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.slos import budgets_left
 from graphmeter_collector.expose.unended import UnendedGauges
 from graphmeter_collector.objectives import Objectives
+from graphmeter_collector.releases import Releases
 from graphmeter_collector.retention import cutoffs
 from graphmeter_collector.scheduled import Scheduled
 from graphmeter_collector.store import Store, sizes
@@ -36,6 +37,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 GAUGES_EVERY_S: Final = 10.0
 WAITS_EVERY_S: Final = 10.0
+RELEASES_EVERY_S: Final = 10.0
 RETENTION_EVERY_S: Final = 3600.0
 SWEEP_AT_MOST_EVERY_S: Final = 30.0
 SWEEP_AT_LEAST_EVERY_S: Final = 0.5
@@ -73,6 +75,7 @@ class Jobs:
         courier: Courier | None = None,
         budgets: Budgets | None = None,
         reservations: Reservations | None = None,
+        releases: Releases | None = None,
         objectives: Objectives | None = None,
     ) -> None:
         """`settled` is whether the database knows what happened: nobody is judged by what still waits elsewhere."""
@@ -85,6 +88,7 @@ class Jobs:
         self._courier = courier
         self._budgets = budgets
         self._reservations = reservations
+        self._releases = releases
         self._objectives = objectives or Objectives(store.reader, config)
         self._in_progress = UnendedGauges(names.RUNS_IN_PROGRESS, names.RUN_OLDEST)
         self._waiting = UnendedGauges(names.RUNS_WAITING, names.HUMAN_WAIT_OLDEST)
@@ -106,6 +110,8 @@ class Jobs:
                 group.create_task(self._every(lambda: 0.0, "budgets", self._budgets.look))
             if self._reservations is not None:
                 group.create_task(self._every(lambda: EXPIRE_EVERY_S, "reservations", self._reservations.expire))
+            if self._releases is not None:
+                group.create_task(self._every(lambda: RELEASES_EVERY_S, "releases", self._releases.look))
             group.create_task(self._every(lambda: self._sizes_rest_s, "sizes", self.refresh_sizes))
             for name, forwarder in forwarders:
                 group.create_task(self._every(lambda: 1.0, f"forward:{name}", forwarder.run))

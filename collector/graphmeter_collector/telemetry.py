@@ -35,7 +35,7 @@ from graphmeter.names import Metric
 
 DEFAULT_LABEL_CAP = 500
 LABEL_CAPS: Mapping[str, int] = MappingProxyType(
-    {"graph": 200, "node": 500, "model": 200, "team": 200, "tool": 300, "error_type": 200}
+    {"graph": 200, "node": 500, "model": 200, "team": 200, "tool": 300, "error_type": 200, "release": 10_000}
 )
 """Distinct values a label may take before further ones become `other`; every other label: `DEFAULT_LABEL_CAP`."""
 

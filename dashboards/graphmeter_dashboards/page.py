@@ -51,6 +51,7 @@ def page(
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         .readonly()
         .annotation(_alerts())
+        .annotation(_releases())
         .link(_others())
         .link(_jaeger())
     )
@@ -77,6 +78,23 @@ def _alerts() -> Builder[dashboard.AnnotationQuery]:
         .title_format("{{alertname}}")
         .text_format("{{slo}} {{budget}} {{graph}} {{team}}")
         .tag_keys("severity")
+    )
+
+
+def _releases() -> Builder[dashboard.AnnotationQuery]:
+    return (
+        dashboard_builders.AnnotationQuery()
+        .name("Releases")
+        .datasource(datasources.PROMETHEUS)
+        .enable(True)
+        .icon_color("blue")
+        .expr(queries.releases())
+        .step("60s")
+        # The value is the time: a mark stands where the first run began, not where Prometheus first heard of it.
+        .use_value_for_time(True)
+        .title_format("{{service}} {{release}}")
+        .text_format("First run of this release {{environment}}")
+        .tag_keys("service,environment,release")
     )
 
 

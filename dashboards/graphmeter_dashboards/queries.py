@@ -207,6 +207,11 @@ def firing_alerts() -> str:
     return 'ALERTS{alertstate="firing",product="graphmeter",alertname!="GraphmeterWatchdog"}'
 
 
+def releases() -> str:
+    """When the first run of each release began, in milliseconds, as Grafana's clock counts."""
+    return f"1000 * {same_everywhere(names.RELEASE_SEEN, names.RELEASE_SEEN.labels)}"
+
+
 def label_values(metric: Metric, label: str, *filters: str) -> str:
     """Grafana's query for the values of a label, among the series that the variables in `filters` leave."""
     matchers = ",".join(f'{name}=~"${name}"' for name in filters)

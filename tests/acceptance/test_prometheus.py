@@ -188,7 +188,7 @@ def environment(running: Collector) -> dict[str, str]:
     return {
         "GRAPHMETER_ENDPOINT": running.url,
         "OTEL_SERVICE_NAME": SERVICE,
-        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging",
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging,service.version=1.4",
     }
 
 

@@ -92,6 +92,25 @@ def test_spans_and_bodies_are_partitioned_by_day(postgres_url: str) -> None:
     ]
 
 
+def test_releases_begin_with_the_first_run_that_is_known(empty_database_url: str) -> None:
+    def insert(connection: Connection) -> None:
+        for of, release, started_ns in ((1, "1.4", 30), (2, "1.4", 20), (3, "1.5", 40), (4, "", 10)):
+            row = {"trace": bytes([of]), "release": release, "ns": started_ns}
+            columns = "trace_id, run_id, service, release, started_ns, last_seen_ns"
+            connection.execute(
+                text(f"INSERT INTO run ({columns}) VALUES (:trace, 'a', 'shop', :release, :ns, :ns)"), row
+            )
+
+    def rows(connection: Connection) -> list[tuple[Any, ...]]:
+        found = connection.execute(text("SELECT service, environment, release, first_ns FROM release_seen ORDER BY 4"))
+        return [tuple(row) for row in found]
+
+    migrate(empty_database_url, "0016")
+    inspected(empty_database_url, insert)
+    migrate(empty_database_url, "0017")
+    assert [("shop", "", "1.4", 20), ("shop", "", "1.5", 40)] == inspected(empty_database_url, rows)
+
+
 def test_what_waits_to_be_forwarded_waits_still_after_a_way_back_and_forth(empty_database_url: str) -> None:
     def insert(connection: Connection) -> None:
         row = {"trace": b"t" * 16, "first": b"a" * 8, "more": b"b" * 8 + b"c" * 8}

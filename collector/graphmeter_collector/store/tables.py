@@ -238,6 +238,14 @@ graph_topology = Table(
     Column("last_ns", BigInteger, nullable=False),
 )
 
+# When the first run of each release of a service began (see `releases`).
+release_seen = Table(
+    "release_seen",
+    metadata,
+    *_text("service", "environment", "release", key=True),
+    Column("first_ns", BigInteger, nullable=False),
+)
+
 # What became of the spans of each client process, as its newest report says.
 client_report = Table(
     "client_report",

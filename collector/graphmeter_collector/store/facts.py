@@ -266,7 +266,9 @@ def rollups(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
             rollup = found[rollup_key] = Rollup()
         outcome = _CACHE_HITS if cached else _AT[status] if final else _RETRIES
         _roll_up(rollup, same, outcome)
-        if streamed := [record.ttft_ns for record in same if record.ttft_ns and not cached]:
+        if same[0].kind != names.MODEL or cached:
+            continue
+        if streamed := [record.ttft_ns for record in same if record.ttft_ns]:
             added = found.setdefault((*rollup_key[:6], FIRST_TOKEN, *rollup_key[7:]), Rollup())
             _time(added, streamed, outcome)
     return {key: found[key] for key in sorted(found)}

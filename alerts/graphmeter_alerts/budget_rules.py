@@ -78,18 +78,21 @@ def labels_of(config: Config, budget: Budget, alert: str, severity: str, **more:
 
 def words(config: Config, budget: Budget, share: Decimal, *, whose: tuple[str, str], spent: str) -> dict[str, str]:
     """What an alert says about one threshold; `whose` is team and scope."""
-    said = wording.BudgetWords(
-        budget.name, _team(budget, whose), _scope(budget, whose), _in_period(budget), budget.unit, _amount(budget)
+    return wording.budget_crossed(
+        config, alert_name(share), said(budget, whose), f"{alert_threshold(share)}%", spent=spent
     )
-    return wording.budget_crossed(config, alert_name(share), said, f"{alert_threshold(share)}%", spent=spent)
 
 
 def forecast_words(config: Config, budget: Budget, *, whose: tuple[str, str], ratio: str) -> dict[str, str]:
     """What the alert on the forecast says."""
-    said = wording.BudgetWords(
+    return wording.budget_forecast(config, FORECAST, said(budget, whose), ratio=ratio)
+
+
+def said(budget: Budget, whose: tuple[str, str]) -> wording.BudgetWords:
+    """What is said of a budget; `whose` is team and scope."""
+    return wording.BudgetWords(
         budget.name, _team(budget, whose), _scope(budget, whose), _in_period(budget), budget.unit, _amount(budget)
     )
-    return wording.budget_forecast(config, FORECAST, said, ratio=ratio)
 
 
 def _team(budget: Budget, whose: tuple[str, str]) -> str:

@@ -9,12 +9,16 @@ from typing import Final
 
 from graphmeter_alerts import (
     alertmanager,
+    budget_burn_cases,
+    budget_burn_rules,
     budget_cases,
     budget_rules,
     health_cases,
     health_rules,
     measuring_cases,
     measuring_rules,
+    provider_cases,
+    provider_rules,
     slo_cases,
     slo_rules,
     spend_cases,
@@ -32,8 +36,10 @@ ALERTMANAGER: Final = "alertmanager.yml"
 ALERTS: Final = (
     *slo_rules.ALERTS,
     *budget_rules.ALERTS,
+    *budget_burn_rules.ALERTS,
     *spend_rules.ALERTS,
     *threshold_rules.ALERTS,
+    *provider_rules.ALERTS,
     *health_rules.ALERTS,
     *measuring_rules.ALERTS,
 )
@@ -50,11 +56,17 @@ def build(config: Config) -> dict[str, str]:
         files |= _pair(config, f"slo-{slo.name}", groups, slo_rules.SLICE, cases, notes(slo))
     if config.budgets:
         files |= _pair(config, "budgets", budget_rules.groups(config), "1m", list(budget_cases.cases(config)))
+    if budget_burn_rules.watched(config):
+        rules = budget_burn_rules.groups(config)
+        files |= _pair(config, "budget-burn", rules, "5m", list(budget_burn_cases.cases(config)))
     if config.alerting.unattributed is not None:
         files |= _pair(config, "spend", spend_rules.groups(config), "1m", list(spend_cases.cases(config)))
     if threshold_rules.wanted(config):
         rules = threshold_rules.groups(config)
         files |= _pair(config, "thresholds", rules, "5m", list(threshold_cases.cases(config)))
+    for limit in config.provider_limits:
+        rules, cases = provider_rules.groups(config, limit), list(provider_cases.cases(config, limit))
+        files |= _pair(config, f"provider-limit-{limit.name}", rules, "1m", cases)
     groups = [*health_rules.groups(config), *measuring_rules.groups(config)]
     files |= _pair(config, "health", groups, "1m", [*health_cases.cases(config), *measuring_cases.cases(config)])
     files[ALERTMANAGER] = _header(config, alertmanager.notes(config)) + alertmanager.configuration(config)

@@ -129,6 +129,32 @@ def budget_forecast(config: Config, name: str, of: BudgetWords, *, ratio: str) -
     }
 
 
+def spend_burn(
+    config: Config, name: str, of: BudgetWords, *, spent: str, long: str, short: str, share: str, lasts: str
+) -> dict[str, str]:
+    """Annotations for a budget that is spent quickly; `lasts` is how long a whole one lasts at that speed."""
+    return {
+        "summary": f"Budget {of.who}: more than {share} of it are spent in {long}",
+        "description": (
+            f"{spent} USD of {of.limit} USD were spent in the last {long}, and the last {short} went on like that. At this "
+            f"speed a whole budget lasts {lasts} at most. Find the graph, node and model that spend it; is it wanted?"
+        ),
+        **links(config, name, **of.variables),
+    }
+
+
+def budget_exhausts_soon(config: Config, name: str, of: BudgetWords, *, hours: str) -> dict[str, str]:
+    """Annotations for a budget that lasts no day any more."""
+    return {
+        "summary": f"Budget {of.who} will be spent within a day",
+        "description": (
+            f"At the speed of the last hours, what is left of {of.limit} USD {of.period} lasts another {hours} hours. "
+            "Find the graph, node and model that spend it, or raise the limit while there is time."
+        ),
+        **links(config, name, **of.variables),
+    }
+
+
 def spend_unattributed(config: Config, name: str, *, share: str) -> dict[str, str]:
     """Annotations for spend that names no team; `share` is that of all spend."""
     return {

@@ -30,7 +30,17 @@ from graphmeter_config.periods import Period
 from graphmeter_config.section import Section
 from graphmeter_config.slices import HOUR_NS, NS, Stretch
 from graphmeter_config.spend import UNBOUNDED, Per, SpendSelector, fault
-from graphmeter_config.values import Name, Seconds, Share, Usd, decimal_text, duration_text, percent_text, wrong
+from graphmeter_config.values import (
+    SECONDS_PER_DAY,
+    Name,
+    Seconds,
+    Share,
+    Usd,
+    decimal_text,
+    duration_text,
+    percent_text,
+    wrong,
+)
 from graphmeter_config.zones import Timezone
 
 Unit = Literal["usd", "tokens"]
@@ -249,6 +259,14 @@ class Budget(Section):
     def rolling_ns(self) -> int:
         """Length of the rolling window; 0: there are calendar periods."""
         return 0 if self.rolling_s is None else round(self.rolling_s) * NS
+
+    @property
+    def nominal_s(self) -> int:
+        """Length of a period in seconds, of a usual one: months have 30 days."""
+        if self.rolling_s is not None:
+            return round(self.rolling_s)
+        days: dict[str, int] = {"day": 1, "week": 7, "month": 30}
+        return days[self.period] * SECONDS_PER_DAY
 
     def stretch_at(self, at_ns: int) -> Stretch:
         """The period that holds a moment; for a rolling budget the window that ends with its hour."""

@@ -129,6 +129,20 @@ def plan(error_budget: Fraction, period_s: int) -> Plan:
     return Plan(tuple(_able_to_fire(tiers, error_budget, period_s)), tuple(dropped))
 
 
+def spend_tiers(period_s: int) -> tuple[Tier, ...]:
+    """The tiers for money, by the same windows and shares of a budget that lasts so long; fastest first.
+
+    Money is not spent evenly: a budget that people use up who work by day goes at three times the mean speed while they
+    do. The slowest tier, at the mean speed, would tell of each of their weeks: where a period leads, its forecast says.
+    And no speed of spending is impossible, so none is lowered.
+
+    Raises:
+        ValueError: the period is shorter than two hours.
+    """
+    almost_nothing = Fraction(1, 10**12)
+    return tuple(tier for tier in plan(almost_nothing, period_s).tiers if tier.name != _STOCK[-1].name)
+
+
 def _not_nagging(stock: _Stock, error_budget: Fraction, period_s: int, faster: Tier | None) -> Tier:
     factor, note = burn_rate_factor(stock.share, stock.long_s, period_s), ""
     if factor < 1:

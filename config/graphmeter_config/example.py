@@ -93,6 +93,23 @@ thresholds:
   # node_latency_p95: {above: 30s}
   # cache_hits: {below: 20%}
 
+# What providers allow a minute; an alert tells when it is nearly used. Collectors do not see keys: select says which calls
+# are made with one. See docs/thresholds.md.
+provider_limits: []
+  # - name: openai-prod
+  #   provider: openai
+  #   model: "gpt-4o*"
+  #   key: prod               # in words, for alerts; never the key itself
+  #   select: {environment: prod, team: [cx, search]}
+  #   per: [provider, model]  # what has the limit for itself; []: all these calls share it
+  #   tokens_per_minute: 10000      # or input_tokens_per_minute, output_tokens_per_minute
+  #   requests_per_minute: 500
+  #   count_cache_reads: true # false where the provider does not count input that it read from its cache
+  #   warn_at: 80%
+  #   window: 5m              # the mean of so long is compared
+  #   for: null
+  #   severity: ticket
+
 # What calls cost where the built-in catalogue does not know it, or you pay otherwise. Of several entries that match a call
 # the narrowest wins, wherever it stands; two that nothing tells apart are a fault. All about it: docs/prices.md.
 prices:

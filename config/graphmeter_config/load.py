@@ -23,6 +23,7 @@ from graphmeter_config.values import AT, REMEDY
 _NAMED: Final = (
     ("slos",),
     ("budgets",),
+    ("provider_limits",),
     ("forward", "destinations"),
     ("sampling", "rules"),
     ("receivers",),

@@ -16,6 +16,7 @@ from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
 from graphmeter_config.maintenance import Maintenance
 from graphmeter_config.prices import Prices
+from graphmeter_config.provider_limits import ProviderLimit
 from graphmeter_config.receivers import Receiver
 from graphmeter_config.reporting import Report
 from graphmeter_config.sampling import Sampling
@@ -155,6 +156,7 @@ class Config(Section):
     budgets: tuple[Budget, ...] = _BUDGETS
     thresholds: Thresholds | None = Thresholds()
     """null: none at all."""
+    provider_limits: tuple[ProviderLimit, ...] = ()
     prices: Prices = Prices()
     runs: Runs = Runs()
     forward: Forward = Forward()

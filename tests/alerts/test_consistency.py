@@ -37,7 +37,12 @@ LABELS = {metric.name: set(metric.labels) for metric in names.METRICS} | {
     for suffix in ("_bucket", "_count", "_sum")
 }
 OF_PROMETHEUS = {"up", "ALERTS"}
-OFF_BY_DEFAULT = {"GraphmeterNodeErrorRateHigh", "GraphmeterNodeLatencyHigh", "GraphmeterCacheHitsLow"}
+OFF_BY_DEFAULT = {
+    "GraphmeterNodeErrorRateHigh",
+    "GraphmeterNodeLatencyHigh",
+    "GraphmeterCacheHitsLow",
+    "GraphmeterProviderLimitNear",
+}
 OF_TARGETS = {"job", "instance"}
 """Labels that Prometheus gives to all it scrapes; what collectors tell of themselves is told by target."""
 OF_THE_COLLECTOR = names.PREFIX + "collector_"

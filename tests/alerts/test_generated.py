@@ -30,7 +30,7 @@ def test_every_file_says_what_made_it_from_which_configuration(config: Config, f
 def test_each_rule_file_has_its_unit_tests_beside_it(files: dict[str, str]) -> None:
     rules = {name.removesuffix(".rules.yml") for name in files if name.endswith(".rules.yml")}
     tests = {name.removesuffix(".test.yml") for name in files if name.endswith(".test.yml")}
-    assert {"slo-runs-availability", "budgets", "spend", "thresholds", "health"} == rules == tests
+    assert {"slo-runs-availability", "budgets", "budget-burn", "spend", "thresholds", "health"} == rules == tests
 
 
 def test_write_makes_the_folder_and_says_what_it_wrote(config: Config, files: dict[str, str], tmp_path: Path) -> None:

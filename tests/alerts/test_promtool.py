@@ -154,6 +154,7 @@ def test_prometheus_loads_the_rules(built: Path, tmp_path: Path) -> None:
         "graphmeter-slo-runs-availability-slices",
         "graphmeter-slo-runs-availability",
         "graphmeter-budgets",
+        "graphmeter-budget-burn",
         "graphmeter-spend",
         "graphmeter-thresholds",
         "graphmeter-health",

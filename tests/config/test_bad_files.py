@@ -28,6 +28,7 @@ BUDGET = "budgets:\n  - name: a\n    limit_usd: 10\n"
 RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
 THRESHOLD = "thresholds:\n  error_rate:\n    "
 DURATION = "thresholds:\n  run_duration:\n    "
+LIMIT = "provider_limits:\n  - name: a\n    provider: openai\n    tokens_per_minute: 9\n"
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
 
 RECEIVER = "receivers:\n  - name: chat\n    kind: slack\n    url: https://x/hush\n"
@@ -144,6 +145,37 @@ TABLE = [
         "'1h'",
         "never be exceeded",
         "less than 1h",
+    ),
+    Bad(
+        "no limit of a provider",
+        "provider_limits:\n  - name: a\n    provider: openai\n",
+        2,
+        "provider_limits[0].name",
+        "'a'",
+        "has no limit",
+        "add `tokens_per_minute:`",
+    ),
+    Bad(
+        "near nothing",
+        LIMIT + "    warn_at: 120%\n",
+        5,
+        "provider_limits[0].warn_at",
+        "'120%'",
+        "up to 100%",
+        "write 80%",
+    ),
+    Bad(
+        "tokens by tool", LIMIT + "    per: [tool]\n", 5, "provider_limits[0].per", "['tool']", "by tool", "graph, node"
+    ),
+    Bad("no tokens", LIMIT.replace("9", "0"), 4, "provider_limits[0].tokens_per_minute", "0", "greater", "least 1"),
+    Bad(
+        "a limit twice",
+        LIMIT + LIMIT.partition("\n")[2],
+        5,
+        "provider_limits[1].name",
+        "'a'",
+        "name is taken",
+        "the first is in graphmeter.yaml:2",
     ),
     Bad(
         "graph of no node",

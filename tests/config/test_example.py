@@ -29,6 +29,7 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     for variable, value in (("JAEGER_TOKEN", "t"), ("SLACK_URL", "https://chat/x"), ("BILLING_TOKEN", "b")):
         monkeypatch.setenv(variable, value)
     text = annotated_example().replace("destinations: []", "destinations:")
+    text = text.replace("provider_limits: []", "provider_limits:")
     for key in ("rules", "overrides", "discounts", "service_tiers", "currencies", "owners"):
         text = text.replace(f"{key}: []  ", f"{key}:  ")
     text = text.replace("\nreceivers: []", "\nreceivers:").replace("\nreports: []", "\nreports:")
@@ -46,6 +47,7 @@ def test_the_examples_in_comments_are_good_ones(tmp_path: Path, monkeypatch: pyt
     assert (("team", "graph"), ("finops",)) == (config.reports[0].by, config.reports[0].receivers)
     assert {"Authorization": "Bearer b"} == config.receivers[1].headers
     assert "/etc/graphmeter/ca.pem" == config.forward.destinations[0].tls.ca_file
+    assert [{"tokens": 10_000, "requests": 500}] == [limit.limits for limit in config.provider_limits]
     names = [override.name for override in config.prices.overrides]
     assert ["gpt-4o-contract", "house-llama", "laptop", "web-search"] == names
     assert 30.0 == config.sampling.rules[0].slow_s

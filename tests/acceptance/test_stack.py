@@ -124,11 +124,12 @@ def test_an_alert_of_the_generated_rules_reaches_alertmanager_and_ctrl_c_ends_ev
         # The rules of the file that lies here, not of the defaults.
         assert any("answers" in str(group["rules"]) for group in rules)
 
-        def alerts() -> list[dict[str, Any]]:
-            return [each["labels"] for each in get(f"{url['Alertmanager']}/api/v2/alerts")]
+        def watchdog() -> list[str]:
+            alerts = get(f"{url['Alertmanager']}/api/v2/alerts")
+            told = [each for each in alerts if each["labels"]["alertname"] == "GraphmeterWatchdog"]
+            return [receiver["name"] for each in told for receiver in each["receivers"]]
 
-        watchdog = until("the watchdog in Alertmanager", alerts)
-        assert {"GraphmeterWatchdog"} == {labels["alertname"] for labels in watchdog}
+        assert ["deadman"] == until("the watchdog in Alertmanager", watchdog)
 
         def scraped() -> list[str]:
             targets = get(f"{url['Prometheus']}/api/v1/targets")["data"]["activeTargets"]

@@ -20,6 +20,7 @@ from graphmeter_alerts import (
     provider_cases,
     provider_rules,
     slo_cases,
+    slo_month_cases,
     slo_rules,
     spend_cases,
     spend_rules,
@@ -54,6 +55,10 @@ def build(config: Config) -> dict[str, str]:
     for slo in config.slos:
         groups, cases = slo_rules.groups(config, slo), list(slo_cases.cases(config, slo))
         files |= _pair(config, f"slo-{slo.name}", groups, slo_rules.SLICE, cases, notes(slo))
+        if slo.calendar:
+            cases = list(slo_month_cases.cases(config, slo))
+            months = unit_test_file(f"slo-{slo.name}{RULES}", groups, slo_month_cases.EVERY, cases)
+            files[f"slo-{slo.name}.months{TESTS}"] = _header(config) + months
     if config.budgets:
         files |= _pair(config, "budgets", budget_rules.groups(config), "1m", list(budget_cases.cases(config)))
     if budget_burn_rules.watched(config):

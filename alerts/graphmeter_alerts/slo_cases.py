@@ -40,7 +40,8 @@ def cases(config: Config, slo: Slo) -> Iterator[Case]:
     yield _replayed(slo)
     yield from _other_events(slo)
     yield from _each_by_itself(config, slo)
-    yield _exhausted(config, slo)
+    if not slo.calendar:
+        yield _exhausted(config, slo)
     yield _absent(config, slo)
     yield from _measured_without_events(slo)
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from graphmeter_alerts import slo_events, slo_wording, wording
+from graphmeter_alerts import slo_events, slo_month, slo_wording, wording
 from graphmeter_alerts.rules import Alert, Group, Record, alert_labels, matchers
 from graphmeter_alerts.wording import number
 from graphmeter_config import Config, Slo
@@ -44,7 +44,7 @@ BURN_RATE: Final = "slo:burn_rate:ratio1h"
 
 
 def burn_plan(slo: Slo) -> Plan:
-    """The burn-rate tiers of an SLO."""
+    """The burn-rate tiers of an SLO; of a calendar month those of the longest."""
     return plan(slo.error_budget, int(slo.window_s))
 
 
@@ -77,8 +77,10 @@ def absent_for_s(slo: Slo) -> int:
 def groups(config: Config, slo: Slo) -> list[Group]:
     """The two rule groups of an SLO."""
     name = f"graphmeter-slo-{slo.name}"
-    slices = Group(f"{name}-slices", SLICE_S, tuple(_counts(slo, EVENTS_SLICE, ERRORS_SLICE, SLICE)))
-    return [slices, Group(name, 60, (*_windows(slo), *_period(slo), *_alerts(config, slo)))]
+    counted = _counts(slo, EVENTS_SLICE, ERRORS_SLICE, SLICE)
+    months = (each for kept in (EVENTS_SLICE, ERRORS_SLICE) for each in slo_month.slices(slo, kept, SLICE_S))
+    slices = Group(f"{name}-slices", SLICE_S, (*counted, *months))
+    return [slices, Group(name, 60, (*_windows(slo), *_period(slo), *slo_month.thresholds(slo), *_alerts(config, slo)))]
 
 
 def _counts(slo: Slo, events: str, errors: str, window: str) -> Iterator[Record]:
@@ -104,25 +106,32 @@ def _windows(slo: Slo) -> Iterator[Record]:
 
 def _period(slo: Slo) -> Iterator[Record]:
     selector, labels = matchers(slo=slo.name), {"slo": slo.name}
-    window, budget = duration_text(slo.window_s), number(slo.error_budget)
-    events, errors = f"slo:events:increase{window}", f"slo:errors:increase{window}"
+    budget = number(slo.error_budget)
+    events, errors = f"slo:events:increase{slo.window_suffix}", f"slo:errors:increase{slo.window_suffix}"
     yield Record("slo:objective:ratio", f"vector({number(1 - slo.error_budget)})", labels)
     yield Record("slo:error_budget:ratio", f"vector({budget})", labels)
     yield Record(BURN_RATE, f"slo:sli_error:ratio_rate1h{selector} / {budget}", labels)
-    yield Record(events, f"sum_over_time({EVENTS_SLICE}{selector}[{window}])", labels)
-    yield Record(errors, f"sum_over_time({ERRORS_SLICE}{selector}[{window}])", labels)
+    yield Record(events, _in_period(slo, EVENTS_SLICE), labels)
+    yield Record(errors, _in_period(slo, ERRORS_SLICE), labels)
     yield Record(PERIOD_RATIO, f"{errors}{selector} / ({events}{selector} > 0)", labels)
     yield Record(REMAINING, f"1 - {PERIOD_RATIO}{selector} / {budget}", labels)
+
+
+def _in_period(slo: Slo, slices: str) -> str:
+    if slo.calendar:
+        return slo_month.to_date(slo, slices)
+    return f"sum_over_time({slices}{matchers(slo=slo.name)}[{duration_text(slo.window_s)}])"
 
 
 def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
     selector, words = matchers(slo=slo.name), slo_wording.template(slo)
     for tier in burn_plan(slo).tiers:
         name, long = burn_alert(tier), duration_text(tier.long_s)
+        threshold = slo_month.threshold(slo, tier) if slo.calendar else number(tier.threshold)
         yield Alert(
             name,
-            f"slo:sli_error:ratio_rate{long}{selector} > {number(tier.threshold)}\n"
-            f"and\nslo:sli_error:ratio_rate{duration_text(tier.short_s)}{selector} > {number(tier.threshold)}\n"
+            f"slo:sli_error:ratio_rate{long}{selector} > {threshold}\n"
+            f"and\nslo:sli_error:ratio_rate{duration_text(tier.short_s)}{selector} > {threshold}\n"
             f"and\nslo:errors:increase{long}{selector} >= {slo.min_bad_events}",
             labels_of(slo, tier.severity, burn=tier.name),
             slo_wording.error_budget_burn(config, name, words, tier, ratio=wording.PERCENT_VALUE),
@@ -132,7 +141,8 @@ def _alerts(config: Config, slo: Slo) -> Iterator[Alert]:
     yield Alert(
         EXHAUSTED,
         f"{REMAINING}{selector} <= 0\n"
-        f"and\nslo:errors:increase{duration_text(slo.window_s)}{selector} >= {slo.min_bad_events}",
+        f"and\nslo:errors:increase{slo.window_suffix}{selector} >= {slo.min_bad_events}"
+        + (f"\nand on ()\n{slo_month.NOT_THE_FIRST}" if slo.calendar else ""),
         labels_of(slo, "ticket"),
         slo_wording.error_budget_exhausted(config, EXHAUSTED, words, remaining=wording.PERCENT_VALUE),
         EXHAUSTED_FOR_S,

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from graphmeter_alerts.wording import label, links, number, percentage
 from graphmeter_config import Config, Slo
-from graphmeter_config.burn import Tier
+from graphmeter_config.burn import Tier, month_plans
 from graphmeter_config.indicators import Indicator, Of
 from graphmeter_config.values import duration_text, percent_text
 
@@ -122,7 +122,7 @@ def template(slo: Slo) -> SloWords:
 def error_budget_burn(config: Config, name: str, of: SloWords, tier: Tier, *, ratio: str) -> dict[str, str]:
     """Annotations of a burn-rate alert; `ratio` is the share of bad events in the long window."""
     slo = of.slo
-    factor, window = number(round(tier.factor, 2)), duration_text(slo.window_s)
+    factor, window = _factor(slo, tier), slo.window_text
     minutes = max(1, int(tier.exhausts_within_s(int(slo.window_s)) // 60))
     return {
         "summary": f"{of.title}: the error budget of {slo.name} burns at more than {factor} × the sustainable speed",
@@ -136,16 +136,29 @@ def error_budget_burn(config: Config, name: str, of: SloWords, tier: Tier, *, ra
     }
 
 
+def _factor(slo: Slo, tier: Tier) -> str:
+    """`14.4`; of a calendar month `13.44 to 14.88`, by its length."""
+    if not slo.calendar:
+        return number(round(tier.factor, 2))
+    found = [
+        each.factor for plan in month_plans(slo.error_budget).values() for each in plan.tiers if each.name == tier.name
+    ]
+    ends = [number(round(factor, 2)) for factor in (min(found), max(found))]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def error_budget_exhausted(config: Config, name: str, of: SloWords, *, remaining: str) -> dict[str, str]:
     """Annotations for an error budget that is spent; `remaining` is the share left, not above 0 %."""
     slo = of.slo
-    window = duration_text(slo.window_s)
+    time, after = f"the last {slo.window_text}", f"It recovers as bad {of.noun} leave the window of {slo.window_text}."
+    if slo.calendar:
+        time, after = "this month", "It begins anew with the first of the next month, UTC."
     return {
         "summary": f"{of.title}: the error budget of {slo.name} is spent",
         "description": (
             f"{remaining} of the error budget is left: more than {percentage(slo.error_budget)} of {of.events} in "
-            f"the last {window} {of.bad}, so the objective of {percent_text(slo.objective)} is missed. It "
-            f"recovers as bad {of.noun} leave the window of {window}. Hold back risky changes and mend what used most of it."
+            f"{time} {of.bad}, so the objective of {percent_text(slo.objective)} is missed. {after} Hold back risky "
+            "changes and mend what used most of it."
         ),
         **links(config, name, **of.variables),
     }

@@ -129,6 +129,22 @@ def plan(error_budget: Fraction, period_s: int) -> Plan:
     return Plan(tuple(_able_to_fire(tiers, error_budget, period_s)), tuple(dropped))
 
 
+MONTH_DAYS: Final = (28, 29, 30, 31)
+"""Lengths of calendar months."""
+
+
+def month_plans(error_budget: Fraction) -> dict[int, Plan]:
+    """The tiers of a calendar month by its length in days; the same tiers in all of them, with factors of their own.
+
+    Windows reach back over the first of a month: they tell how fast bad events come, whichever month these were in, and the
+    month that has begun says how fast is too fast.
+
+    Raises:
+        ValueError: see `plan`.
+    """
+    return {days: plan(error_budget, days * _DAY) for days in MONTH_DAYS}
+
+
 def spend_tiers(period_s: int) -> tuple[Tier, ...]:
     """The tiers for money, by the same windows and shares of a budget that lasts so long; fastest first.
 

@@ -24,7 +24,7 @@ slos:
     indicator: availability   # or latency, first_token, cost, quality
     of: runs                  # or nodes, tools, models (their calls), outcomes
     objective: 99%            # of the events are good
-    window: 30d               # rolling; whole days
+    window: 30d               # rolling, whole days; or calendar_month, since the first (UTC)
     per: [graph]              # each graph is judged by itself; []: all together; left out: what is usual for `of`
     select:                   # which events: * is anything, ? one character; text or a list of texts
       service: "*"

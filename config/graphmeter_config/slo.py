@@ -70,7 +70,7 @@ CALENDAR_MONTH: Final = _CalendarMonth(31 * SECONDS_PER_DAY)
 
 
 def _window(value: Any, info: ValidationInfo) -> float:
-    if isinstance(value, _CalendarMonth):
+    if isinstance(value, _CalendarMonth) or value == CALENDAR_MONTH_TEXT:
         return CALENDAR_MONTH
     return _whole_days(seconds_of(value, info))
 
@@ -81,9 +81,9 @@ def _window_text(value: float) -> str:
 
 def _whole_days(value: float) -> float:
     if not SECONDS_PER_DAY <= value <= 365 * SECONDS_PER_DAY:
-        raise wrong("not between 1d and 365d", "write 7d, 28d, 30d or 90d")
+        raise wrong("not between 1d and 365d", "write 7d, 28d, 30d, 90d or calendar_month")
     if value % SECONDS_PER_DAY:
-        raise wrong("not a whole number of days", "write 7d, 28d, 30d or 90d")
+        raise wrong("not a whole number of days", "write 7d, 28d, 30d, 90d or calendar_month")
     return value
 
 
@@ -124,9 +124,15 @@ class Slo(Section):
         float,
         PlainValidator(_window, json_schema_input_type=str),
         PlainSerializer(_window_text, return_type=str),
-        WithJsonSchema({"type": "string", "pattern": r"^(\d+(ms|[smhdw]))+$", "examples": ["30d"]}),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": r"^(calendar_month|(\d+(ms|[smhdw]))+)$",
+                "examples": ["30d", "calendar_month"],
+            }
+        ),
     ] = Field(30.0 * SECONDS_PER_DAY, alias="window")
-    """Rolling window in seconds, whole days; or `CALENDAR_MONTH`."""
+    """Rolling window in seconds, whole days; or `CALENDAR_MONTH`, which files call `calendar_month`."""
     select: EventSelector = EventSelector()
     per: Annotated[tuple[Dimension, ...], AfterValidator(_per)] = ()
     """What is judged by itself; an empty list: all events together. Left out: what is usual for the kind."""
@@ -202,6 +208,11 @@ class Slo(Section):
     def window_text(self) -> str:
         """`30d`; `calendar month`."""
         return _window_text(self.window_s).replace("_", " ")
+
+    @property
+    def window_suffix(self) -> str:
+        """Of recorded series that hold the events of the window: `30d`; `_this_month`."""
+        return "_this_month" if self.calendar else _window_text(self.window_s)
 
     def period_at(self, now_ns: int) -> Stretch:
         """The window at a moment: what was until then, or the whole month that holds it."""

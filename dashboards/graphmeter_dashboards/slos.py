@@ -162,12 +162,12 @@ def _table(config: Config) -> table.Panel:
 
 def _in_window(config: Config, what: str) -> str:
     """Events of each SLO within its own window, which is part of the series' name."""
-    by_window: dict[float, list[str]] = {}
+    by_window: dict[tuple[float, str], list[str]] = {}
     for slo in config.slos:
-        by_window.setdefault(slo.window_s, []).append(slo.name)
+        by_window.setdefault((float(slo.window_s), slo.window_suffix), []).append(slo.name)
     return " or ".join(
-        queries.of_slos(f"slo:{what}:increase{duration_text(window_s)}", queries.one_of(SLO, sorted(of)))
-        for window_s, of in sorted(by_window.items())
+        queries.of_slos(f"slo:{what}:increase{suffix}", queries.one_of(SLO, sorted(of)))
+        for (_, suffix), of in sorted(by_window.items(), key=lambda each: (round(each[0][0]), each[0][1]))
     ) or queries.of_slos(f"slo:{what}:increase1h")
 
 
@@ -188,13 +188,13 @@ def _left_in_database() -> bargauge.Panel:
     gauge = queries.select(names.SLO_BUDGET_REMAINING, f'{SLO}=~"${SLO}"')
     return panels.bars(
         "Error budget left, from the database",
-        "The same of SLOs on runs that end well, counted by collectors in the database: what Prometheus missed is in it.",
+        "The same, counted in the database, which has what Prometheus missed. Of several things in one graph the worst.",
         at_end(f"max by ({SLO}, graph) ({gauge})", f"{{{{{SLO}}}}} {{{{graph}}}}"),
         unit=units.PercentUnit,
         size=(12, 9),
         colors=thresholds.BUDGET_LEFT,
         full=1,
-        empty="no SLO on runs with judged runs",
+        empty="no SLO with judged events",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphmeter_config import Selector, Slo, slo_status
+from graphmeter_config import Config, Selector, Slo, slo_status
+from graphmeter_config.exhaustion import exhausted_in_s
 from graphmeter_config.indicators import KINDS, Indicator, Of
 from graphmeter_config.slo import EventSelector
 from graphmeter_config.values import duration_text
@@ -165,3 +168,56 @@ def test_a_loaded_value_cannot_be_changed() -> None:
 
 def test_code_may_use_the_names_with_units() -> None:
     assert slo(window="7d") == slo(window_s=7 * 86_400)
+
+
+MONTHLY = Slo.model_validate({"name": "m", "objective": "99", "window": "calendar_month"})
+
+
+@pytest.mark.parametrize(
+    ("now", "start", "end", "factor"),
+    [
+        ("2026-02-28T23:59:59", "2026-02-01", "2026-03-01", "13.44"),
+        ("2028-02-29T12:00:00", "2028-02-01", "2028-03-01", "13.92"),
+        ("2026-11-01T00:00:00", "2026-11-01", "2026-12-01", "14.4"),
+        ("2026-12-31T23:59:59", "2026-12-01", "2027-01-01", "14.88"),
+    ],
+)
+def test_a_calendar_month_begins_with_the_first_and_has_factors_of_its_length(
+    now: str, start: str, end: str, factor: str
+) -> None:
+    at_ns = ns(now)
+    assert (ns(start), ns(end)) == MONTHLY.period_at(at_ns)
+    assert Fraction(factor) == MONTHLY.plan_at(at_ns).tiers[0].factor
+
+
+def test_a_calendar_month_is_no_window_of_31_days() -> None:
+    rolling = Slo.model_validate({"name": "m", "objective": "99", "window": "31d"})
+    assert (True, False, "calendar month", "31d") == (
+        MONTHLY.calendar,
+        rolling.calendar,
+        MONTHLY.window_text,
+        rolling.window_text,
+    )
+    assert MONTHLY != rolling
+    assert copy.deepcopy(MONTHLY) == MONTHLY
+    assert Slo.model_validate(MONTHLY.model_dump(mode="json", by_alias=True)) == MONTHLY
+    assert Config(slos=(MONTHLY,)).hash != Config(slos=(rolling,)).hash
+
+
+@pytest.mark.parametrize(
+    ("left", "burn", "elapsed_s", "expected"),
+    [
+        ("1/2", "5", None, 1000),  # half of 10,000 s at five times the speed
+        ("1/2", "1", None, None),
+        ("0", "5", None, 0),
+        ("-1", "5", None, 0),
+        ("1/2", "2", 4000, 2000),  # what was spent so far weighs as much as what comes
+        ("1/2", "2", 7000, None),  # the month is over first
+    ],
+)
+def test_when_a_budget_will_be_spent(left: str, burn: str, elapsed_s: int | None, expected: int | None) -> None:
+    assert expected == exhausted_in_s(Fraction(left), Fraction(burn), 10_000, elapsed_s=elapsed_s)
+
+
+def ns(text: str) -> int:
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000_000

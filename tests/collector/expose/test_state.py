@@ -312,6 +312,31 @@ async def test_an_slo_judges_by_what_it_says(store: Store) -> None:
     assert left == budgets_left(rows)
 
 
+async def test_a_calendar_month_is_told_since_the_first_and_when_it_will_be_spent(store: Store) -> None:
+    monthly = Slo.model_validate({"name": "m", "objective": "90", "window": "calendar_month", "min_bad_events": 1})
+    first = at("2026-11-01T00:00:00Z")
+    hour = 3600 * 1_000_000_000
+    await store.write([root(1, names.ERROR, when=first - 1), root(2, names.OK, when=first)])
+    # One of a hundred was bad, and of the last hour one of five: twice the speed that a tenth sustains.
+    good = [root(of, names.OK, when=NOW - (hour // 2 if of < 7 else 100 * hour)) for of in range(3, 101)]
+    await store.write([*good, root(200, names.ERROR, when=NOW - hour // 2)])
+    [row] = await slos(store.reader, config(monthly), NOW)
+    assert (first, 30 * 86_400, 100, 1, "calendar month") == (
+        row.since_ns,
+        row.window_s,
+        row.total,
+        row.bad,
+        row.window,
+    )
+    assert row.budget_remaining_ratio == pytest.approx(0.9)
+    # Page-fast at 14.4 times could never fire at an objective of 90 %.
+    assert (2.0, 8.0) == (row.burn_rate, row.burn[0].factor)
+    # At that speed it would last nine tenths of the 17.5 days that have passed: beyond the end of the month.
+    assert row.exhausted_at_ns is None
+    [rolling] = await slos(store.reader, config(slo(objective="90", min_bad_events=1)), NOW)
+    assert (2, True) == (rolling.bad, NOW < (rolling.exhausted_at_ns or 0))
+
+
 async def test_without_a_given_time_it_is_now(store: Store, sqlite_url: str) -> None:
     now = datetime.now(UTC)
     when = round(now.timestamp() * 1e9) - 1

@@ -107,7 +107,9 @@ class SloWords(NamedTuple):
 
     @property
     def variables(self) -> dict[str, str]:
-        return {name: value for name, value in self.group.items() if name in DASHBOARD_VARIABLES}
+        """Of the dashboard."""
+        shown = {name: value for name, value in self.group.items() if name in DASHBOARD_VARIABLES}
+        return {"slo": self.slo.name, **shown}
 
     @property
     def _kind(self) -> _Kind:

@@ -13,16 +13,31 @@ from urllib.parse import quote_plus
 from graphmeter_config import Config
 
 DASHBOARD_UID: Final = "graphmeter-overview"
-MONEY_UID: Final = "graphmeter-spend"
-_OF_MONEY: Final = (
-    "GraphmeterBudget",
-    "GraphmeterSpend",
-    "GraphmeterCost",
-    "GraphmeterModelUnpriced",
-    "GraphmeterRunTooDear",
-    "GraphmeterWaste",
-)
-"""How names of alerts begin that the dashboard on money explains."""
+_PAGES: Final = {
+    "graphmeter-spend": (
+        "GraphmeterBudget",
+        "GraphmeterSpend",
+        "GraphmeterCost",
+        "GraphmeterModelUnpriced",
+        "GraphmeterRunTooDear",
+        "GraphmeterWaste",
+    ),
+    "graphmeter-slo": ("GraphmeterErrorBudget", "GraphmeterSLO"),
+    "graphmeter-collector": (
+        "GraphmeterClients",
+        "GraphmeterCollector",
+        "GraphmeterDatabase",
+        "GraphmeterForward",
+        "GraphmeterJob",
+        "GraphmeterNotifications",
+        "GraphmeterRequests",
+        "GraphmeterRules",
+        "GraphmeterSpans",
+        "GraphmeterSpool",
+    ),
+    "graphmeter-models": ("GraphmeterRateLimited",),
+}
+"""Dashboard → how names of the alerts begin that it explains; the overview explains all others."""
 RUNBOOKS: Final = "alerts/runbooks"
 
 PERCENT_VALUE: Final = "{{ $value | humanizePercentage }}"
@@ -65,7 +80,8 @@ def links(config: Config, alert: str, **variables: str) -> dict[str, str]:
     """Annotations that lead on: the runbook, and the dashboard with its variables (as URL parameters) set."""
     base = config.alerting.runbooks_url or RUNBOOKS
     query = "&".join(f"var-{name}={_url_part(value)}" for name, value in variables.items())
-    dashboard = f"{config.alerting.grafana_url}/d/{MONEY_UID if alert.startswith(_OF_MONEY) else DASHBOARD_UID}"
+    page = next((uid for uid, alerts in _PAGES.items() if alert.startswith(alerts)), DASHBOARD_UID)
+    dashboard = f"{config.alerting.grafana_url}/d/{page}"
     return {"runbook_url": f"{base}/{alert}.md", "dashboard_url": f"{dashboard}?{query}" if query else dashboard}
 
 

@@ -192,6 +192,6 @@ def test_links_lead_where_the_configuration_says() -> None:
         {"alerting": {"grafana_url": "https://g.example/", "runbooks_url": "https://wiki.example/gm"}}
     )
     rules = yaml.safe_load(build(config)["health.rules.yml"])["groups"][0]["rules"]
-    expected = ("https://wiki.example/gm/GraphmeterCollectorDown.md", "https://g.example/d/graphmeter-overview")
+    expected = ("https://wiki.example/gm/GraphmeterCollectorDown.md", "https://g.example/d/graphmeter-collector")
     annotations = rules[0]["annotations"]
     assert expected == (annotations["runbook_url"], annotations["dashboard_url"])

@@ -64,10 +64,22 @@ class OnDatabase:
 # --- now ----------------------------------------------------------------------------------------------------------
 
 
-def state_table(rows: Sequence[SloRow], now_ns: int) -> RichTable:
+def state_table(rows: Sequence[SloRow], now_ns: int, title: str = "") -> RichTable:
     """One line for each of the things that an objective judges by themselves."""
     result = table(
-        "SLO!", "of", "objective>", "window>", "events>", "bad>", "achieved>", "budget left>", "burn (1h)>", "spent in>"
+        *(
+            "SLO!",
+            "of",
+            "objective>",
+            "window>",
+            "events>",
+            "bad>",
+            "achieved>",
+            "budget left>",
+            "burn (1h)>",
+            "spent in>",
+        ),
+        title=title,
     )
     for row in rows:
         left = row.budget_remaining_ratio

@@ -20,8 +20,7 @@ from rich.text import Text
 
 from graphmeter import names
 from graphmeter_cli.units import count, duration, moment, percent, plural, usd, usd_places
-from graphmeter_collector.reports import BILLED, BudgetRow, CostRow, NodeRow, OutcomeRow, RunRow, SloRow, View
-from graphmeter_config.values import duration_text
+from graphmeter_collector.reports import BILLED, BudgetRow, CostRow, NodeRow, OutcomeRow, RunRow, View
 
 STYLES = {
     names.OK: "green",
@@ -261,24 +260,6 @@ def cost_notes(rows: Sequence[CostRow]) -> list[str]:
     return notes
 
 
-def slo_table(rows: Sequence[SloRow], title: str = "") -> Table:
-    """Objectives, what was achieved, and how much of the error budget is left."""
-    result = table("SLO", "of", "objective>", "window>", "good>", "bad>", "achieved>", "budget left>", title=title)
-    for row in rows:
-        left = row.budget_remaining_ratio
-        result.add_row(
-            plain(row.slo),
-            plain(_judged(row)),
-            f"{row.objective_percent} %",
-            duration_text(row.window_s),
-            count(row.good),
-            count(row.bad),
-            percent(row.achieved_ratio, 2),
-            Text(percent(left), "" if left is None else "green" if left > 0 else "bold red"),
-        )
-    return result
-
-
 def budget_table(rows: Sequence[BudgetRow], title: str = "") -> Table:
     """Budgets, what was spent of them in their current period, the thresholds crossed, and where spend leads."""
     amounts = [(row.limit_nano, row.spent_nano, row.reserved_nano) for row in rows if row.unit == "usd"]
@@ -302,14 +283,6 @@ def budget_table(rows: Sequence[BudgetRow], title: str = "") -> Table:
             moment(row.period_end_ns),
         )
     return result
-
-
-def _judged(row: SloRow) -> str:
-    said = (
-        value or names.UNATTRIBUTED if name == "graph" else f"{name} {value or names.UNATTRIBUTED}"
-        for name, value in row.scope.items()
-    )
-    return ", ".join(said) or row.graph or "all"
 
 
 def _whose(row: BudgetRow) -> str:

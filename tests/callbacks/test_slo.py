@@ -159,6 +159,7 @@ async def test_an_event_loop_waits_for_nothing(fake: Fake) -> None:
 def test_a_collector_that_is_away_is_said_and_what_it_said_before_stands(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("graphmeter.budget.desk.MAX_AGE_S", 0.2)
     fake.refuse = True
     found = graphmeter.slo.status("runs")
     assert (False, False, 1.0, False) == (found.known, found.reachable, found.remaining_ratio, found.exhausted)
@@ -166,7 +167,6 @@ def test_a_collector_that_is_away_is_said_and_what_it_said_before_stands(
     assert "HTTP 503" in str(found)
 
     fake.refuse = False
-    monkeypatch.setattr("graphmeter.budget.desk.MAX_AGE_S", 0.2)
     until("the collector is back", lambda: graphmeter.slo.status("runs").known)
     until("it is asked with the tag of its last answer", lambda: any(fake.asked))
     fake.refuse = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from graphmeter import names
-from graphmeter_cli import render
+from graphmeter_cli import objectives, render
 from graphmeter_cli.demo.verify import Comparison, Stored
 from graphmeter_cli.tree import trace_tree
 from graphmeter_cli.units import count, plural
@@ -85,7 +86,8 @@ def show(console: Console, measured: Measured) -> None:
         console.print(trace_tree(*measured.trace, ascii_only=console.options.ascii_only))
         console.print()
     if slos := measured.slos:
-        console.print(render.slo_table([row for row in slos if row.slo == slos[0].slo], "One SLO"))
+        first = [row for row in slos if row.slo == slos[0].slo]
+        console.print(objectives.state_table(first, time.time_ns(), "One SLO"))
     if budgets := measured.budgets:
         console.print(render.budget_table([row for row in budgets if row.budget == budgets[0].budget], "One budget"))
     show_comparisons(console, measured.comparisons)

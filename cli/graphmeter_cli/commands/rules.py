@@ -12,7 +12,7 @@ from graphmeter_alerts import rulefiles, write
 from graphmeter_alerts.diff import diff as difference
 from graphmeter_alerts.lint import lint as findings
 from graphmeter_alerts.rulefiles import Rule
-from graphmeter_cli import render
+from graphmeter_cli import looking_back, render
 from graphmeter_cli.configuration import configured
 from graphmeter_cli.units import plural
 from graphmeter_config import Config, ConfigError, load
@@ -135,6 +135,9 @@ def _is_rule_file(path: Path) -> bool:
         return "groups" in (yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
         return path.name.endswith(".rules.yml")
+
+
+command.add_command(looking_back.command)
 
 
 class _Unreadable(click.ClickException):

@@ -14,6 +14,8 @@ from graphmeter import names
 from graphmeter_collector.records import Outcome, SpanRecord
 from graphmeter_collector.reports import Culprits, Judgement
 from graphmeter_collector.store import histogram
+from graphmeter_collector.store.minutes import by_minute
+from graphmeter_collector.store.read import open_reader
 from graphmeter_config import Slo
 from support.records import SECOND, T0_NS, call, note, priced, record
 from support.slo_kinds import EVERY_KIND, slo_of
@@ -175,7 +177,7 @@ async def test_events_of_every_kind_equal_a_recount_over_any_range(database_url:
     sent = traffic(rng)
     now_ns = T0_NS
     recount = Recount(fresh(sent), now_ns)
-    async with opened(database_url) as store:
+    async with opened(database_url) as store, open_reader(database_url) as rows:
         await store.write([each for each in sent if each.end_ns <= now_ns])
         recount = Recount([each for each in fresh(sent) if each.end_ns <= now_ns], now_ns)
         await store.mark_lost(now_ns, LOST_AFTER_NS)
@@ -195,6 +197,14 @@ async def test_events_of_every_kind_equal_a_recount_over_any_range(database_url:
             assert [told(recount.found(slo, now_ns - each + 1, now_ns + 1, by_end=True)) for each in windows] == [
                 told(found) for found in lately
             ], slo.name
+            minutes = await by_minute(rows, slo, now_ns - windows[-1] + 1, now_ns + 1, LOST_AFTER_NS)
+            added = {
+                group: [sum(column) for column in zip(*found.values(), strict=True)] for group, found in minutes.items()
+            }
+            expected = recount.found(slo, now_ns - windows[-1] + 1, now_ns + 1, by_end=True)
+            assert told(expected) == told(
+                {group: Judgement(total, min(bad, total)) for group, (total, bad) in added.items()}
+            ), slo.name
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["looked at", "by an older collector"])

@@ -1,0 +1,129 @@
+"""What is stored in, which alerts of a configuration would have fired out, and which cannot be known and why.
+
+Counts of events and spend come from whoever can read the database; they are judged by the engine of the configuration with
+the waits of the rules. An alert that nobody here can judge is named with its reason: silence is never taken for peace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from graphmeter import names
+from graphmeter_alerts import budget_rules, health_rules, measuring_rules, slo_rules, spend_rules
+from graphmeter_config import Budget, Config, Slo, simulation
+from graphmeter_config.simulation import Events, Spend, Stretch
+from graphmeter_config.slices import NS
+
+_OF_PROMETHEUS: Final = "about scrapes, which only Prometheus knows of"
+_OF_COLLECTORS: Final = "about counters of collectors, which are not stored"
+_ALWAYS: Final = "always fires"
+_THE_REST: Final = "not judged by this command: only Prometheus evaluates its expression"
+_WHY_NOT: Final[Mapping[str, str]] = {
+    slo_rules.ABSENT: _OF_PROMETHEUS,
+    health_rules.COLLECTOR_DOWN: _OF_PROMETHEUS,
+    health_rules.INSTANCE_DOWN: _OF_PROMETHEUS,
+    health_rules.WATCHDOG: _ALWAYS,
+    health_rules.DATABASE_AWAY: _OF_COLLECTORS,
+    health_rules.SPOOL_FILLING: _OF_COLLECTORS,
+    **dict.fromkeys(measuring_rules.ALERTS, _OF_COLLECTORS),
+}
+SIMULATED: Final = frozenset(
+    {
+        slo_rules.BURN_FAST,
+        slo_rules.BURN_SLOW,
+        slo_rules.EXHAUSTED,
+        budget_rules.THRESHOLD,
+        budget_rules.EXHAUSTED,
+        budget_rules.FORECAST,
+        spend_rules.UNATTRIBUTED,
+    }
+)
+
+Group = tuple[str, ...]
+"""Values of `per`."""
+
+
+class Stored(NamedTuple):
+    """What happened, by what is judged by itself."""
+
+    events: Mapping[str, Mapping[Group, Events]]
+    """By name of the SLO."""
+    spend: Mapping[str, Mapping[Group, Spend]]
+    """By name of the budget."""
+    nobodys: Spend
+    """In nano-USD, as is what follows."""
+    everybodys: Spend
+
+
+@dataclass(frozen=True, slots=True)
+class Would:
+    """One alert, once."""
+
+    alert: str
+    about: str
+    """`slo=…, burn=…, graph=…`."""
+    severity: str
+    since_ns: int
+    until_ns: int | None
+    """None: it would still fire."""
+
+
+def why_not(alert: str) -> str:
+    """Why an alert is not simulated; empty for one that is."""
+    return "" if alert in SIMULATED else _WHY_NOT.get(alert, _THE_REST)
+
+
+def simulate(config: Config, stored: Stored, since_ns: int, until_ns: int) -> list[Would]:
+    """Every alert that would have fired in [since, until), by when it began."""
+    found: list[Would] = []
+    for slo in config.slos:
+        for group, events in stored.events.get(slo.name, {}).items():
+            found += _of_slo(slo, group, events, since_ns, until_ns)
+    for budget in config.budgets:
+        for scope, spend in stored.spend.get(budget.name, {}).items():
+            found += _of_budget(budget, scope, spend, since_ns, until_ns)
+    found += _of_nobody(config, stored, since_ns, until_ns)
+    return sorted(found, key=lambda one: (one.since_ns, one.alert, one.about))
+
+
+def _of_slo(slo: Slo, group: Group, events: Events, since_ns: int, until_ns: int) -> Iterator[Would]:
+    which = dict(zip(slo.per, group, strict=True))
+    # Tiers of a calendar month depend on its length, as do those of the rules: on that of now.
+    for tier in slo.plan_at(until_ns).tiers:
+        held = simulation.burning(events, slo, tier, since_ns, until_ns)
+        stretches = simulation.fired(held, slo_rules.for_s(tier) * NS, slo_rules.keep_firing_for_s(tier) * NS)
+        about = _about(slo=slo.name, burn=tier.name, **which)
+        yield from _would(slo_rules.burn_alert(tier), about, tier.severity, stretches)
+    spent = simulation.fired(simulation.exhausted(events, slo, since_ns, until_ns), slo_rules.EXHAUSTED_FOR_S * NS)
+    yield from _would(slo_rules.EXHAUSTED, _about(slo=slo.name, **which), "ticket", spent)
+
+
+def _of_budget(budget: Budget, scope: Group, spend: Spend, since_ns: int, until_ns: int) -> Iterator[Would]:
+    which = {name.replace(":", "_"): value for name, value in zip(budget.per, scope, strict=True)}
+    moments = simulation.spending(spend, budget, since_ns, until_ns)
+    for share, following in zip(budget.thresholds, [*budget.thresholds[1:], None], strict=True):
+        stretches = simulation.fired(simulation.in_band(moments, budget, share, following), 0)
+        about = _about(budget=budget.name, threshold=budget_rules.alert_threshold(share), **which)
+        yield from _would(budget_rules.alert_name(share), about, budget_rules.severity(share), stretches)
+    led = simulation.fired(simulation.leading_beyond(moments, budget), budget_rules.FORECAST_FOR_S * NS)
+    yield from _would(budget_rules.FORECAST, _about(budget=budget.name, **which), "ticket", led)
+
+
+def _of_nobody(config: Config, stored: Stored, since_ns: int, until_ns: int) -> Iterator[Would]:
+    wanted = config.alerting.unattributed
+    if wanted is not None:
+        least = int(wanted.at_least_usd * names.NANO_PER_USD)
+        spends = (stored.nobodys, stored.everybodys)
+        held = simulation.unattributed(*spends, wanted.share, least, since_ns, until_ns)
+        yield from _would(spend_rules.UNATTRIBUTED, "", "ticket", simulation.fired(held, spend_rules.FOR_S * NS))
+
+
+def _would(alert: str, about: str, severity: str, stretches: list[Stretch]) -> Iterator[Would]:
+    for since_ns, until_ns in stretches:
+        yield Would(alert, about, severity, since_ns, until_ns)
+
+
+def _about(**labels: str) -> str:
+    return ", ".join(f"{name}={value or names.UNATTRIBUTED}" for name, value in labels.items())

@@ -1,0 +1,130 @@
+"""`graphmeter rules simulate`: a configuration and what is stored in, the alerts that would have fired out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from graphmeter_alerts import rulefiles
+from graphmeter_alerts.simulate import Stored, Would, simulate, why_not
+from graphmeter_cli.configuration import configured
+from graphmeter_cli.options import Source, reads_reports, since
+from graphmeter_cli.units import NS_PER_S, plural
+from graphmeter_config import Config
+from graphmeter_config.simulation import Events, Spend
+from graphmeter_config.values import duration_text
+
+if TYPE_CHECKING:
+    from graphmeter_collector.store.effective import Rows
+
+_DAY_NS = 86_400 * NS_PER_S
+
+
+@click.command("simulate", short_help="What would have fired on what is stored?")
+@click.option("--since", "since_text", default="30d", show_default=True, metavar="WHEN", help="`30d` ago, or a date.")
+@configured
+@reads_reports
+def command(*, config: Config, source: Source, as_json: bool, since_text: str) -> None:
+    """Judge what is stored by the SLOs and budgets of graphmeter.yaml, and say which alerts would have fired, and when.
+
+    Burn rates, spent error budgets, thresholds and forecasts of budgets, and spend without a team; by the minute, and by the
+    quarter of an hour for spend. Alerts on anything else are named with the reason why they are not judged. Nothing is sent
+    or stored.
+
+    \b
+    Examples:
+      graphmeter rules simulate --since 30d
+      graphmeter rules simulate --config stricter.yaml --since 2026-11-01 --json
+    """
+    from graphmeter_cli import render
+
+    if source.url:
+        raise click.UsageError(
+            "events are read from the database: leave --url (GRAPHMETER_URL) out, or give --database-url"
+        )
+    since_ns, until_ns = since(since_text), time.time_ns()
+    found = simulate(config, _stored(config, source, since_ns, until_ns), since_ns, until_ns)
+    alerts = list(dict.fromkeys(rule.name for rule in rulefiles.of_config(config) if rule.kind == "alert"))
+    left_out = {alert: why for alert in alerts if (why := why_not(alert))}
+    if as_json:
+        render.print_json({"fired": [asdict(one) for one in found], "not_simulated": left_out})
+        return
+    table = render.table("alert", "of", "severity", "from (UTC)", "for>")
+    for one in found:
+        table.add_row(one.alert, render.plain(one.about), one.severity, _moment(one.since_ns), _length(one, until_ns))
+    if found:
+        render.console().print(table)
+    click.echo(f"{plural(len(found), 'alert')} since {_moment(since_ns)} UTC")
+    reasons: defaultdict[str, list[str]] = defaultdict(list)
+    for alert, why in left_out.items():
+        reasons[why].append(alert)
+    for why, named in reasons.items():
+        click.echo(f"Not simulated: {', '.join(named)}: {why}.")
+
+
+def _moment(at_ns: int) -> str:
+    return f"{datetime.fromtimestamp(at_ns // NS_PER_S, UTC):%Y-%m-%d %H:%M}"
+
+
+def _length(one: Would, until_ns: int) -> str:
+    if one.until_ns is None:
+        return f"{duration_text((until_ns - one.since_ns) // NS_PER_S // 60 * 60)}, still"
+    return duration_text((one.until_ns - one.since_ns) // NS_PER_S)
+
+
+def _stored(config: Config, source: Source, since_ns: int, until_ns: int) -> Stored:
+    from graphmeter_cli import reading
+    from graphmeter_collector.errors import CollectorError
+    from graphmeter_collector.store.read import open_reader
+
+    async def read() -> Stored:
+        async with open_reader(reading.database(source)) as reader:
+            return await _read(reader, config, since_ns, until_ns)
+
+    try:
+        return asyncio.run(read())
+    except CollectorError as problem:
+        raise click.ClickException(str(problem)) from problem
+
+
+async def _read(reader: Rows, config: Config, since_ns: int, until_ns: int) -> Stored:
+    from graphmeter_collector.store.minutes import by_minute
+
+    lost_after_ns = round(config.runs.lost_after_s * NS_PER_S)
+    events = {}
+    for slo in config.slos:
+        # Windows that end with the first moment begin before it.
+        first_ns = min(slo.period_at(since_ns).start_ns, since_ns - 3 * _DAY_NS)
+        found = await by_minute(reader, slo, max(first_ns, 0), until_ns, lost_after_ns)
+        events[slo.name] = {group: Events(minutes) for group, minutes in found.items()}
+    return await _with_spend(reader, config, events, since_ns, until_ns)
+
+
+async def _with_spend(
+    reader: Rows, config: Config, events: dict[str, dict[tuple[str, ...], Events]], since_ns: int, until_ns: int
+) -> Stored:
+    from graphmeter_collector.store.quarters import quarters
+
+    first_ns = min([since_ns - _DAY_NS, *(budget.stretch_at(since_ns).start_ns for budget in config.budgets)])
+    wanted = {"team", *(name for budget in config.budgets for name in (*budget.per, *budget.match.restricting()))}
+    sums: dict[str, defaultdict[tuple[str, ...], defaultdict[int, int]]] = {
+        budget.name: defaultdict(lambda: defaultdict(int)) for budget in config.budgets
+    }
+    nobodys: defaultdict[int, int] = defaultdict(int)
+    everybodys: defaultdict[int, int] = defaultdict(int)
+    async for each in quarters(reader, sorted(wanted), max(first_ns, 0), until_ns):
+        everybodys[each.quarter] += each.nano
+        if not each.attributions["team"]:
+            nobodys[each.quarter] += each.nano
+        for budget in config.budgets:
+            if budget.matches(each.attributions):
+                amount = each.nano if budget.unit == "usd" else each.tokens
+                sums[budget.name][budget.scope_of(each.attributions)][each.quarter] += amount
+    spend = {name: {scope: Spend.of(found) for scope, found in scopes.items()} for name, scopes in sums.items()}
+    return Stored(events, spend, Spend.of(nobodys), Spend.of(everybodys))

@@ -35,7 +35,7 @@ _PAGES: Final = {
         "GraphmeterSpans",
         "GraphmeterSpool",
     ),
-    "graphmeter-models": ("GraphmeterRateLimited",),
+    "graphmeter-models": ("GraphmeterProvider", "GraphmeterRateLimited"),
 }
 """Dashboard → how names of the alerts begin that it explains; the overview explains all others."""
 RUNBOOKS: Final = "alerts/runbooks"

@@ -9,6 +9,7 @@ from graphmeter_config import Config
 from graphmeter_dashboards import links, panels, pieces, queries, thresholds
 from graphmeter_dashboards.finalize import Json
 from graphmeter_dashboards.page import Section, page
+from graphmeter_dashboards.panels import GREEN
 from graphmeter_dashboards.pieces import MINUTE, MODEL_LEGEND
 from graphmeter_dashboards.queries import MODEL, RANGE
 from graphmeter_dashboards.sdk import Builder, dashboard, table, timeseries, units
@@ -29,7 +30,7 @@ def models(config: Config) -> Json:
             Section("Models", [_table()]),
             Section("Latency", _latency()),
             Section("Throughput", _throughput()),
-            Section("Errors and rate limits", _errors()),
+            Section("Errors and rate limits", [*_errors(), *_limits(config)]),
             Section("Cost", _cost()),
             Section("Caches", _caches()),
             Section("Not known", [pieces.unpriced((12, 8)), pieces.usage_missing((12, 8))]),
@@ -205,6 +206,22 @@ def _errors() -> list[Builder[dashboard.Panel]]:
             queries.per_second(names.RATE_LIMITED_CALLS, by=MODEL, times=MINUTE),
         ),
     ]
+
+
+def _limits(config: Config) -> list[Builder[dashboard.Panel]]:
+    """Where graphmeter.yaml knows limits of providers, how much of them is used."""
+    if not config.provider_limits:
+        return []
+    panel = panels.lines(
+        "Limits of providers used",
+        "Share of what `provider_limits` of graphmeter.yaml allows in a minute, in the mean of the window of each. "
+        "Dashed: from where on the alerts fire.",
+        [over_time(queries.provider_limits_used(), "{{limit}} {{of}} {{provider}} {{model}}")],
+        unit=units.PercentUnit,
+        size=(24, 8),
+        limits=thresholds.beyond([float(limit.warn_at) for limit in config.provider_limits], GREEN),
+    )
+    return [panel]
 
 
 def _cost() -> list[Builder[dashboard.Panel]]:

@@ -36,6 +36,8 @@ SLO_BUDGET: Final = "slo:error_budget:ratio"
 SLO_ERRORS_NOW: Final = "slo:period_error:ratio"
 SLO_LEFT: Final = "slo:period_error_budget_remaining:ratio"
 """Of recording rules, by `slo` and by what each SLO judges by itself."""
+PROVIDER_LIMIT_USED: Final = "graphmeter:provider_limit_used:ratio"
+"""Of recording rules, by `limit`, by what it is `of`, and by what has it for itself."""
 SLO: Final = "slo"
 """A variable that only the page about SLOs has."""
 
@@ -195,6 +197,11 @@ def of_slos(series: str, *matchers: str) -> str:
 def burning(window: str) -> str:
     """How many times faster than its budget allows each SLO spends it, over a window of its alerts: `1h`, `5m` …"""
     return f"{of_slos(f'slo:sli_error:ratio_rate{window}')} / on (slo) group_left () {SLO_BUDGET}"
+
+
+def provider_limits_used() -> str:
+    """Share of each limit of a provider that is used, as its alert sees it."""
+    return f'{PROVIDER_LIMIT_USED}{{model=~"$model"}}'
 
 
 def slo_alerts(*matchers: str) -> str:

@@ -70,6 +70,13 @@ def test_colours_are_those_of_slos_of_models() -> None:
     assert [(None, "green"), (1.5, "red")] == steps(panel(page, "First token p95"))
 
 
+def test_limits_of_providers_are_drawn_where_there_are_any(models: Json) -> None:
+    limits = [{"name": "openai", "provider": "openai", "requests_per_minute": 500, "warn_at": "70%"}]
+    page = models_of(Config.model_validate({"provider_limits": limits}))
+    assert [(None, "green"), (0.7, "red")] == steps(panel(page, "Limits of providers used"))
+    assert "Limits of providers used" not in titles(models)
+
+
 def test_without_slos_of_models_nothing_is_red(models: Json) -> None:
     assert [[(None, "green")], [(None, "blue")]] == [
         steps(panel(models, title)) for title in ("Error ratio of calls", "Call p95")

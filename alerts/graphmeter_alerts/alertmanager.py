@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from graphmeter_alerts import budget_rules, health_rules, receivers, slo_rules
+from graphmeter_alerts import anomaly_rules, budget_rules, health_rules, receivers, slo_rules, threshold_rules
 from graphmeter_alerts.routing import Matcher, Route, reached
 from graphmeter_alerts.rules import PRODUCT, to_yaml
 from graphmeter_config import Config
@@ -30,8 +30,15 @@ _REPEAT: Final = "1d"
 # Without the second matcher an alert that has no SLO would silence every other one: missing labels are equal.
 _OF_AN_SLO: Final = Matcher("slo", ".+", "=~")
 _OURS: Final = Matcher("product", PRODUCT)
-SILENT_WITHOUT_COLLECTORS: Final = (slo_rules.ABSENT, health_rules.INSTANCE_DOWN)
+SILENT_WITHOUT_COLLECTORS: Final = (slo_rules.ABSENT, health_rules.INSTANCE_DOWN, anomaly_rules.TRAFFIC_DROP)
 """What says nothing new while not one collector answers; each carries the label `job`."""
+
+_OF_ERRORS_OR_LATENCY: Final = (
+    threshold_rules.ALERT_OF["error_rate"],
+    threshold_rules.ALERT_OF["latency_p95"],
+    anomaly_rules.ALERT_OF["error_rate"],
+    anomaly_rules.ALERT_OF["latency_p95"],
+)
 
 
 def configuration(config: Config) -> str:
@@ -126,7 +133,22 @@ def _inhibitions() -> list[dict[str, Any]]:
         _inhibition(pages, tickets, "slo", *DIMENSIONS),
         # Thresholds of a budget need none: each ends where the next begins. It would keep back only that news.
         _inhibition(down, without, "job"),
+        # What is not stored is not counted.
+        _inhibition(
+            [Matcher("alertname", health_rules.DATABASE_AWAY)],
+            [Matcher("alertname", anomaly_rules.TRAFFIC_DROP)],
+            "job",
+        ),
+        # Both together say more than each alone, and a page of an SLO as much.
+        _inhibition(
+            [Matcher("alertname", anomaly_rules.ERRORS_AND_LATENCY)], [_any_of(*_OF_ERRORS_OR_LATENCY)], "graph"
+        ),
+        _inhibition(pages, [_any_of(*_OF_ERRORS_OR_LATENCY)], "graph"),
     ]
+
+
+def _any_of(*alerts: str) -> Matcher:
+    return Matcher("alertname", "|".join(alerts), "=~")
 
 
 def _inhibition(source: list[Matcher], target: list[Matcher], *equal: str) -> dict[str, Any]:

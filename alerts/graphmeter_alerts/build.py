@@ -9,6 +9,8 @@ from typing import Final
 
 from graphmeter_alerts import (
     alertmanager,
+    anomaly_cases,
+    anomaly_rules,
     budget_burn_cases,
     budget_burn_rules,
     budget_cases,
@@ -41,6 +43,7 @@ ALERTS: Final = (
     *spend_rules.ALERTS,
     *threshold_rules.ALERTS,
     *provider_rules.ALERTS,
+    *anomaly_rules.ALERTS,
     *health_rules.ALERTS,
     *measuring_rules.ALERTS,
 )
@@ -69,6 +72,10 @@ def build(config: Config) -> dict[str, str]:
     if threshold_rules.wanted(config):
         rules = threshold_rules.groups(config)
         files |= _pair(config, "thresholds", rules, "5m", list(threshold_cases.cases(config)))
+    if rules := anomaly_rules.band_groups(config):
+        files |= _pair(config, "anomalies", rules, "5m", list(anomaly_cases.band_cases(config)))
+    if rules := anomaly_rules.traffic_groups(config):
+        files |= _pair(config, "anomaly-traffic", rules, "1h", list(anomaly_cases.traffic_cases(config)))
     for limit in config.provider_limits:
         rules, cases = provider_rules.groups(config, limit), list(provider_cases.cases(config, limit))
         files |= _pair(config, f"provider-limit-{limit.name}", rules, "1m", cases)

@@ -62,11 +62,13 @@ class Case:
     series: Mapping[str, str]
     checks: tuple[Check, ...]
     samples: tuple[Sample, ...] = field(default=())
+    step_min: int = 1
+    """Minutes from one value to the next; phases of series count such steps."""
 
     def plain(self) -> dict[str, Any]:
         """As test files have it."""
         series = [{"series": name, "values": values} for name, values in self.series.items()]
-        case: dict[str, Any] = {"name": self.name, "interval": "1m", "input_series": series}
+        case: dict[str, Any] = {"name": self.name, "interval": f"{self.step_min}m", "input_series": series}
         if self.checks:
             case["alert_rule_test"] = [check.plain() for check in self.checks]
         if self.samples:

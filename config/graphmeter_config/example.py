@@ -93,6 +93,31 @@ thresholds:
   # node_latency_p95: {above: 30s}
   # cache_hits: {below: 20%}
 
+# What is unusual for a graph itself, with bands that dashboards draw. Silent until enough of its past is known: two weeks
+# for traffic, 30 hours for the others. null: neither alert nor band. See docs/thresholds.md.
+anomalies:
+  traffic_drop:               # against the same hour of past weeks
+    below: 40%                # of their median
+    at_least: 30              # hours that usually have fewer runs are not judged
+    weeks: 4
+    needs_weeks: 2
+    for: 15m
+    severity: ticket
+    per: [graph]
+  error_rate:                 # above the mean of the past by so many standard deviations and a margin
+    deviations: 3
+    margin: 5%                # percentage points
+    at_least: 20              # hours with fewer runs are neither judged nor part of the past
+    history: 7d
+    needs: 1d                 # of values
+    for: 10m
+    severity: info
+    per: [graph]
+  latency_p95: {deviations: 3, margin: 25%, at_least: 20, history: 7d, needs: 1d, for: 10m, severity: info, per: [graph]}
+  cost_usd_per_run:
+    {deviations: 3, margin: 25%, at_least: 20, history: 7d, needs: 1d, for: 10m, severity: info, per: [graph]}
+  errors_and_latency: {for: 10m, severity: page}    # both above their bands
+
 # What providers allow a minute; an alert tells when it is nearly used. Collectors do not see keys: select says which calls
 # are made with one. See docs/thresholds.md.
 provider_limits: []

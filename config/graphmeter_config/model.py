@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from graphmeter import names
 from graphmeter_config.alerting import Alerting
+from graphmeter_config.anomalies import Anomalies
 from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
 from graphmeter_config.maintenance import Maintenance
@@ -155,6 +156,8 @@ class Config(Section):
     slos: tuple[Slo, ...] = _SLOS
     budgets: tuple[Budget, ...] = _BUDGETS
     thresholds: Thresholds | None = Thresholds()
+    """null: none at all."""
+    anomalies: Anomalies | None = Anomalies()
     """null: none at all."""
     provider_limits: tuple[ProviderLimit, ...] = ()
     prices: Prices = Prices()

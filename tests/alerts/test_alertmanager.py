@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,8 @@ def test_labels_that_inhibit_are_carried_by_both_alerts(files: dict[str, str], r
     # Of an alert that is sent by hand.
     only_of_tests = {"graphmeter_test"}
     carried = {
-        rule["alert"]: set(rule["labels"]) | {label for key in rule["labels"] for label in given.get(key, ())}
+        rule["alert"]: {*rule["labels"], *re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])}
+        | {label for key in rule["labels"] for label in given.get(key, ())}
         for rule in rules
         if "alert" in rule
     }

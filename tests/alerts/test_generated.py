@@ -30,7 +30,9 @@ def test_every_file_says_what_made_it_from_which_configuration(config: Config, f
 def test_each_rule_file_has_its_unit_tests_beside_it(files: dict[str, str]) -> None:
     rules = {name.removesuffix(".rules.yml") for name in files if name.endswith(".rules.yml")}
     tests = {name.removesuffix(".test.yml") for name in files if name.endswith(".test.yml")}
-    assert {"slo-runs-availability", "budgets", "budget-burn", "spend", "thresholds", "health"} == rules == tests
+    burning, unusual = {"budgets", "budget-burn"}, {"anomalies", "anomaly-traffic"}
+    expected = {"slo-runs-availability", "spend", "thresholds", "health"} | burning | unusual
+    assert expected == rules == tests
 
 
 def test_write_makes_the_folder_and_says_what_it_wrote(config: Config, files: dict[str, str], tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_a_write_that_fails_leaves_everything_as_it_was(
 
 
 def test_without_slos_and_budgets_the_measuring_itself_is_watched() -> None:
-    files = build(Config(slos=(), budgets=(), thresholds=None, alerting=Alerting(unattributed=None)))
+    files = build(Config(slos=(), budgets=(), thresholds=None, anomalies=None, alerting=Alerting(unattributed=None)))
     assert ["health.rules.yml", "health.test.yml", "alertmanager.yml"] == list(files)
 
 

@@ -157,6 +157,8 @@ def test_prometheus_loads_the_rules(built: Path, tmp_path: Path) -> None:
         "graphmeter-budget-burn",
         "graphmeter-spend",
         "graphmeter-thresholds",
+        "graphmeter-anomalies",
+        "graphmeter-anomaly-traffic",
         "graphmeter-health",
         "graphmeter-measuring",
     }

@@ -17,6 +17,7 @@ CONFIG = Config.model_validate(
     {
         "slos": [],
         "thresholds": None,
+        "anomalies": None,
         "budgets": [
             {"name": "cx", "limit_usd": 700, "period": "week", "per": ["team", "graph"], "hard": True},
             {"name": "daily", "limit_usd": "0.5", "period": "day"},

@@ -52,7 +52,7 @@ OVERRIDDEN = {
 
 
 def config_of(**thresholds: object) -> Config:
-    return Config.model_validate({"slos": [], "budgets": [], "thresholds": thresholds})
+    return Config.model_validate({"slos": [], "budgets": [], "anomalies": None, "thresholds": thresholds})
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ BUDGET = "budgets:\n  - name: a\n    limit_usd: 10\n"
 RULE = "sampling:\n  rules:\n    - name: chat\n      keep: 10%\n"
 THRESHOLD = "thresholds:\n  error_rate:\n    "
 DURATION = "thresholds:\n  run_duration:\n    "
+USUAL = "anomalies:\n  error_rate:\n    "
 LIMIT = "provider_limits:\n  - name: a\n    provider: openai\n    tokens_per_minute: 9\n"
 JAEGER = "forward:\n  destinations:\n    - name: jaeger\n      endpoint: http://j:4318\n"
 
@@ -145,6 +146,30 @@ TABLE = [
         "'1h'",
         "never be exceeded",
         "less than 1h",
+    ),
+    Bad("an odd history", USUAL + "history: 1h\n", 3, "anomalies.error_rate.history", "'1h'", "from 1d to 28d", "7d"),
+    Bad("half the points", USUAL + "margin: 60%\n", 3, "anomalies.error_rate.margin", "'60%'", "up to 50%", "write 5%"),
+    Bad(
+        "nodes", USUAL + "per: [node]\n", 3, "anomalies.error_rate.per", "['node']", "by node", "write only graph, team"
+    ),
+    Bad("long needs", USUAL + "needs: 8d\n", 3, "anomalies.error_rate.needs", "'8d'", "longer than", "up to 7d"),
+    Bad(
+        "more weeks than there are",
+        "anomalies:\n  traffic_drop: {weeks: 2, needs_weeks: 3}\n",
+        2,
+        "anomalies.traffic_drop.needs_weeks",
+        "3",
+        "more than the 2 weeks",
+        "more `weeks:`",
+    ),
+    Bad(
+        "both of one",
+        "anomalies:\n  error_rate: null\n  errors_and_latency: {}\n",
+        3,
+        "anomalies.errors_and_latency",
+        "{}",
+        "needs bands of error_rate and latency_p95",
+        "write null",
     ),
     Bad(
         "no limit of a provider",

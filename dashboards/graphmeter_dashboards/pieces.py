@@ -78,6 +78,41 @@ def error_budgets_left(size: Size) -> bargauge.Panel:
     return panels.linked(panel, "Burn rates, history, alerts", links.to(links.SLOS))
 
 
+def month(size: Size) -> stat.Panel:
+    """Spend of the calendar month, from the database."""
+    return panels.number(
+        "This month",
+        "Spend since the first of the month, UTC, from the database, whatever the time range; as billed.",
+        sql(database.month_to_date()),
+        unit=units.Dollars,
+        size=size,
+    ).datasource(POSTGRES)
+
+
+def month_forecast(size: Size) -> stat.Panel:
+    """Where that leads."""
+    return panels.number(
+        "Forecast for this month",
+        "Where that leads: at the rate between that of the whole month and that of its last three days. "
+        "The first hundredth of a month has no forecast.",
+        sql(database.month_forecast()),
+        unit=units.Dollars,
+        size=size,
+    ).datasource(POSTGRES)
+
+
+def wasted_share(size: Size) -> stat.Panel:
+    """Of the time range."""
+    return panels.number(
+        "For nothing",
+        "Share of spend within the time range that failed, was cancelled, or had to be tried again.",
+        at_end(queries.share(queries.count(names.WASTED_COST), queries.count(names.COST))),
+        unit=units.PercentUnit,
+        size=size,
+        decimals=2,
+    )
+
+
 def budgets_used(config: Config, size: Size, also: Sequence[str] = ()) -> bargauge.Panel:
     """A bar per budget; its colours are the thresholds of the budgets. `also`: see `queries.budget_used`."""
     return panels.bars(

@@ -41,30 +41,10 @@ def spend(config: Config) -> Json:
 def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
     size = (4, 4)
     return [
-        panels.number(
-            "This month",
-            "Spend since the first of the month, UTC, from the database, whatever the time range; as billed.",
-            sql(database.month_to_date()),
-            unit=units.Dollars,
-            size=size,
-        ).datasource(POSTGRES),
-        panels.number(
-            "Forecast for this month",
-            "Where that leads: at the rate between that of the whole month and that of its last three days. "
-            "The first hundredth of a month has no forecast.",
-            sql(database.month_forecast()),
-            unit=units.Dollars,
-            size=size,
-        ).datasource(POSTGRES),
+        pieces.month(size),
+        pieces.month_forecast(size),
         pieces.spend(size),
-        panels.number(
-            "For nothing",
-            "Share of spend within the time range that failed, was cancelled, or had to be tried again.",
-            at_end(queries.share(queries.count(names.WASTED_COST), queries.count(names.COST))),
-            unit=units.PercentUnit,
-            size=size,
-            decimals=2,
-        ),
+        pieces.wasted_share(size),
         panels.number(
             "Saved",
             "What answers from LangChain's cache would have cost within the time range.",

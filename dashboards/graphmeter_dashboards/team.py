@@ -63,7 +63,7 @@ def team(config: Config, name: str) -> Json:
 
 
 def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
-    size = (4, 4)
+    size = (3, 4)
     return [
         panels.number(
             "Runs",
@@ -85,14 +85,9 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             size=size,
             decimals=5,
         ),
-        panels.number(
-            "For nothing",
-            "Share of spend within the time range that failed, was cancelled, or had to be tried again.",
-            at_end(queries.share(queries.count(names.WASTED_COST), queries.count(names.COST))),
-            unit=units.PercentUnit,
-            size=size,
-            decimals=2,
-        ),
+        pieces.wasted_share(size),
+        pieces.month(size),
+        pieces.month_forecast(size),
     ]
 
 

@@ -351,7 +351,7 @@ def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     # Gauges that are read from the database every few seconds come last, and alerts about them.
     watched.prometheus.wait_for('ALERTS{alertstate="firing",severity="ticket"}')
     watched.prometheus.wait_for(f"{names.RUNS_IN_PROGRESS.name} == 1")
-    ends = time.monotonic() + 30
+    ends = time.monotonic() + 60
     while (silent(found := answered()) - set(quiet())) and time.monotonic() < ends:
         time.sleep(1)
     assert set() == silent(found) - set(quiet())
@@ -378,7 +378,9 @@ def quiet() -> dict[Asked, str]:
     }
     now = datetime.now(UTC)
     if now.day == 1 and now.hour < 8:
-        found["graphmeter-spend", "Forecast for this month", "A"] = "a month has no forecast in its first hundredth"
+        why = "a month has no forecast in its first hundredth"
+        pages = ("spend", "team-cx", "team-growth")
+        found |= {(f"graphmeter-{page}", "Forecast for this month", "A"): why for page in pages}
     return found
 
 

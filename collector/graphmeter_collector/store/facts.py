@@ -48,8 +48,6 @@ ROLLUP_SUMS = (
 Duration and latency leave answers from a cache out, and so do tokens: nobody waited for or consumed them."""
 PIECES = frozenset({names.TOOL, names.RETRIEVER})
 """What has a cost only where somebody gave it a price."""
-FIRST_TOKEN = "first_token"  # noqa: S105 - of a model's answer
-"""Kind of rollup rows that hold, beside those of model calls, how long streamed ones took to their first token."""
 ROLLED_UP = frozenset({names.RUN, names.SUBGRAPH, names.NODE, names.MODEL, names.TOOL, names.RETRIEVER})
 _AT = {name: index for index, name in enumerate(ROLLUP_SUMS)}
 _FIRST_TOKENS = _AT["duration_ns"] + 1
@@ -264,13 +262,7 @@ def rollups(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
         rollup = found.get(rollup_key)
         if rollup is None:
             rollup = found[rollup_key] = Rollup()
-        outcome = _CACHE_HITS if cached else _AT[status] if final else _RETRIES
-        _roll_up(rollup, same, outcome)
-        if same[0].kind != names.MODEL or cached:
-            continue
-        if streamed := [record.ttft_ns for record in same if record.ttft_ns]:
-            added = found.setdefault((*rollup_key[:6], FIRST_TOKEN, *rollup_key[7:]), Rollup())
-            _time(added, streamed, outcome)
+        _roll_up(rollup, same, _CACHE_HITS if cached else _AT[status] if final else _RETRIES)
     return {key: found[key] for key in sorted(found)}
 
 
@@ -293,28 +285,23 @@ _alike: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(
 )
 
 
-def _time(rollup: Rollup, durations: Sequence[int], outcome: int) -> None:
-    sums = rollup.sums
-    sums[_COUNT] += len(durations)
-    sums[outcome] += len(durations)
-    sums[_DURATION] += sum(durations)
-    histogram.observe_all(rollup.latency, durations)
-
-
 def _roll_up(rollup: Rollup, records: Sequence[SpanRecord], outcome: int) -> None:
     """Add spans of one row that all ended the same way; `outcome` is the sum that counts such an end."""
     sums = rollup.sums
+    sums[_COUNT] += len(records)
+    sums[outcome] += len(records)
     served = outcome != _CACHE_HITS
     if served:
-        _time(rollup, [record.duration_ns for record in records], outcome)
-    else:
-        sums[_COUNT] += len(records)
-        sums[outcome] += len(records)
+        durations = [record.duration_ns for record in records]
+        sums[_DURATION] += sum(durations)
+        histogram.observe_all(rollup.latency, durations)
     if records[0].kind == names.MODEL:
         costs = [record.cost or _NO_PRICE for record in records]
         sums[_COST] += sum([cost.total_nano for cost in costs])
         sums[_SAVED] += sum([cost.saved_nano for cost in costs])
         if served:
+            if waits := [record.ttft_ns for record in records if record.ttft_ns]:
+                histogram.observe_all(rollup.latency, waits, histogram.FIRST_TOKEN)
             sums[_UNPRICED] += [cost.status for cost in costs].count("unpriced")
             usages = zip(*[record.usage for record in records], strict=True)
             for index, count in enumerate(map(sum, usages), start=_FIRST_TOKENS):

@@ -4,7 +4,9 @@ Bucket i holds (base^i, base^(i+1)] nanoseconds with base 2^(1/8), which is scal
 histogram, so that it could be exported as one. A quantile is off by at most 4.5 % of its value.
 
 A bucket that a bound of our metrics lies in also knows how many of its observations were at or under the bound, and how many
-over: so the share within a threshold is exact, as it is in Prometheus.
+over: so the share within a threshold is exact, as it is in Prometheus. A second measure of the same things (how long model
+calls took to their first token, beside how long they took) lies in the same column: it costs no row. Both stand behind all
+else, where code that knows nothing of them does not look.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ RELATIVE_ERROR = 2 ** (1 / (2 * _PER_OCTAVE)) - 1
 _VERSION = 1
 _HEAD = struct.Struct("<BBcHQ")
 """Version, scale, width of a count, number of buckets, count of zeros; then all indexes, then all counts."""
-_SIDES = struct.Struct("<cH")
+_MORE = struct.Struct("<cH")
 """Width of a count, number of counts."""
 _WIDTHS = ((1 << 8, "B"), (1 << 16, "H"), (1 << 32, "I"), (1 << 64, "Q"))
 """Counts below a limit take as many bytes as `struct` gives the letter: mostly one."""
@@ -37,6 +39,10 @@ ZERO = -(1 << 15)
 """Key under which durations of zero are counted; no bucket of a positive duration comes near it."""
 
 
+FIRST_TOKEN: Final = 1 << 11
+"""Buckets of the second measure are those of the first, so much further."""
+_ASIDE: Final = 1 << 10
+"""Keys from here on are behind all else."""
 UNDER: Final = 1 << 13
 """Bucket i's observations up to the bound that lies in it are also counted under key UNDER + i, others under OVER + i."""
 OVER: Final = 1 << 14
@@ -66,15 +72,16 @@ def observe(buckets: Buckets, duration_ns: int) -> None:
     observe_all(buckets, (duration_ns,))
 
 
-def observe_all(buckets: Buckets, durations_ns: Iterable[int]) -> None:
-    """Count many durations."""
+def observe_all(buckets: Buckets, durations_ns: Iterable[int], measure: int = 0) -> None:
+    """Count many durations; `measure` is 0 or `FIRST_TOKEN`."""
     log2, ceil, bounds = math.log2, math.ceil, BOUNDS
     for duration in durations_ns:
         index = ceil(log2(duration) * _PER_OCTAVE) - 1 if duration > 0 else ZERO
-        buckets[index] = buckets.get(index, 0) + 1
+        key = index + measure
+        buckets[key] = buckets.get(key, 0) + 1
         if index in bounds:
-            index += UNDER if duration <= bounds[index] else OVER
-            buckets[index] = buckets.get(index, 0) + 1
+            key += UNDER if duration <= bounds[index] else OVER
+            buckets[key] = buckets.get(key, 0) + 1
 
 
 def merge(into: Buckets, other: Buckets) -> None:
@@ -85,13 +92,12 @@ def merge(into: Buckets, other: Buckets) -> None:
 
 def pack(buckets: Buckets) -> bytes:
     """Bytes for one column, three to four per bucket; equal histograms are equal bytes."""
-    indexes = sorted(index for index in buckets if ZERO < index < UNDER)
+    indexes = sorted(index for index in buckets if ZERO < index < _ASIDE)
     head = _HEAD.pack(_VERSION, SCALE, *_sizes(buckets, indexes), buckets.get(ZERO, 0))
-    sides = sorted(index for index in buckets if index >= UNDER)
-    if not sides:
+    aside = sorted(index for index in buckets if index >= _ASIDE)
+    if not aside:
         return head + _counts(buckets, indexes)
-    # Behind all else, where code that knows nothing of it does not look.
-    return head + _counts(buckets, indexes) + _SIDES.pack(*_sizes(buckets, sides)) + _counts(buckets, sides)
+    return head + _counts(buckets, indexes) + _MORE.pack(*_sizes(buckets, aside)) + _counts(buckets, aside)
 
 
 def _sizes(buckets: Buckets, indexes: Sequence[int]) -> tuple[bytes, int]:
@@ -112,17 +118,13 @@ def unpack(packed: bytes) -> Buckets:
     """
     buckets: defaultdict[int, int] = defaultdict(int)
     at = merge_packed(buckets, packed)
-    if at < len(packed):
-        width, size = _SIDES.unpack_from(packed, at)
-        values = _layout(size, width).unpack_from(packed, at + _SIDES.size)
-        buckets.update(zip(values[:size], values[size:], strict=True))
-    return dict(buckets)
+    return {**buckets, **_aside(packed, at)}
 
 
 def merge_packed(into: defaultdict[int, int], packed: bytes) -> int:
     """Add the counts of a histogram in a column: `merge` of `unpack` in a third of the time, for reports of thousands.
 
-    Which side of a bound observations lay on is left out; it begins at the offset that is returned.
+    Sides of bounds and the second measure are left out; these begin at the offset that is returned.
 
     Raises:
         ValueError: written by a version this code does not know.
@@ -149,28 +151,36 @@ class Above(NamedTuple):
     by where the threshold lies in their bucket, is in `above`."""
 
 
-def above(packed: bytes, threshold_ns: int) -> Above:
+def above(packed: bytes, threshold_ns: int, measure: int = 0) -> Above:
     """Observations above a threshold: exact where that is one of `BOUNDS`, else within the bucket that it lies in."""
     _, _, width, size, zeros = _HEAD.unpack_from(packed)
     layout, at = _layout(size, width), bucket_of(threshold_ns)
-    values = layout.unpack_from(packed, _HEAD.size)
-    first = bisect_left(values, at, 0, size)
-    within = values[size + first] if first < size and values[first] == at else 0
-    over = sum(values[size + bisect_right(values, at, 0, size) :])
-    known_under, known_over = _sides(packed, _HEAD.size + layout.size, at) if BOUNDS.get(at) == threshold_ns else (0, 0)
-    unknown = within - known_under - known_over
+    aside = _aside(packed, _HEAD.size + layout.size)
+    if measure:
+        counts = [(index - measure, count) for index, count in aside.items() if index < UNDER]
+        total = sum([count for _, count in counts])
+        over = sum([count for index, count in counts if index > at])
+        within = aside.get(measure + at, 0)
+    else:
+        values = layout.unpack_from(packed, _HEAD.size)
+        first = bisect_left(values, at, 0, size)
+        within = values[size + first] if first < size and values[first] == at else 0
+        total = sum(values[size:]) + zeros
+        over = sum(values[size + bisect_right(values, at, 0, size) :])
+    sides = (UNDER + measure + at, OVER + measure + at) if BOUNDS.get(at) == threshold_ns else ()
+    known = [aside.get(side, 0) for side in sides]
+    unknown = within - sum(known)
     share = at + 1 - math.log2(threshold_ns) * _PER_OCTAVE
-    return Above(sum(values[size:]) + zeros, over + known_over + round(unknown * share), unknown)
+    return Above(total, over + sum(known[1:]) + round(unknown * share), unknown)
 
 
-def _sides(packed: bytes, start: int, bucket: int) -> tuple[int, int]:
-    """How many of a bucket's observations are known to be at or under the bound in it, and how many above."""
+def _aside(packed: bytes, start: int) -> Buckets:
+    """What stands behind all else, from this offset on."""
     if start >= len(packed):
-        return 0, 0
-    width, size = _SIDES.unpack_from(packed, start)
-    values = _layout(size, width).unpack_from(packed, start + _SIDES.size)
-    found = dict(zip(values[:size], values[size:], strict=True))
-    return found.get(UNDER + bucket, 0), found.get(OVER + bucket, 0)
+        return {}
+    width, size = _MORE.unpack_from(packed, start)
+    values = _layout(size, width).unpack_from(packed, start + _MORE.size)
+    return dict(zip(values[:size], values[size:], strict=True))
 
 
 @lru_cache(4096)
@@ -181,7 +191,7 @@ def _layout(size: int, width: bytes) -> struct.Struct:
 
 def quantile(buckets: Buckets, share: float) -> int:
     """The duration (ns) that `share` of the observations do not exceed; 0 without observations."""
-    indexes = sorted(index for index in buckets if index < UNDER)
+    indexes = sorted(index for index in buckets if index < _ASIDE)
     total = sum(buckets[index] for index in indexes)
     if not total:
         return 0

@@ -19,7 +19,7 @@ from graphmeter import names
 from graphmeter_collector.reports import Judgement, Judgements
 from graphmeter_collector.store import histogram, ranges, sums
 from graphmeter_collector.store.effective import Rows
-from graphmeter_collector.store.facts import DAY_NS, FIRST_TOKEN, HOUR_NS
+from graphmeter_collector.store.facts import DAY_NS, HOUR_NS
 from graphmeter_collector.store.runs import MISSED_HEARTBEATS
 from graphmeter_collector.store.tables import is_open, ledger, outcome, run, span
 from graphmeter_config import BAD_STATUSES, GOOD_STATUSES, Slo
@@ -59,6 +59,8 @@ class _Sums(NamedTuple):
     kind: str
     by_latency: bool
     """By how long they took; else by how they ended."""
+    measure: int = 0
+    """Which of what a row's histogram holds."""
 
 
 class EventCounter:
@@ -186,7 +188,7 @@ _ROLLED_UP: Final[Mapping[tuple[Indicator, Of], _Sums]] = {
     ("latency", "runs"): _Sums(names.RUN, by_latency=True),
     ("latency", "nodes"): _Sums(names.NODE, by_latency=True),
     ("latency", "models"): _Sums(names.MODEL, by_latency=True),
-    ("first_token", "models"): _Sums(FIRST_TOKEN, by_latency=True),
+    ("first_token", "models"): _Sums(names.MODEL, by_latency=True, measure=histogram.FIRST_TOKEN),
     ("quality", "runs"): _Sums(names.RUN, by_latency=False),
 }
 """Kinds of which rollups know; of others each event is looked at."""
@@ -283,7 +285,7 @@ async def _count_rollups(source: Rows, counter: EventCounter, of: _Sums, part: r
         cells: list[ColumnElement[Any]] = [*wanted, table.c.latency]
         latencies: Select[Any] = select(*cells).where(*where)
         threshold_ns = round(slo.bound * names.NANO_PER_USD)
-        for values, said in (await _above(await source.rows(latencies), threshold_ns)).items():
+        for values, said in (await _above(await source.rows(latencies), threshold_ns, of.measure)).items():
             _take(counter, dict(zip(known, values, strict=True)), said)
         return
     bad = 0 if slo.indicator == "quality" else 1
@@ -297,7 +299,7 @@ async def _count_rollups(source: Rows, counter: EventCounter, of: _Sums, part: r
         _take(counter, {name: row[name] for name in known}, said)
 
 
-async def _above(rows: Sequence[RowMapping], threshold_ns: int) -> Mapping[tuple[str, ...], Judgement]:
+async def _above(rows: Sequence[RowMapping], threshold_ns: int, measure: int) -> Mapping[tuple[str, ...], Judgement]:
     """Events by their dimensions. The database cannot look into histograms; this is one row for whatever rollups tell apart,
     and period.
     """
@@ -306,7 +308,7 @@ async def _above(rows: Sequence[RowMapping], threshold_ns: int) -> Mapping[tuple
         for row in rows[first : first + _ROWS_AT_ONCE]:
             # By position: names would be looked up ten thousand times.
             cells: tuple[Any, ...] = tuple(row.values())
-            total, over, unknown = histogram.above(cells[-1], threshold_ns)
+            total, over, unknown = histogram.above(cells[-1], threshold_ns, measure)
             added = found[cells[:-1]]
             added[0] += total
             added[1] += over

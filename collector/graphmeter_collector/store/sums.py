@@ -17,7 +17,7 @@ from graphmeter import names
 from graphmeter_collector.errors import BadRequest
 from graphmeter_collector.reports import COST_DIMENSIONS, EFFECTIVE, CostRow, RunCount, Series, View
 from graphmeter_collector.store import effective, ranges
-from graphmeter_collector.store.facts import FIRST_TOKEN, HOUR_NS, HOURS_PER_DAY, ROLLUP_DIMENSIONS
+from graphmeter_collector.store.facts import HOUR_NS, HOURS_PER_DAY, ROLLUP_DIMENSIONS
 from graphmeter_collector.store.nodes import Rows
 from graphmeter_collector.store.tables import is_open, is_silent, ledger, ledger_price, rollup_day, rollup_hour, run
 
@@ -172,7 +172,6 @@ async def series(source: Rows, since_ns: int) -> list[Series]:
     within = (rollup_hour.c.hour >= hour) & (rollup_hour.c.hour < day * HOURS_PER_DAY)
     found: set[tuple[Any, ...]] = set()
     for table, where in ((rollup_hour, within), (rollup_day, rollup_day.c.day >= day)):
-        columns = [table.c[name] for name in ROLLUP_DIMENSIONS]
-        seen = select(*columns).where(where, table.c.kind != FIRST_TOKEN).distinct()
+        seen = select(*[table.c[name] for name in ROLLUP_DIMENSIONS]).where(where).distinct()
         found |= {tuple(row.values()) for row in await source.rows(seen)}
     return [Series(*combination) for combination in sorted(found)]

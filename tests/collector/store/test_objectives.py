@@ -219,3 +219,15 @@ def test_what_lies_above_a_bound_is_exact_or_said_to_be_estimated(known: bool) -
         assert 10 == found.above
     else:
         assert 6 <= found.above <= 13
+
+
+def test_a_second_measure_lies_beside_the_first_and_changes_nothing_of_it() -> None:
+    alone = histogram.of([10**9] * 5)
+    both = dict(alone)
+    histogram.observe_all(both, [1, 500_000_000, 500_000_001], histogram.FIRST_TOKEN)
+    packed = histogram.pack(both)
+    assert both == histogram.unpack(packed)
+    assert histogram.above(histogram.pack(alone), 10**9) == histogram.above(packed, 10**9) == (5, 0, 0)
+    assert (3, 1, 0) == histogram.above(packed, 500_000_000, histogram.FIRST_TOKEN)
+    assert histogram.quantile(alone, 0.5) == histogram.quantile(both, 0.5)
+    assert (0, 0, 0) == histogram.above(histogram.pack(alone), 10**9, histogram.FIRST_TOKEN)

@@ -53,6 +53,8 @@ def questions(month: Month, run: dict[str, Any]) -> list[Question]:
         return ask(f"runs, {label}", "runs", RUN_LIST_MS, **how)
 
     return [
+        ask("SLOs, with the windows of their alerts", "slos"),
+        ask("SLOs, report of 30 days", "slos/report", since="30d"),
         ask("nodes, 30 days", "nodes", PERCENTILES_MS, since="30d"),
         ask(
             "nodes, 30 days, one graph and team", "nodes", PERCENTILES_MS, since="30d", graph="ingest", team="platform"

@@ -154,9 +154,9 @@ class Above(NamedTuple):
 def above(packed: bytes, threshold_ns: int, measure: int = 0) -> Above:
     """Observations above a threshold: exact where that is one of `BOUNDS`, else within the bucket that it lies in."""
     _, _, width, size, zeros = _HEAD.unpack_from(packed)
-    layout, at = _layout(size, width), bucket_of(threshold_ns)
-    aside = _aside(packed, _HEAD.size + layout.size)
+    layout, at, aside = _layout(size, width), bucket_of(threshold_ns), dict[int, int]()
     if measure:
+        aside = _aside(packed, _HEAD.size + layout.size)
         counts = [(index - measure, count) for index, count in aside.items() if index < UNDER]
         total = sum([count for _, count in counts])
         over = sum([count for index, count in counts if index > at])
@@ -167,11 +167,15 @@ def above(packed: bytes, threshold_ns: int, measure: int = 0) -> Above:
         within = values[size + first] if first < size and values[first] == at else 0
         total = sum(values[size:]) + zeros
         over = sum(values[size + bisect_right(values, at, 0, size) :])
-    sides = (UNDER + measure + at, OVER + measure + at) if BOUNDS.get(at) == threshold_ns else ()
-    known = [aside.get(side, 0) for side in sides]
+    if not within:  # as in most rows
+        return Above(total, over, 0)
+    known = (0, 0)
+    if BOUNDS.get(at) == threshold_ns:
+        aside = aside or _aside(packed, _HEAD.size + layout.size)
+        known = aside.get(UNDER + measure + at, 0), aside.get(OVER + measure + at, 0)
     unknown = within - sum(known)
     share = at + 1 - math.log2(threshold_ns) * _PER_OCTAVE
-    return Above(total, over + sum(known[1:]) + round(unknown * share), unknown)
+    return Above(total, over + known[1] + round(unknown * share), unknown)
 
 
 def _aside(packed: bytes, start: int) -> Buckets:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from graphmeter import names
 from graphmeter_config import Config
 from graphmeter_dashboards import database, links, panels, pieces, queries, thresholds
+from graphmeter_dashboards.anomalies import unusual
 from graphmeter_dashboards.datasources import POSTGRES
 from graphmeter_dashboards.finalize import Json
 from graphmeter_dashboards.page import Section, page
@@ -29,6 +30,7 @@ def graph(config: Config) -> Json:
             Section("Flow", _flow()),
             Section("Latency", _latency(config)),
             Section("Errors and throughput", _errors()),
+            *([Section("Unusual", strange)] if (strange := unusual(config)) else []),
             Section("Retries and tools", _retries()),
             Section("Humans", _humans()),
             Section("Runs", [pieces.runs_per_minute((8, 9)), pieces.failed_runs((16, 9))]),

@@ -199,6 +199,12 @@ def burning(window: str) -> str:
     return f"{of_slos(f'slo:sli_error:ratio_rate{window}')} / on (slo) group_left () {SLO_BUDGET}"
 
 
+def of_runs(series: str) -> str:
+    """Series of a recording rule about runs, which may be told apart by less than the page is filtered by."""
+    filters = [f'{name}=~"${name}"' for name in ("environment", "team", "graph")]
+    return f"{series}{{{','.join(filters)}}}"
+
+
 def provider_limits_used() -> str:
     """Share of each limit of a provider that is used, as its alert sees it."""
     return f'{PROVIDER_LIMIT_USED}{{model=~"$model"}}'

@@ -376,6 +376,14 @@ def quiet() -> dict[Asked, str]:
         ("graphmeter-collector", "Damaged on disk", "A"): "nothing was on disk",
         ("graphmeter-team-growth", "Latest failed runs", "A"): "none of its runs failed",
     }
+    for what, bands in (
+        ("Runs in an hour", "BC"),
+        ("Error ratio", "BCD"),
+        ("Run p95", "BCD"),
+        ("Cost of a run", "BCD"),
+    ):
+        for ref in bands:
+            found["graphmeter-graph", f"{what}, and usual", ref] = "what is usual takes a day to know, or weeks"
     now = datetime.now(UTC)
     if now.day == 1 and now.hour < 8:
         why = "a month has no forecast in its first hundredth"

@@ -38,6 +38,11 @@ def test_numbers_stand_on_top_and_everything_asked_for_is_there(graph: Json) -> 
         "Node errors per minute",
         "Errors by type",
         "Nodes",
+        "Unusual",
+        "Runs in an hour, and usual",
+        "Error ratio, and usual",
+        "Run p95, and usual",
+        "Cost of a run, and usual",
         "Retries and tools",
         "Retries per minute",
         "Attempts by status",
@@ -101,3 +106,17 @@ def test_the_parts_of_a_nodes_ring_are_coloured(graph: Json) -> None:
 
 def test_a_node_of_a_table_leads_to_itself_and_to_its_spend(graph: Json) -> None:
     assert ["Graph", "Node", "Spend"] == columns_with_links(panel(graph, "Nodes"))
+
+
+def test_what_alerts_on_anomalies_judge_is_drawn_with_its_band(graph: Json) -> None:
+    shown = panel(graph, "Run p95, and usual")
+    asked = [target["expr"].partition("{")[0] for target in shown["targets"]]
+    assert [
+        f"graphmeter:anomaly_latency_p95:{what}" for what in ("seconds", "expected", "upper_band", "lower_band")
+    ] == asked
+    dashed = [override["matcher"]["options"] for override in shown["fieldConfig"]["overrides"]]
+    assert ["B", "C", "D"] == dashed
+
+
+def test_without_anomalies_there_is_no_section_on_them() -> None:
+    assert "Unusual" not in titles(graph_of(Config.model_validate({"anomalies": None})))

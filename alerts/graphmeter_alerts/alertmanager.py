@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from graphmeter_alerts import anomaly_rules, budget_rules, health_rules, receivers, slo_rules, threshold_rules
+from graphmeter_alerts import (
+    anomaly_rules,
+    budget_burn_rules,
+    budget_rules,
+    health_rules,
+    provider_rules,
+    receivers,
+    slo_rules,
+    threshold_rules,
+)
 from graphmeter_alerts.routing import Matcher, Route, reached
 from graphmeter_alerts.rules import PRODUCT, to_yaml
 from graphmeter_config import Config
@@ -30,6 +39,13 @@ _REPEAT: Final = "1d"
 # Without the second matcher an alert that has no SLO would silence every other one: missing labels are equal.
 _OF_AN_SLO: Final = Matcher("slo", ".+", "=~")
 _OURS: Final = Matcher("product", PRODUCT)
+BURSTS: Final = (
+    budget_burn_rules.BURN_FAST,
+    budget_burn_rules.EXHAUSTS_SOON,
+    provider_rules.NEAR,
+    threshold_rules.ALERT_OF["spend_usd_per_hour"],
+)
+"""What takes the replay of an outage for a burst; shares stay what they were."""
 SILENT_WITHOUT_COLLECTORS: Final = (slo_rules.ABSENT, health_rules.INSTANCE_DOWN, anomaly_rules.TRAFFIC_DROP)
 """What says nothing new while not one collector answers; each carries the label `job`."""
 
@@ -144,6 +160,8 @@ def _inhibitions() -> list[dict[str, Any]]:
             [Matcher("alertname", anomaly_rules.ERRORS_AND_LATENCY)], [_any_of(*_OF_ERRORS_OR_LATENCY)], "graph"
         ),
         _inhibition(pages, [_any_of(*_OF_ERRORS_OR_LATENCY)], "graph"),
+        # Counters catch up with an outage.
+        _inhibition([Matcher("alertname", health_rules.REPLAYING)], [_any_of(*BURSTS)]),
     ]
 
 

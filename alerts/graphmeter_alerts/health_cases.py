@@ -1,7 +1,7 @@
 """Unit tests of the rules about collectors.
 
-One of two down, all down, none known, back again; a database away, for a while and for longer; a spool that fills; and
-the watchdog.
+One of two down, all down, none known, back again; a database away, for a while and for longer; a spool that fills; a
+replay; and the watchdog.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from graphmeter_alerts.health_rules import (
     DATABASE_AWAY_FOR_S,
     INSTANCE_DOWN,
     INSTANCE_DOWN_FOR_S,
+    REPLAYING,
     SPOOL_FILLING,
     SPOOL_FILLING_FROM,
     UP,
@@ -110,6 +111,22 @@ def cases(config: Config) -> Iterator[Case]:
             Check(10 * MINUTE, SPOOL_FILLING),
             Check(12 * MINUTE, SPOOL_FILLING, (filling,)),
             Check(21 * MINUTE, SPOOL_FILLING),
+        ),
+    )
+    replayed = Firing({**alert_labels("info"), "job": JOB}, wording.replaying(config, REPLAYING))
+    yield Case(
+        "a replay of what waited for long is told for an hour and a half, a short one not at all",
+        {
+            at(names.COLLECTOR_REPLAYING.name, "a"): staying((0, 20), (1, 2), (0, 178), (1, 5), (0, 115)),
+            at(names.COLLECTOR_REPLAYING.name, "b"): staying((0, 320)),
+            at(names.COLLECTOR_SPOOL_OLDEST.name, "a"): staying((0, 15), (580, 7), (0, 158), (620, 25), (0, 115)),
+        },
+        (
+            Check(21 * MINUTE, REPLAYING),
+            Check(190 * MINUTE, REPLAYING),
+            Check(201 * MINUTE, REPLAYING, (replayed,)),
+            Check(290 * MINUTE, REPLAYING, (replayed,)),
+            Check(296 * MINUTE, REPLAYING),
         ),
     )
     yield Case(

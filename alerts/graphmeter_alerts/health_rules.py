@@ -1,7 +1,7 @@
 """Alerts about the measuring itself.
 
-Collectors that do not answer, a database that does not, a spool that fills; and a watchdog that proves the way to the
-receiver.
+Collectors that do not answer, a database that does not, a spool that fills; a replay, which silences alerts on bursts; and
+a watchdog that proves the way to the receiver.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ COLLECTOR_DOWN: Final = "GraphmeterCollectorDown"
 INSTANCE_DOWN: Final = "GraphmeterCollectorInstanceDown"
 DATABASE_AWAY: Final = "GraphmeterDatabaseAway"
 SPOOL_FILLING: Final = "GraphmeterSpoolFilling"
+REPLAYING: Final = "GraphmeterReplaying"
 WATCHDOG: Final = "GraphmeterWatchdog"
-ALERTS: Final = (COLLECTOR_DOWN, INSTANCE_DOWN, DATABASE_AWAY, SPOOL_FILLING, WATCHDOG)
+ALERTS: Final = (COLLECTOR_DOWN, INSTANCE_DOWN, DATABASE_AWAY, SPOOL_FILLING, REPLAYING, WATCHDOG)
 
 COLLECTOR_DOWN_FOR_S: Final = 120
 INSTANCE_DOWN_FOR_S: Final = 600
@@ -28,6 +29,9 @@ DATABASE_AWAY_FOR_S: Final = 300
 """A restart or a failover of the database is shorter, and nobody notices it."""
 SPOOL_FILLING_FROM: Final = 0.8
 SPOOL_FILLING_FOR_S: Final = 60
+
+REPLAYED_AFTER_S: Final = 600
+"""What waited for less is lost among what happens anyway: windows of bursts are an hour, and their alerts keep firing."""
 
 UP: Final = "up"
 """Made by Prometheus itself: 1 while a target can be scraped."""
@@ -67,5 +71,15 @@ def groups(config: Config) -> list[Group]:
         wording.spool_filling(config, SPOOL_FILLING, instance=label("instance"), share=wording.PERCENT_VALUE),
         SPOOL_FILLING_FOR_S,
     )
+    replaying, oldest = (
+        metric.name + matchers(job=JOB) for metric in (names.COLLECTOR_REPLAYING, names.COLLECTOR_SPOOL_OLDEST)
+    )
+    replayed = Alert(
+        REPLAYING,
+        f"max by (job) (max_over_time({replaying}[90m])) > 0\n"
+        f"and\nmax by (job) (max_over_time({oldest}[2h])) > {REPLAYED_AFTER_S}",
+        alert_labels("info"),
+        wording.replaying(config, REPLAYING),
+    )
     watchdog = Alert(WATCHDOG, "vector(1)", alert_labels("info"), wording.watchdog(config, WATCHDOG))
-    return [Group("graphmeter-health", 60, (down, instance_down, away, filling, watchdog))]
+    return [Group("graphmeter-health", 60, (down, instance_down, away, filling, replayed, watchdog))]

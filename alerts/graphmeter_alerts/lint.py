@@ -141,19 +141,29 @@ class _Context:
     def _settled(self, rule: Rule, seen: frozenset[str]) -> bool:
         """Whether what is read does not come and go: nothing at all, the database, or events of a longer while."""
         for selector in promql.read(rule.expr).selectors:
-            records = self._records.get(selector.metric, ()) if selector.metric not in seen else ()
-            counted = selector.within == "increase" and selector.window_s >= _A_WHILE_S
+            records = self._read(selector) if selector.metric not in seen else ()
+            collected = selector.within == "increase" or selector.within.endswith("_over_time")
+            counted = collected and selector.window_s >= _A_WHILE_S
             below = records and all(self._settled(record, seen | {selector.metric}) for record in records)
             if not (counted or below or selector.metric in OF_THE_DATABASE):
                 return False
         return True
+
+    def _read(self, selector: promql.Selector) -> list[Rule]:
+        """Rules that may record what it reads."""
+        wanted = {label: value for label, how, value in selector.matchers if how == "="}
+        return [
+            record
+            for record in self._records.get(selector.metric, ())
+            if all(record.labels.get(label, value) == value for label, value in wanted.items())
+        ]
 
     def _given(self, rule: Rule, seen: frozenset[str]) -> set[str] | None:
         """Labels that an expression may give; None where somebody else's metric is read."""
         expression = promql.read(rule.expr)
         given = {label for labels in expression.grouped_by for label in labels}
         for selector in expression.selectors:
-            records = self._records.get(selector.metric, ())
+            records = self._read(selector)
             if selector.metric in _LABELS:
                 given |= _LABELS[selector.metric] | _OF_TARGETS
             elif selector.metric == "up":

@@ -27,6 +27,7 @@ _WHY_NOT: Final[Mapping[str, str]] = {
     health_rules.WATCHDOG: _ALWAYS,
     health_rules.DATABASE_AWAY: _OF_COLLECTORS,
     health_rules.SPOOL_FILLING: _OF_COLLECTORS,
+    health_rules.REPLAYING: _OF_COLLECTORS,
     **dict.fromkeys(measuring_rules.ALERTS, _OF_COLLECTORS),
 }
 SIMULATED: Final = frozenset(

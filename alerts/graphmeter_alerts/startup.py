@@ -28,6 +28,7 @@ _SPECIAL: Final[Mapping[str, tuple[float, str]]] = {
         0.0,
         "after a hundredth of the period: seven hours of a month, a quarter of an hour of a day",
     ),
+    health_rules.REPLAYING: (0.0, _AT_ONCE),
     health_rules.WATCHDOG: (0.0, "always; silence means that alerting itself is broken"),
     measuring_rules.RULES_OUTDATED: (0.0, "once collectors are scraped"),
 }

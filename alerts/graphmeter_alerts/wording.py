@@ -231,6 +231,18 @@ def spool_filling(config: Config, name: str, *, instance: str, share: str) -> di
     }
 
 
+def replaying(config: Config, name: str) -> dict[str, str]:
+    """Annotations for counters that catch up with an outage."""
+    return {
+        "summary": "Graphmeter's counters catch up with an outage of its database",
+        "description": (
+            "What waited on disk for more than 10 minutes was stored within the last 90, so whatever looks at an hour's "
+            "money or tokens sees a burst that was none: alerts on such bursts are silenced by this one meanwhile."
+        ),
+        **links(config, name),
+    }
+
+
 def watchdog(config: Config, name: str) -> dict[str, str]:
     """Annotations for the alert that always fires."""
     return {

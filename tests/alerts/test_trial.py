@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from graphmeter_alerts import write
+from graphmeter_alerts import rulefiles, trial, write
 from graphmeter_cli.group import graphmeter
 from graphmeter_config import load
 from support import promtool
@@ -139,6 +139,17 @@ def test_a_silence_is_told(running: Running) -> None:
         assert 200 == answer.status
     done = running.test(FAST, "--label", "team=quiet")
     assert (1, True) == (done.exit_code, "nobody is told: a silence (" in done.output), done.output
+
+
+def test_a_replay_keeps_back_what_looks_like_a_burst(running: Running) -> None:
+    rules = {rule.name: rule for rule in rulefiles.of_config(load(running.config)) if rule.kind == "alert"}
+    manager = trial.Alertmanager(running.url)
+    burst = trial.trial_of(rules["GraphmeterSpendPerHourHigh"], {})
+    with manager.firing(trial.trial_of(rules["GraphmeterReplaying"], {})), manager.firing(burst):
+        ends = time.monotonic() + 60
+        while manager.route(burst).suppressed_by != "another alert":
+            assert time.monotonic() < ends
+            time.sleep(0.05)
 
 
 def test_another_configuration_than_ours_is_said(running: Running, tmp_path: Path) -> None:

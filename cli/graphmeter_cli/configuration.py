@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from graphmeter_config import Config, ConfigError, load
+from graphmeter_config import Config, ConfigError, Problem, load
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -23,21 +23,34 @@ def chosen(path: Path | None) -> Path | None:
     return DEFAULT_PATH if DEFAULT_PATH.exists() else None
 
 
-def load_or_fail(path: Path | None) -> Config:
-    """Load a file (None: the defaults).
+def load_or_fail(path: Path | None, warn: Callable[[Problem], object] | None = None) -> Config:
+    """Load a file (None: the defaults); see `graphmeter_config.load` for `warn`.
 
     Raises:
         click.ClickException: the file cannot be read or says something impossible; the message lists every fault.
     """
     try:
-        return load(path)
+        return load(path, warn=warn)
     except ConfigError as problem:
         raise click.ClickException(str(problem)) from problem
 
 
 def configured(function: _Function) -> _Function:
     """Add --config and --defaults to a command; it receives the loaded `config`."""
+    return _configured(function, None)
 
+
+def configured_for_prometheus(function: _Function) -> _Function:
+    """The same, for what Prometheus will evaluate: what it cannot hold is said."""
+    return _configured(function, say_warning)
+
+
+def say_warning(warning: Problem) -> None:
+    """Print it on stderr."""
+    click.echo(f"warning: {warning}", err=True)
+
+
+def _configured(function: _Function, warn: Callable[[Problem], object] | None) -> _Function:
     @click.option(
         "--config",
         "path",
@@ -49,6 +62,6 @@ def configured(function: _Function) -> _Function:
     @click.option("--defaults", is_flag=True, help="Use the built-in defaults, whatever ./graphmeter.yaml says.")
     @functools.wraps(function)
     def with_config(*, path: Path | None, defaults: bool, **rest: Any) -> Any:
-        return function(config=load_or_fail(None if defaults else chosen(path)), **rest)
+        return function(config=load_or_fail(None if defaults else chosen(path), warn), **rest)
 
     return with_config  # type: ignore[return-value]

@@ -235,6 +235,9 @@ maintenance: []
   #   timezone: Europe/Berlin
   #   slos: "*"               # names of SLOs: text or a list of texts, * is anything
 
+prometheus:
+  retention: 35d              # its --storage.tsdb.retention.time, which is 15d unless it is told; SLO windows have to fit
+
 alerting:
   grafana_url: http://localhost:3000
   # runbooks_url: https://wiki.example.com/graphmeter    # left out: alerts name the page's path, alerts/runbooks/NAME.md

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from graphmeter_config import document
 from graphmeter_config.document import Document, Mark, shown_path
 from graphmeter_config.errors import ConfigError, Problem
+from graphmeter_config.held import not_held
 from graphmeter_config.model import Config
 from graphmeter_config.receivers import shown_receiver_url
 from graphmeter_config.secret import VARIABLE, shown_url
@@ -44,11 +45,15 @@ _OWNED: Final = (("slos",), ("budgets",))
 _LONGEST_SHOWN: Final = 60
 
 
-def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -> Config:
+def load(
+    path: Path | None,
+    seen: Mapping[str, Collection[str]] | None = None,
+    warn: Callable[[Problem], object] | None = None,
+) -> Config:
     """Read a configuration; None gives the defaults.
 
     With `seen`, the values measured of each dimension (graph, node, …), an SLO or budget that selects none of them is a
-    fault, too.
+    fault, too. `warn` is told what can be used, but does less than it says.
 
     Further files `NAME.d/*.yaml` beside `NAME.yaml` are merged in order of their names: lists are appended, other
     settings may be made in one file only.
@@ -78,6 +83,10 @@ def load(path: Path | None, seen: Mapping[str, Collection[str]] | None = None) -
         problems += [_never_measured(one, merged) for one in unseen(config.slos, config.budgets, seen or {})]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
+    if warn is not None:
+        for one in not_held(config.prometheus, config.slos, config.anomalies):
+            mark = _mark(merged, one.path)
+            warn(Problem(mark.file, mark.line, shown_path(one.path), one.value, one.message, one.remedy))
     return config
 
 

@@ -15,6 +15,7 @@ from graphmeter_config.alerting import Alerting
 from graphmeter_config.anomalies import Anomalies
 from graphmeter_config.budget import Budget
 from graphmeter_config.forward import Forward
+from graphmeter_config.held import Prometheus
 from graphmeter_config.maintenance import Maintenance
 from graphmeter_config.prices import Prices
 from graphmeter_config.provider_limits import ProviderLimit
@@ -140,7 +141,9 @@ _BUDGETS = (
 )
 
 
-_NOT_OF_RULES = frozenset({"prices", "runs", "forward", "retention", "labels", "receivers", "reports", "maintenance"})
+_NOT_OF_RULES = frozenset(
+    {"prices", "runs", "forward", "retention", "labels", "receivers", "reports", "maintenance", "prometheus"}
+)
 """Sections that change no file of `graphmeter rules build`."""
 
 
@@ -170,6 +173,7 @@ class Config(Section):
     reports: tuple[Report, ...] = ()
     maintenance: tuple[Maintenance, ...] = ()
     alerting: Alerting = Alerting()
+    prometheus: Prometheus = Prometheus()
 
     @classmethod
     def default(cls) -> Self:

@@ -54,7 +54,7 @@ def test_check_sums_up_a_good_file(here: Path) -> None:
     summary = f"1 SLO, 1 budget, 0 forward destinations; hash {Config.default().hash}"
 
     assert f"OK graphmeter.yaml: {summary}\n" == run("config", "check").stdout
-    assert {"ok": True, "problems": [], "hash": Config.default().hash} == json_of("config", "check")
+    assert {"ok": True, "problems": [], "warnings": [], "hash": Config.default().hash} == json_of("config", "check")
 
 
 def test_check_names_every_fault_with_file_line_field_value_and_remedy(here: Path) -> None:
@@ -66,6 +66,26 @@ def test_check_names_every_fault_with_file_line_field_value_and_remedy(here: Pat
         "bad.yaml:4: slos[0].objective is 0.99: looks like a ratio (write a percentage: 99%)",
         "bad.yaml:5: budgts: unknown key (did you mean `budgets`?)",
     ] == result.stderr.splitlines()
+
+
+def test_what_prometheus_cannot_hold_is_a_warning(here: Path) -> None:
+    (here / "graphmeter.yaml").write_text(
+        "version: 1\nslos:\n  - {name: quarter, objective: 99.9, window: 90d}\n  - {name: month, objective: 99.9}\n"
+        "anomalies:\n  traffic_drop: {needs_weeks: 4}\nprometheus: {retention: 20d}\n"
+    )
+    checked, asked = run("config", "check"), json_of("config", "check")
+    expected = [
+        "graphmeter.yaml:3: slos[0].window is 90d: Prometheus keeps 20d: the budget is counted over no more than that (start it "
+        "with --storage.tsdb.retention.time=91d and write `prometheus: {retention: 91d}`)",
+        "graphmeter.yaml:4: slos[1].window is 30d: Prometheus keeps 20d: the budget is counted over no more than that (start it "
+        "with --storage.tsdb.retention.time=31d and write `prometheus: {retention: 31d}`)",
+        "graphmeter.yaml:6: anomalies.traffic_drop.needs_weeks is 4: Prometheus keeps 20d: the alert can never fire (start it with "
+        "--storage.tsdb.retention.time=29d and write `prometheus: {retention: 29d}`)",
+    ]
+    assert (0, [f"warning: {each}" for each in expected]) == (checked.exit_code, checked.stderr.splitlines())
+    assert (True, 3) == (asked["ok"], len(asked["warnings"]))
+    assert expected[0] in run("rules", "build", "--out", "rules").stderr
+    assert "" == run("prices", "show", "gpt-4o").stderr
 
 
 def test_check_gives_the_same_faults_as_json(here: Path) -> None:

@@ -656,6 +656,15 @@ TABLE = [
         "the first is in",
     ),
     Bad(
+        "no time to keep",
+        "prometheus:\n  retention: 5h\n",
+        2,
+        "prometheus.retention",
+        "'5h'",
+        "less than a day",
+        "such as 35d",
+    ),
+    Bad(
         "two webhooks",
         "alerting:\n  receivers:\n    page: {webhook: 'http://a', webhook_file: /b}\n",
         3,

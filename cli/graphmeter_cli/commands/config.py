@@ -12,11 +12,11 @@ import yaml
 
 from graphmeter import names
 from graphmeter_cli import render
-from graphmeter_cli.configuration import DEFAULT_PATH, chosen, load_or_fail
+from graphmeter_cli.configuration import DEFAULT_PATH, chosen, load_or_fail, say_warning
 from graphmeter_cli.options import Source, reads_reports
 from graphmeter_cli.reading import ask
 from graphmeter_cli.units import NS_PER_S, plural
-from graphmeter_config import Config, ConfigError, load
+from graphmeter_config import Config, ConfigError, Problem, load
 
 _OF_ALL: Final = ("service", "environment", "graph", "team")
 _SOMEBODYS: Final = ("graph", "team", "node")
@@ -40,7 +40,8 @@ def command() -> None:
 def check(*, path: Path, ask_seen: bool, source: Source, as_json: bool) -> None:
     """Check PATH (./graphmeter.yaml) and the files of its .d folder.
 
-    Prints a summary, or every fault with file, line, field, value and remedy; exit code 1 if there is one. With --seen, it
+    Prints a summary, or every fault with file, line, field, value and remedy; exit code 1 if there is one. What can be used
+    but does less than it says, such as an SLO window that Prometheus cannot hold, is a warning. With --seen, it
     is a fault that an SLO or a budget names a graph (node, tool, model, team …) that a database or a collector (--url) does
     not know.
 
@@ -50,8 +51,9 @@ def check(*, path: Path, ask_seen: bool, source: Source, as_json: bool) -> None:
       graphmeter config check deploy/graphmeter.yaml --json
       graphmeter config check --seen --url http://collector:4318
     """
+    warnings: list[Problem] = []
     try:
-        config = load(path, _seen(source) if ask_seen else None)
+        config = load(path, _seen(source) if ask_seen else None, warnings.append)
     except ConfigError as problem:
         if as_json:
             render.print_json({"ok": False, "problems": problem.problems})
@@ -59,8 +61,10 @@ def check(*, path: Path, ask_seen: bool, source: Source, as_json: bool) -> None:
             click.echo(problem, err=True)
         sys.exit(1)
     if as_json:
-        render.print_json({"ok": True, "problems": [], "hash": config.hash})
+        render.print_json({"ok": True, "problems": [], "warnings": warnings, "hash": config.hash})
     else:
+        for warning in warnings:
+            say_warning(warning)
         click.echo(f"OK {path}: {_summary(config)}")
 
 

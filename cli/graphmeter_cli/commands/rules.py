@@ -13,7 +13,7 @@ from graphmeter_alerts.diff import diff as difference
 from graphmeter_alerts.lint import lint as findings
 from graphmeter_alerts.rulefiles import Rule
 from graphmeter_cli import looking_back, render
-from graphmeter_cli.configuration import configured
+from graphmeter_cli.configuration import configured, configured_for_prometheus
 from graphmeter_cli.units import plural
 from graphmeter_config import Config, ConfigError, load
 
@@ -25,7 +25,7 @@ def command() -> None:
 
 @command.command("build", short_help="Write rule files.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write into.")
-@configured
+@configured_for_prometheus
 def build(*, out: Path, config: Config) -> None:
     """Write burn-rate alerts for every SLO, alerts for every budget, and alerts about the collector itself.
 

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from graphmeter_cli import render
-from graphmeter_cli.configuration import chosen, load_or_fail
+from graphmeter_cli.configuration import chosen, load_or_fail, say_warning
 from graphmeter_cli.stack import tools
 from graphmeter_cli.stack.run import Plan, Port, stack
 from graphmeter_collector.settings import DEFAULT_PORT, default_data_dir
@@ -73,7 +73,7 @@ def command(
     used = chosen(path)
     plan = Plan(
         data_dir=data_dir or default_data_dir(),
-        config=load_or_fail(used),
+        config=load_or_fail(used, say_warning),
         config_path=used,
         database_url=database_url,
         forward=forward,

@@ -20,13 +20,12 @@ from typing import Final
 from graphmeter_alerts import write
 from graphmeter_alerts.build import ALERTMANAGER as ALERTMANAGER_YML
 from graphmeter_config import Config
+from graphmeter_config.values import duration_text
 
 JOB: Final = "graphmeter"
 """The rules know collectors by this job."""
 SCRAPE_S: Final = 5
 """Nobody waits for a laptop; the windows of the rules are minutes."""
-RETENTION: Final = "35d"
-"""A 30-day SLO window needs more than 30 days of data; Prometheus keeps 15 unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,9 @@ def alertmanager(folders: Folders, binary: str, *, port: int) -> Server:
     return Server("Alertmanager", command, port, "/-/ready", dict(os.environ))
 
 
-def prometheus(folders: Folders, binary: str, *, port: int, scrapes: int, alertmanager: int | None) -> Server:
+def prometheus(
+    folders: Folders, binary: str, *, port: int, scrapes: int, alertmanager: int | None, config: Config
+) -> Server:
     """Prometheus with the generated rules; `scrapes` is the collector's port, `alertmanager` that one's, if there is one."""
     tells = [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}] if alertmanager else []
     configuration = {
@@ -121,7 +122,7 @@ def prometheus(folders: Folders, binary: str, *, port: int, scrapes: int, alertm
         binary,
         f"--config.file={file}",
         f"--storage.tsdb.path={folders.stack / 'prometheus'}",
-        f"--storage.tsdb.retention.time={RETENTION}",
+        f"--storage.tsdb.retention.time={duration_text(config.prometheus.retention_s)}",
         f"--web.listen-address=127.0.0.1:{port}",
         f"--web.external-url=http://localhost:{port}/",
         # Dots on latency panels lead to traces by them.

@@ -111,7 +111,12 @@ def _servers(plan: Plan, folders: parts.Folders, console: Console) -> Iterator[p
         yield parts.alertmanager(folders, plan.alertmanager_binary, port=tells)
     if plan.prometheus_binary:
         yield parts.prometheus(
-            folders, plan.prometheus_binary, port=_port(plan.prometheus, console), scrapes=port, alertmanager=tells
+            folders,
+            plan.prometheus_binary,
+            port=_port(plan.prometheus, console),
+            scrapes=port,
+            alertmanager=tells,
+            config=plan.config,
         )
 
 

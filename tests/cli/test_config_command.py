@@ -74,13 +74,15 @@ def test_what_prometheus_cannot_hold_is_a_warning(here: Path) -> None:
         "anomalies:\n  traffic_drop: {needs_weeks: 4}\nprometheus: {retention: 20d}\n"
     )
     checked, asked = run("config", "check"), json_of("config", "check")
+    short = "Prometheus keeps 20d: the budget is counted over no more than that"
     expected = [
-        "graphmeter.yaml:3: slos[0].window is 90d: Prometheus keeps 20d: the budget is counted over no more than that (start it "
-        "with --storage.tsdb.retention.time=91d and write `prometheus: {retention: 91d}`)",
-        "graphmeter.yaml:4: slos[1].window is 30d: Prometheus keeps 20d: the budget is counted over no more than that (start it "
-        "with --storage.tsdb.retention.time=31d and write `prometheus: {retention: 31d}`)",
-        "graphmeter.yaml:6: anomalies.traffic_drop.needs_weeks is 4: Prometheus keeps 20d: the alert can never fire (start it with "
-        "--storage.tsdb.retention.time=29d and write `prometheus: {retention: 29d}`)",
+        f"graphmeter.yaml:{line}: {field} is {value}: {fault} "
+        f"(start it with --storage.tsdb.retention.time={days} and write `prometheus: {{retention: {days}}}`)"
+        for line, field, value, fault, days in (
+            (3, "slos[0].window", "90d", short, "91d"),
+            (4, "slos[1].window", "30d", short, "31d"),
+            (6, "anomalies.traffic_drop.needs_weeks", "4", "Prometheus keeps 20d: the alert can never fire", "29d"),
+        )
     ]
     assert (0, [f"warning: {each}" for each in expected]) == (checked.exit_code, checked.stderr.splitlines())
     assert (True, 3) == (asked["ok"], len(asked["warnings"]))

@@ -124,7 +124,7 @@ def _values(band: Band) -> _Values:
     low, high = (Fraction(1, 100), Fraction(2, 100)) if band.unit == "ratio" else (Fraction(1), Fraction(2))
     upper = _upper(band, low, high)
     beyond = min(upper * Fraction(3, 2), (1 + upper) / 2) if band.unit == "ratio" else upper * Fraction(3, 2)
-    return _Values(low, high, _rounded((high + 3 * upper) / 4), _rounded(beyond))
+    return _Values(low, high, _rounded((high + upper) / 2), _rounded(beyond))
 
 
 def _rounded(value: Fraction) -> Fraction:
@@ -145,7 +145,7 @@ def _quantile(bound: Fraction) -> Fraction:
 
 def _past(band: Band, values: _Values, runs: float) -> list[Phase]:
     """Enough of it, half of it high."""
-    hours = round((max(band.needs_s, 24 * HOUR) + OWN_PAST_BEGINS_S) / HOUR) // 2 + 1
+    hours = round((max(band.needs_s, 8 * HOUR) + OWN_PAST_BEGINS_S) / HOUR) // 2 + 1
     return [Phase(runs, hours, values.low), Phase(runs, hours, values.high)]
 
 

@@ -19,6 +19,7 @@ _COLLECTORS: Final = ("a", "b")
 _LONG: Final = 10 * MINUTE
 EVALUATED_S: Final = 5 * MINUTE
 """promtool looks at these rules so often."""
+_SLOW_STEP_MIN: Final = EVALUATED_S // MINUTE
 
 
 def cases(config: Config) -> Iterator[Case]:
@@ -41,6 +42,11 @@ def _labels(budget: Budget) -> dict[str, str]:
     return of
 
 
+def _step_min(tier: Tier) -> int:
+    """Days of values every minute take promtool seconds; a window of minutes needs them."""
+    return 1 if tier.short_s < HOUR else _SLOW_STEP_MIN
+
+
 def _speed(tier: Tier) -> Fraction:
     """Share of the limit in a second, at which the tier is just crossed."""
     return tier.share / tier.long_s
@@ -57,7 +63,7 @@ def _burns(config: Config, budget: Budget, tier: Tier) -> Case:
             if each.severity == tier.severity
         )
     )
-    found = _series(budget, (speed, lasts), (Fraction(0), ends - lasts), used=Fraction(1, 2))
+    found = _series(budget, (speed, lasts), (Fraction(0), ends - lasts), used=Fraction(1, 2), step_min=_step_min(tier))
     firing = {name: _firing(config, budget, name, speed, lasts) for name in _BURN}
     return Case(
         f"{budget.name} is spent a little faster than {tier.name}, and no more afterwards",
@@ -66,6 +72,7 @@ def _burns(config: Config, budget: Budget, tier: Tier) -> Case:
             *(Check(lasts - MINUTE, name, firing[name]) for name in _BURN),
             Check(ends - MINUTE, budget_burn_rules.burn_alert(tier)),
         ),
+        step_min=_step_min(tier),
     )
 
 
@@ -94,11 +101,18 @@ def _too_slow(config: Config, budget: Budget, tier: Tier) -> Case:
     speed, lasts, burst = _speed(tier) * Fraction(7, 10), tier.long_s + _LONG, tier.short_s + EVALUATED_S
     return Case(
         f"{budget.name} is spent a little more slowly than {tier.name}, then for a moment faster",
-        _series(budget, (speed, lasts), (_speed(tier) * Fraction(15, 10), burst), used=Fraction(1, 2)),
+        _series(
+            budget,
+            (speed, lasts),
+            (_speed(tier) * Fraction(15, 10), burst),
+            used=Fraction(1, 2),
+            step_min=_step_min(tier),
+        ),
         (
             *(Check(lasts - MINUTE, name, _firing(config, budget, name, speed, lasts)) for name in _BURN),
             Check(lasts + burst - MINUTE, budget_burn_rules.burn_alert(tier)),
         ),
+        step_min=_step_min(tier),
     )
 
 
@@ -126,13 +140,14 @@ def _soon(config: Config, budget: Budget) -> Iterator[Case]:
     phases = (at(30), lasts), (at(20), lasts), (at(30), lasts)
     yield Case(
         f"{budget.name} lasts another 30 hours, then 20, then 30",
-        _series(budget, *phases, used=Fraction(1, 2)),
+        _series(budget, *phases, used=Fraction(1, 2), step_min=_SLOW_STEP_MIN),
         (
             Check(10 * MINUTE, EXHAUSTS_SOON),
             Check(lasts - MINUTE, EXHAUSTS_SOON),
             Check(2 * lasts - MINUTE, EXHAUSTS_SOON, (firing,)),
             Check(3 * lasts - MINUTE, EXHAUSTS_SOON),
         ),
+        step_min=_SLOW_STEP_MIN,
     )
     yield Case(
         f"{budget.name}: a moment's speed is not told",
@@ -142,21 +157,25 @@ def _soon(config: Config, budget: Budget) -> Iterator[Case]:
     if not budget.rolling_ns:
         yield Case(
             f"{budget.name} lasts until its period ends",
-            _series(budget, (at(20), lasts), used=Fraction(1, 2), ends_s=lasts + 19 * HOUR),
+            _series(budget, (at(20), lasts), used=Fraction(1, 2), ends_s=lasts + 19 * HOUR, step_min=_SLOW_STEP_MIN),
             (Check(lasts - MINUTE, EXHAUSTS_SOON),),
+            step_min=_SLOW_STEP_MIN,
         )
 
 
-def _series(budget: Budget, *phases: tuple[Fraction, int], used: Fraction, ends_s: int = 1000 * HOUR) -> dict[str, str]:
+def _series(
+    budget: Budget, *phases: tuple[Fraction, int], used: Fraction, ends_s: int = 1000 * HOUR, step_min: int = 1
+) -> dict[str, str]:
     """Phases are shares of the limit a second, and how many seconds; what is spent in all stays the same."""
     limit, of = budget_rules.limit_of(budget), _labels(budget)
-    minutes = sum(seconds for _, seconds in phases) // MINUTE
+    step_s = step_min * MINUTE
+    steps = sum(seconds for _, seconds in phases) // step_s
     # Two collectors store half of it each, and read the same gauges.
-    counter = growing(*((float(speed * limit * MINUTE / 2), seconds // MINUTE) for speed, seconds in phases))
+    counter = growing(*((float(speed * limit * step_s / 2), seconds // step_s) for speed, seconds in phases))
     values = {
         names.BUDGET_COST: counter,
-        names.BUDGET_LIMIT: staying((float(limit), minutes + 1)),
-        names.BUDGET_SPENT: staying((float(used * limit), minutes + 1)),
-        names.BUDGET_END: staying((ends_s, minutes + 1)),
+        names.BUDGET_LIMIT: staying((float(limit), steps + 1)),
+        names.BUDGET_SPENT: staying((float(used * limit), steps + 1)),
+        names.BUDGET_END: staying((ends_s, steps + 1)),
     }
     return {series(metric.name, **of, instance=each): text for each in _COLLECTORS for metric, text in values.items()}

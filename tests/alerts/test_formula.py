@@ -203,7 +203,7 @@ class Comparison(NamedTuple):
 
 def compared(setting: Setting, drawn: Sequence[Sequence[tuple[int, float, float]]], folder: Path) -> Comparison:
     """The formula against promtool, every five minutes."""
-    files = build(Config(slos=(setting.slo,), budgets=()))
+    files = build(Config(slos=(setting.slo,), budgets=(), thresholds=None, anomalies=None))
     (folder / "rules.yml").write_text(files["slo-runs.rules.yml"], encoding="utf-8")
     groups = [group["name"] for group in yaml.safe_load(files["slo-runs.rules.yml"])["groups"]]
     series: dict[str, str] = {}

@@ -43,7 +43,7 @@ VARIANTS = (
 
 
 def config_of(*slos: Slo) -> Config:
-    return Config(slos=slos, budgets=())
+    return Config(slos=slos, budgets=(), thresholds=None, anomalies=None)
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,7 @@ def team(config: Config, name: str) -> Json:
             Section(
                 "Service levels and budgets", _promises(config.model_copy(update={"budgets": tuple(budgets)}), shared)
             ),
-            Section("Graphs and nodes", [_graphs(), pieces.node_latency(95, (12, 9)), pieces.node_errors((12, 9))]),
-            Section("", [pieces.nodes((24, 9))]),
+            Section("Graphs and nodes", _graphs_and_nodes()),
             Section("Spend", _spend()),
             Section("Runs and traces", _runs()),
         ],
@@ -105,6 +104,11 @@ def _promises(config: Config, shared: Sequence[str]) -> list[Builder[dashboard.P
             limits=thresholds.budgets(config),
         ),
     ]
+
+
+def _graphs_and_nodes() -> list[Builder[dashboard.Panel]]:
+    size = (12, 9)
+    return [_graphs(), pieces.node_latency(95, size), pieces.node_errors(size), pieces.nodes((24, 9))]
 
 
 def _graphs() -> table.Panel:

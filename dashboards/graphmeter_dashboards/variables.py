@@ -65,6 +65,8 @@ def fixed_team(team: str) -> Builder[dashboard.VariableModel]:
         .current(option)
         .multi(True)
         .include_all(False)
+        # Links from other pages name their team in the URL.
+        .allow_custom_value(False)
         .hide(dashboard.VariableHide.HIDE_VARIABLE)
     )
 

@@ -48,7 +48,7 @@ def test_every_question_is_about_the_team_alone(name: str) -> None:
     [variable] = [each for each in page["templating"]["list"] if each["name"] == "team"]
     assert [name] == variable["current"]["value"]
     assert name.replace(",", "\\,") == variable["query"]
-    assert not variable["includeAll"]
+    assert (False, False) == (variable["includeAll"], variable["allowCustomValue"])
     for query in check.panel_queries(page):
         assert "team" in query.expr + query.sql or "slo_error_budget" in query.expr, query
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from graphmeter_alerts import budget_rules, health_rules, measuring_rules, promql, rulefiles, slo_rules
+from graphmeter_alerts import anomaly_rules, budget_rules, health_rules, measuring_rules, promql, rulefiles, slo_rules
 from graphmeter_alerts.alertmanager import receiver_of
 from graphmeter_alerts.rulefiles import Rule
 from graphmeter_config import Config
+from graphmeter_config.anomalies import OWN_PAST_BEGINS_S
 from graphmeter_config.values import duration_text
 
 _AT_ONCE: Final = "judges what is in force now, whatever was before"
@@ -63,8 +64,9 @@ def starts(config: Config, rules: Sequence[Rule] = ()) -> list[Start]:
 def _start(config: Config, rule: Rule, reach: _Reach) -> Start:
     whole_s, history_s = reach.of(rule)
     words = _words(whole_s, history_s)
-    if rule.name in _SPECIAL:
-        whole_s, words = _SPECIAL[rule.name]
+    special = {**_SPECIAL, **_of_anomalies(config)}
+    if rule.name in special:
+        whole_s, words = special[rule.name]
     own = {key: value for key, value in rule.labels.items() if key not in ("severity", "product", "job")}
     return Start(
         rule.name,
@@ -75,6 +77,27 @@ def _start(config: Config, rule: Rule, reach: _Reach) -> Start:
         whole_s,
         words,
     )
+
+
+def _of_anomalies(config: Config) -> Mapping[str, tuple[float, str]]:
+    """How much of the past has to be known is counted in values, which no window tells."""
+    anomalies = config.anomalies
+    found: dict[str, tuple[float, str]] = {}
+    if anomalies is None:
+        return found
+    for name, band in anomalies.bands():
+        needed = duration_text(band.needs_s + OWN_PAST_BEGINS_S)
+        said = f"says nothing before {needed} with enough runs; until {duration_text(band.history_s)} are known by less"
+        found[anomaly_rules.ALERT_OF[name]] = (band.history_s + OWN_PAST_BEGINS_S, said)
+    if anomalies.both is not None:
+        found[anomaly_rules.ERRORS_AND_LATENCY] = max(
+            found[anomaly_rules.ALERT_OF[name]] for name in ("error_rate", "latency_p95")
+        )
+    if anomalies.traffic_drop is not None:
+        drop = anomalies.traffic_drop
+        said = f"says nothing before {7 * drop.needs_weeks}d: it compares with what was then"
+        found[anomaly_rules.TRAFFIC_DROP] = (drop.weeks * 7 * 86_400.0 + 3600, said)
+    return found
 
 
 def _words(whole_s: float, history_s: float) -> str:

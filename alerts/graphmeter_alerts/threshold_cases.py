@@ -16,7 +16,7 @@ from graphmeter_alerts.cases import MINUTE, Case, Check, Firing, series, staying
 from graphmeter_alerts.threshold_rules import ALERT_OF
 from graphmeter_alerts.threshold_traffic import COLLECTORS, Phase, identity, matching, quantile, traffic
 from graphmeter_config import Config
-from graphmeter_config.thresholds import Limit, Threshold
+from graphmeter_config.threshold import Limit, Threshold
 
 _AFTER: Final = 10
 """Minutes beyond the window and the wait, after which everything is as it will be."""

@@ -16,7 +16,8 @@ from graphmeter_alerts.rules import Alert, Group, Record, alert_labels, quoted
 from graphmeter_alerts.wording import label, number
 from graphmeter_config import Config
 from graphmeter_config.indicators import BAD_STATUSES, GOOD_STATUSES
-from graphmeter_config.thresholds import Escalations, Limit, Threshold
+from graphmeter_config.threshold import Limit, Threshold
+from graphmeter_config.thresholds import Escalations
 from graphmeter_config.values import duration_text
 
 ALERT_OF: Final[Mapping[str, str]] = {

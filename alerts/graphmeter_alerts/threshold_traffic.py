@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from graphmeter import names
 from graphmeter_alerts.cases import growing, series, staying
 from graphmeter_config.section import globs_match
-from graphmeter_config.thresholds import Escalations, Limit, Threshold
+from graphmeter_config.threshold import Limit, Threshold
+from graphmeter_config.thresholds import Escalations
 
 _EXAMPLES: Final = ("example", "another", "third", "0")
 _MOST_TRIED: Final = 10_000

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from graphmeter_alerts.slo_wording import DASHBOARD_VARIABLES
 from graphmeter_alerts.wording import links
 from graphmeter_config import Config
-from graphmeter_config.thresholds import Limit, Threshold
+from graphmeter_config.threshold import Limit, Threshold
 from graphmeter_config.values import duration_text
 
 

@@ -22,7 +22,7 @@ from graphmeter_config.alerting import Severity
 from graphmeter_config.indicators import Dimension
 from graphmeter_config.section import Section
 from graphmeter_config.slo import EventSelector
-from graphmeter_config.thresholds import Part, PerDimensions, Wait
+from graphmeter_config.threshold import Part, PerDimensions, Wait
 from graphmeter_config.values import Seconds, Share, duration_text, percent_text, wrong
 
 SAMPLE_S: Final = 300
@@ -213,6 +213,12 @@ class Anomalies(Section):
         """What is told of both together; None where they are not judged alike."""
         one, other = self.error_rate, self.latency_p95
         return self.errors_and_latency if one and other and one.per == other.per else None
+
+    def wanted(self) -> Iterator[tuple[str, Anomaly]]:
+        """Those that look at runs of their own, by the names that files give them."""
+        if self.traffic_drop is not None:
+            yield "traffic_drop", self.traffic_drop
+        yield from self.bands()
 
     def bands(self) -> Iterator[tuple[str, Band]]:
         """Those that are on, by the names that files give them."""

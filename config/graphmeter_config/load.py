@@ -80,7 +80,7 @@ def load(
     except ValidationError as error:
         problems += [_problem(detail, merged) for detail in _causes(error.errors(include_url=False))]
     else:
-        problems += [_never_measured(one, merged) for one in unseen(config.slos, config.budgets, seen or {})]
+        problems += [_never_measured(one, merged) for one in unseen(config, seen or {})]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
     if warn is not None:

@@ -15,7 +15,7 @@ from graphmeter import names
 from graphmeter_config.alerting import Severity
 from graphmeter_config.indicators import Dimension
 from graphmeter_config.section import Section, Selector
-from graphmeter_config.thresholds import PerDimensions, Wait, Window
+from graphmeter_config.threshold import PerDimensions, Wait, Window
 from graphmeter_config.values import Globs, Name, Share, percent_text, wrong
 
 PerMinute = Annotated[int, Field(ge=1, le=10**12)]

@@ -43,6 +43,14 @@ groups:
     assert "says nothing before 7d" in drop.until_then
 
 
+def test_anomalies_say_how_much_of_the_past_they_need(config: Config) -> None:
+    said = {one.alert: one.until_then for one in starts(config)}
+    assert "before 14d" in said["GraphmeterTrafficDrop"]
+    both = said["GraphmeterErrorsAndLatency"]
+    assert "before 1d6h" in both
+    assert {both} == {said[f"Graphmeter{of}Anomaly"] for of in ("ErrorRate", "Latency", "CostPerRun")}
+
+
 def test_the_documentation_tells_the_same_of_the_defaults(config: Config) -> None:
     known = {(one.alert, one.about.partition("burn=")[2], one.whole_s) for one in starts(config)}
     rows = re.findall(

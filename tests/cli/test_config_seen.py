@@ -34,6 +34,19 @@ budgets:
 """
 
 
+LIMITS = """
+thresholds:
+  error_rate: {select: {graph: supprt}}
+  rate_limited: {overrides: [{select: {provider: bedrock}, above: 9%}, {select: {provider: openai}, above: 9%}]}
+anomalies:
+  traffic_drop: {select: {team: unattributed}}
+  latency_p95: {select: {graph: "desk*"}}
+provider_limits:
+  - {name: a, provider: anthropic, select: {environment: "*"}, tokens_per_minute: 5}
+  - {name: b, provider: openai, requests_per_minute: 5}
+"""
+
+
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database with one run of a moment ago; the configuration is in the working directory."""
@@ -59,6 +72,20 @@ def test_what_slos_and_budgets_select_has_to_have_been_measured(database: str) -
         "graphmeter.yaml:10: slos[2].select.node[2] is 'serch': no such node was measured (seen were answer, plan)",
         "graphmeter.yaml:12: slos[4].select.provider is 'azure': no such provider was measured (seen were openai)",
         "graphmeter.yaml:15: budgets[0].match.graph is 'helpdesk': no such graph was measured (seen were support)",
+    ] == result.stderr.splitlines()
+
+
+def test_so_has_what_thresholds_anomalies_and_limits_of_providers_select(database: str) -> None:
+    Path("graphmeter.yaml").write_text(LIMITS)
+    result = run("config", "check", "--seen", "--database-url", database)
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert [
+        "graphmeter.yaml:3: thresholds.error_rate.select.graph is 'supprt': no such graph was measured "
+        "(did you mean 'support'?)",
+        "graphmeter.yaml:4: thresholds.rate_limited.overrides[0].select.provider is 'bedrock': no such provider was "
+        "measured (seen were openai)",
+        "graphmeter.yaml:7: anomalies.latency_p95.select.graph is 'desk*': no such graph was measured (seen were support)",
+        "graphmeter.yaml:9: provider_limits[0].provider is 'anthropic': no such provider was measured (seen were openai)",
     ] == result.stderr.splitlines()
 
 

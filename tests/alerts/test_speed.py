@@ -20,7 +20,6 @@ CONFIG = Config.model_validate(
         "anomalies": None,
         "budgets": [
             {"name": "cx", "limit_usd": 700, "period": "week", "per": ["team", "graph"], "hard": True},
-            {"name": "daily", "limit_usd": "0.5", "period": "day"},
             {"name": "window", "limit_usd": 12, "rolling": 8 * 86_400},
             # Nothing tells their speed.
             {"name": "tokens", "limit_tokens": 5},
@@ -78,10 +77,10 @@ LIMIT = f"{BY} (graphmeter_budget_limit"
 MUTANTS = [
     Mutant("one collector's spend", BURN, f"sum {BY} (inc", f"max {BY} (inc", "cx is spent a little faster than page-f"),
     Mutant("limits added up", BURN, "max " + LIMIT, "sum " + LIMIT, "cx is spent a little faster than page-slow"),
-    Mutant("spent already", BURN, f"and\n          max {BY}", f"or 0 *\n          max {BY}", "daily is spent, which"),
+    Mutant("spent already", BURN, f"and\n          max {BY}", f"or 0 *\n          max {BY}", "window is spent, which"),
     Mutant("a tier too early", BURN, "> 0.02 *", "> 0.012 *", "cx is spent a little more slowly than page-fast"),
     Mutant("a tier too late", BURN, "> 0.02 *", "> 0.03 *", "cx is spent a little faster than page-fast"),
-    Mutant("no short window", BURN, "[5m]", "[1h]", "daily is spent a little faster than page-fast"),
+    Mutant("no short window", BURN, "[5m]", "[1h]", "window is spent a little faster than page-fast"),
     Mutant("its page", BURN, "severity: page", "severity: ticket", "cx is spent a little faster than page-fast"),
     Mutant("two days are soon", BURN, "< 24", "< 48", "window lasts another 30"),
     Mutant("a period that ends", BURN, "- time()", "- 0 * time()", "cx lasts until its period ends"),
@@ -101,8 +100,8 @@ def test_a_change_of_a_rule_fails_a_unit_test(built: Path, tmp_path: Path) -> No
 
 def test_only_budgets_whose_speed_is_known_have_such_alerts(built: Path) -> None:
     text = (built / f"{BURN}.rules.yml").read_text(encoding="utf-8")
-    watched = [name for name in ("cx", "daily", "window", "tokens", "people", "hourly") if f"budget: {name}\n" in text]
-    assert ["cx", "daily", "window"] == watched
+    watched = [name for name in ("cx", "window", "tokens", "people", "hourly") if f"budget: {name}\n" in text]
+    assert ["cx", "window"] == watched
 
 
 def test_neither_leaves_a_file_where_there_is_none() -> None:

@@ -65,7 +65,22 @@ def _by_hand(mutant: Mutant, built: Path) -> Changed:
     assert mutant.old in text, mutant.id
     cases = [case for case in tests["tests"] if mutant.case in case["name"]]
     assert 1 == len(cases), mutant.id
-    return Changed(yaml.safe_load(text.replace(mutant.old, mutant.new)), {**tests, "tests": cases})
+    return Changed(_needed(yaml.safe_load(text.replace(mutant.old, mutant.new)), cases[0]), {**tests, "tests": cases})
+
+
+def _needed(rules: dict[str, Any], case: Mapping[str, Any]) -> dict[str, Any]:
+    """The alerts that a unit test looks at, and the records that they are made of: promtool evaluates all it is given."""
+    looked_at = {check["alertname"] for check in case.get("alert_rule_test", ())}
+    every = [rule for group in rules["groups"] for rule in group["rules"]]
+    kept = [rule for rule in every if rule.get("alert") in looked_at]
+    read = " ".join([rule["expr"] for rule in kept] + [each["expr"] for each in case.get("promql_expr_test", ())])
+    if "__name__" in read:
+        return rules
+    while more := [rule for rule in every if rule not in kept and "record" in rule and rule["record"] in read]:
+        kept += more
+        read = " ".join(rule["expr"] for rule in more)
+    groups = [{**group, "rules": [rule for rule in group["rules"] if rule in kept]} for group in rules["groups"]]
+    return {"groups": [group for group in groups if group["rules"]]}
 
 
 def _by_rote(stem: str, built: Path) -> Iterator[tuple[str, Changed]]:

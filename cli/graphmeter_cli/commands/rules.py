@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write into.")
 @configured_for_prometheus
 def build(*, out: Path, config: Config) -> None:
-    """Write burn-rate alerts for every SLO, alerts for every budget, and alerts about the collector itself.
+    """Write alerts on SLOs, budgets, thresholds, providers' limits, anomalies, and the collector itself.
 
     \b
     Examples:

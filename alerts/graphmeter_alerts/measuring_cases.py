@@ -320,6 +320,11 @@ def _replayed(config: Config) -> Case:
 
 
 def _duration(seconds: int) -> str:
-    """What `humanizeDuration` makes of whole minutes below a day."""
-    hours, minutes = divmod(seconds // MINUTE, 60)
-    return f"{hours}h {minutes}m 0s" if hours else f"{minutes}m 0s"
+    """What `humanizeDuration` makes of a minute and more."""
+    parts: list[str] = []
+    rest = seconds
+    for unit, length in (("d", 24 * HOUR), ("h", HOUR), ("m", MINUTE), ("s", 1)):
+        count, rest = divmod(rest, length)
+        if count or parts or unit in "ms":
+            parts.append(f"{count}{unit}")
+    return " ".join(parts)

@@ -18,9 +18,13 @@ from support.mutants import Mutant, unnoticed, unnoticed_by_rote
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
-def check(out: Path) -> None:
-    """All that promtool has to say about a folder of generated files."""
-    rules, tests = sorted(out.glob("*.rules.yml")), sorted(out.glob("*.test.yml"))
+def check(out: Path, *of: str) -> None:
+    """All that promtool has to say about generated files: all of a folder, or those whose names begin so."""
+    rules, tests = (
+        [file for file in sorted(out.glob(f"*.{what}.yml")) if file.name.startswith(of or "")]
+        for what in ("rules", "test")
+    )
+    assert tests
     checked = promtool.check_rules(*rules)
     assert checked.ok, checked.output
     tested = promtool.test_rules(*tests)
@@ -54,7 +58,7 @@ SLOS = [
 @pytest.mark.parametrize("one", SLOS, ids=[one.name for one in SLOS])
 def test_rules_of_other_slos_are_accepted_and_pass_their_tests(one: Slo, tmp_path: Path) -> None:
     write(Config(slos=(one,), budgets=(), thresholds=None, anomalies=None), tmp_path)
-    check(tmp_path)
+    check(tmp_path, "slo-")
 
 
 def test_rules_of_other_budgets_are_accepted_and_pass_their_tests(tmp_path: Path) -> None:
@@ -75,8 +79,18 @@ def test_rules_of_other_budgets_are_accepted_and_pass_their_tests(tmp_path: Path
     )
     write(Config(slos=(), budgets=budgets, thresholds=None, anomalies=None), tmp_path)
     # Their speed has tests of its own, of days.
-    (tmp_path / "budget-burn.test.yml").unlink()
-    check(tmp_path)
+    check(tmp_path, "budgets.")
+
+
+@pytest.mark.parametrize("at_most", ["10m", "1m30s", "26h"])
+def test_what_sampling_keeps_on_purpose_is_not_late(at_most: str, tmp_path: Path) -> None:
+    rule = {"name": "chat", "match": {"graph": "*"}, "keep": "10%"}
+    write(Config.model_validate({"sampling": {"at_most": at_most, "rules": [rule]}}), tmp_path)
+    tests = yaml.safe_load((tmp_path / "health.test.yml").read_text(encoding="utf-8"))
+    [late] = [case for case in tests["tests"] if case["name"].startswith("what waits for a destination")]
+    (tmp_path / "late.test.yml").write_text(yaml.safe_dump({**tests, "tests": [late]}), encoding="utf-8")
+    tested = promtool.test_rules(tmp_path / "late.test.yml")
+    assert tested.ok, tested.output
 
 
 SLO = "slo-runs-availability"

@@ -14,7 +14,7 @@ from typing import Final
 from graphmeter import names
 from graphmeter_alerts import budget_rules, wording
 from graphmeter_alerts.rules import Alert, Group, matchers
-from graphmeter_alerts.wording import label, number
+from graphmeter_alerts.wording import number
 from graphmeter_config import Budget, Config
 from graphmeter_config.burn import Tier, spend_tiers
 from graphmeter_config.values import duration_text
@@ -107,7 +107,7 @@ def _burns(config: Config, budget: Budget) -> Iterator[Alert]:
             f"and\n{_spent(budget, tier.short_s)} > {number(short)} * {limit}\n"
             f"and\n{_gauge(names.BUDGET_SPENT, budget)} < {limit}",
             labels_of(config, budget, name, level, burn=tier.name),
-            burn_words(config, budget, tier, whose=_LABELS, spent=wording.USD_VALUE),
+            burn_words(config, budget, tier, whose=budget_rules.WHOSE, spent=wording.USD_VALUE),
             keep_firing_for_s=KEEP_FIRING_FOR_S[tier.severity],
         )
 
@@ -125,7 +125,7 @@ def _soon(config: Config, budget: Budget) -> Iterator[Alert]:
         EXHAUSTS_SOON,
         f"{hours} < {SOON_H}{before_its_end}",
         labels_of(config, budget, EXHAUSTS_SOON, "ticket"),
-        soon_words(config, budget, whose=_LABELS, hours=wording.COUNT_VALUE),
+        soon_words(config, budget, whose=budget_rules.WHOSE, hours=wording.COUNT_VALUE),
         SOON_FOR_S,
         SOON_FOR_S,
     )
@@ -139,6 +139,3 @@ def _spent(budget: Budget, window_s: float) -> str:
 
 def _gauge(metric: names.Metric, budget: Budget) -> str:
     return f"max {_BY} ({metric.name}{matchers(budget=budget.name)})"
-
-
-_LABELS: Final = (label("team"), label("scope"))

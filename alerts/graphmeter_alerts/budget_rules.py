@@ -10,7 +10,7 @@ from typing import Final
 from graphmeter import names
 from graphmeter_alerts import wording
 from graphmeter_alerts.rules import Alert, Group, Record, alert_labels, matchers
-from graphmeter_alerts.wording import label, number
+from graphmeter_alerts.wording import label, label_or, number
 from graphmeter_config import Budget, Config
 
 THRESHOLD: Final = "GraphmeterBudgetThreshold"
@@ -125,7 +125,7 @@ def _alerts(config: Config, budget: Budget) -> Iterator[Alert]:
             alert_name(share),
             f"{_gauge(gauges_of(budget)[0], selector)}\nand\n{USED}{selector} {band}",
             labels_of(config, budget, alert_name(share), severity(share), threshold=alert_threshold(share)),
-            words(config, budget, share, whose=_LABELS, spent=value),
+            words(config, budget, share, whose=WHOSE, spent=value),
         )
 
 
@@ -136,7 +136,7 @@ def _forecast(config: Config, budget: Budget) -> Alert:
         FORECAST,
         f"{_gauge(names.BUDGET_FORECAST, selector)} >= 1\nand\n{USED}{selector} < 1",
         labels_of(config, budget, FORECAST, "ticket"),
-        forecast_words(config, budget, whose=_LABELS, ratio=wording.PERCENT_VALUE),
+        forecast_words(config, budget, whose=WHOSE, ratio=wording.PERCENT_VALUE),
         for_s=FORECAST_FOR_S,
     )
 
@@ -145,4 +145,5 @@ _GAUGES: Final = {
     "usd": (names.BUDGET_SPENT, names.BUDGET_LIMIT),
     "tokens": (names.BUDGET_SPENT_TOKENS, names.BUDGET_LIMIT_TOKENS),
 }
-_LABELS: Final = (label("team"), label("scope"))
+WHOSE: Final = (label_or("team", names.UNATTRIBUTED), label("scope"))
+"""Team and scope, as labels of an alert have them."""

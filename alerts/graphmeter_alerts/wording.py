@@ -51,6 +51,11 @@ def label(name: str) -> str:
     return f"{{{{ $labels.{name} }}}}"
 
 
+def label_or(name: str, otherwise: str) -> str:
+    """The same; `otherwise` where the label is empty."""
+    return f'{{{{ or $labels.{name} "{otherwise}" }}}}'
+
+
 def percentage(ratio: Fraction) -> str:
     """What `humanizePercentage` makes of a ratio."""
     return f"{float(100 * ratio):.4g}%"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import yaml
 
-from graphmeter_alerts import write
+from graphmeter import names
+from graphmeter_alerts import budget_rules, write
 from graphmeter_config import Budget, Config, Slo
 from graphmeter_config.spend import SpendSelector
 from support import promtool
@@ -53,6 +55,32 @@ SLOS = [
         select={"graph": ['support "eu" \\', "a.b|c*"], "team": "c?", "environment": "prod", "service": ["a", "b"]},
     ),
 ]
+
+
+def test_a_budget_of_nobodys_spend_says_whose_it_is(built: Path, tmp_path: Path) -> None:
+    [budget] = Config.default().budgets
+    shutil.copy(built / "budgets.rules.yml", tmp_path)
+    words = budget_rules.words(Config.default(), budget, Decimal(1), whose=(names.UNATTRIBUTED, ""), spent="120.00")
+    assert "of team unattributed" in words["summary"]
+    labels = {"severity": "page", "product": "graphmeter", "budget": budget.name, "threshold": "100"}
+    gauges = {names.BUDGET_SPENT.name: 120, names.BUDGET_LIMIT.name: 100}
+    unit = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f'{name}{{budget="{budget.name}"}}', "values": f"{value}x10"} for name, value in gauges.items()
+        ],
+        "alert_rule_test": [
+            {
+                "eval_time": "5m",
+                "alertname": "GraphmeterBudgetExhausted",
+                "exp_alerts": [{"exp_labels": labels, "exp_annotations": words}],
+            }
+        ],
+    }
+    file = tmp_path / "nobody.test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": ["budgets.rules.yml"], "tests": [unit]}))
+    tested = promtool.test_rules(file)
+    assert tested.ok, tested.output
 
 
 @pytest.mark.parametrize("one", SLOS, ids=[one.name for one in SLOS])

@@ -120,11 +120,14 @@ def _values(band: Band) -> _Values:
         low, high = Fraction(1, 2), Fraction(1)
         upper = _upper(band, _quantile(low), _quantile(high))
         bounds = [Fraction(repr(bound)) for bound in names.RUN_DURATION_BUCKETS]
-        return _Values(low, high, high, next(each for each in bounds if _quantile(each) > upper * Fraction(12, 10)))
+        near = high if upper > _quantile(high) * Fraction(5, 4) else low
+        return _Values(low, high, near, next(each for each in bounds if _quantile(each) > upper * Fraction(12, 10)))
     low, high = (Fraction(1, 100), Fraction(2, 100)) if band.unit == "ratio" else (Fraction(1), Fraction(2))
-    upper = _upper(band, low, high)
+    upper, mean = _upper(band, low, high), (low + high) / 2
+    # Both halves of the past may not be known alike.
+    near = mean + (upper - mean) * Fraction(6, 10)
     beyond = min(upper * Fraction(3, 2), (1 + upper) / 2) if band.unit == "ratio" else upper * Fraction(3, 2)
-    return _Values(low, high, _rounded((high + upper) / 2), _rounded(beyond))
+    return _Values(low, high, _rounded(near), _rounded(beyond))
 
 
 def _rounded(value: Fraction) -> Fraction:
@@ -162,7 +165,6 @@ def _band(config: Config, name: str, band: Band) -> Iterator[Case]:
     few = [Phase(0.9 * band.at_least, phase.hours, phase.value) for phase in (*past, near, beyond, then)]
     checks = (
         Check(short_h * HOUR + lasts * HOUR, alert),
-        Check(known_h * HOUR, alert),
         Check((known_h + lasts) * HOUR, alert),
         Check((known_h + 2 * lasts) * HOUR, alert, (firing,)),
         Check((known_h + 3 * lasts) * HOUR, alert),
@@ -223,7 +225,7 @@ def _unusual(config: Config, name: str, band: Band, value: Fraction) -> Firing:
     shown = {
         "ratio": wording.percentage(value),
         "seconds": wording.duration(_quantile(value)) if band.unit == "seconds" else "",
-        "usd": f"{float(value):.2f}",
+        "usd": f"{float(value):.4g}",
     }[band.unit]
     group = _group(band)
     told = anomaly_wording.unusual(config, ALERT_OF[name], name, band, Words(group), value=shown)

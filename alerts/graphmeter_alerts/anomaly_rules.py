@@ -34,7 +34,7 @@ ALERTS: Final = (TRAFFIC_DROP, *ALERT_OF.values(), ERRORS_AND_LATENCY)
 
 TRAFFIC: Final = "graphmeter:anomaly_traffic"
 _WINDOW: Final = "1h"
-_VALUE: Final = {"ratio": wording.PERCENT_VALUE, "seconds": wording.DURATION_VALUE, "usd": wording.USD_VALUE}
+_VALUE: Final = {"ratio": wording.PERCENT_VALUE, "seconds": wording.DURATION_VALUE, "usd": wording.SMALL_USD_VALUE}
 
 
 def traffic_groups(config: Config) -> list[Group]:

@@ -39,8 +39,10 @@ def _near(config: Config, one: Limited) -> Case:
     well, near = warn_at * Fraction(9, 10), Fraction(f"{float(warn_at * Fraction(12, 10)):.4g}")
     of = _identity(one)
     found = _series(one, of, (well, minutes), (near, minutes), (well, minutes))
+    # Enough below all the limits that these calls have.
+    most = max(_used(one, other, Fraction(1)) for other in provider_rules.limited(one.by))
     for name in one.by.per:
-        found |= _series(one, {**of, name: "not/selected"}, (well, 3 * minutes))
+        found |= _series(one, {**of, name: "not/selected"}, (min(well, warn_at / 2 / most), 3 * minutes))
     group: dict[str, str] = {name: of[name] for name in one.by.per}
     # Other limits of these calls are used as well.
     firing = [

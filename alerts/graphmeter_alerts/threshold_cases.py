@@ -6,6 +6,7 @@ is not selected.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Final
@@ -90,15 +91,16 @@ def _bad(threshold: Threshold, limit: Limit) -> Fraction:
     if threshold.unit == "count":
         return Fraction(3) if threshold.bounds else limit.value + 1
     if threshold.most and not _gauge(threshold):
-        return min(
-            Fraction(repr(each))
-            for each in threshold.metrics[0].buckets
-            if quantile(threshold, Fraction(repr(each))) > limit.value
-        )
+        bounds = [Fraction(repr(each)) for each in threshold.metrics[0].buckets]
+        # Above them all where no bucket is far enough.
+        return next((each for each in bounds if quantile(threshold, each) > limit.value), 2 * bounds[-1])
     if threshold.compares == "below":
         return _rounded(limit.value / 2)
     if threshold.unit == "share":
         return _rounded(min(limit.value * Fraction(12, 10), (1 + limit.value) / 2))
+    if threshold.unit == "usd" and not threshold_rules.of_single_runs(threshold):
+        # Whole cents, as it is told.
+        return Fraction(math.floor(limit.value * 150) + 1, 100)
     return _rounded(limit.value * Fraction(3, 2))
 
 
@@ -112,7 +114,9 @@ def _text(threshold: Threshold, value: Fraction) -> str:
         return wording.percentage(value)
     if threshold.unit == "seconds":
         return wording.duration(value if _gauge(threshold) else quantile(threshold, value))
-    return f"{float(value):.2f}" if threshold.unit == "usd" else f"{float(value):.0f}"
+    if threshold.unit == "usd":
+        return f"{float(value):.4g}" if threshold_rules.of_single_runs(threshold) else f"{float(value):.2f}"
+    return f"{float(value):.0f}"
 
 
 def _firing(config: Config, name: str, threshold: Threshold, limit: Limit, of: Mapping[str, str], shown: str) -> Firing:
@@ -159,7 +163,7 @@ def _best(threshold: Threshold) -> Fraction:
     if threshold.most and not _gauge(threshold):
         return Fraction(repr(threshold.metrics[0].buckets[0]))
     # Waste is a part of what is spent, and there is some.
-    return Fraction(1, 100_000) if threshold.unit == "share" else Fraction(0)
+    return min(limit.value for limit in threshold.limits) / 1000 if threshold.unit == "share" else Fraction(0)
 
 
 def _too_few(name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) -> Case:

@@ -128,12 +128,17 @@ def _alert(config: Config, name: str, threshold: Threshold, limit: Limit) -> Ale
     )
 
 
+def of_single_runs(threshold: Threshold) -> bool:
+    """Whether it is about the money of one run, which may be less than a cent."""
+    return names.RUN_COST in threshold.metrics
+
+
 def template(name: str, threshold: Threshold) -> str:
     """How the value is told."""
     return {
         "share": wording.PERCENT_VALUE,
         "seconds": wording.DURATION_VALUE,
-        "usd": wording.USD_VALUE,
+        "usd": wording.SMALL_USD_VALUE if of_single_runs(threshold) else wording.USD_VALUE,
         "count": wording.COUNT_VALUE,
     }[threshold.unit]
 

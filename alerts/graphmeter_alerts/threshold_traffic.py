@@ -17,6 +17,7 @@ from graphmeter_config.threshold import Limit, Threshold
 from graphmeter_config.thresholds import Escalations
 
 _EXAMPLES: Final = ("example", "another", "third", "0")
+_OTHER_KIND: Final = "approved"
 _MOST_TRIED: Final = 10_000
 COLLECTORS: Final = ("a", "b")
 
@@ -110,10 +111,11 @@ def _node_error_rate(
 
 def _escalations(threshold: Threshold, limit: Limit, of: Mapping[str, str], phases: Sequence[Phase]) -> dict[str, str]:
     kind = matching(threshold.kind)[0] if isinstance(threshold, Escalations) else ""
+    other = _counter(names.OUTCOMES, of, _parts(phases, _all), kind=_OTHER_KIND, good="true")
     return {
         **_counter(names.RUNS, of, _parts(phases, _all), status=names.OK),
         **_counter(names.OUTCOMES, of, _parts(phases, _bad), kind=kind, good="false"),
-        **_counter(names.OUTCOMES, of, _parts(phases, _all), kind="approved", good="true"),
+        **(other if isinstance(threshold, Escalations) and not globs_match(threshold.kind, _OTHER_KIND) else {}),
     }
 
 
@@ -157,6 +159,8 @@ def quantile(threshold: Threshold, seconds: Fraction) -> Fraction:
     """What Prometheus takes for the 95th percentile of events that all are in the bucket of so many seconds."""
     bounds = [Fraction(0), *(Fraction(repr(each)) for each in threshold.metrics[0].buckets)]
     above = bisect_left(bounds, seconds)
+    if above == len(bounds):
+        return bounds[-1]
     low, high = bounds[above - 1], bounds[above]
     return low + (high - low) * Fraction(95, 100)
 

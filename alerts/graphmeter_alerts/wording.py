@@ -43,6 +43,8 @@ RUNBOOKS: Final = "alerts/runbooks"
 PERCENT_VALUE: Final = "{{ $value | humanizePercentage }}"
 USD_VALUE: Final = '{{ printf "%.2f" $value }}'
 DURATION_VALUE: Final = "{{ $value | humanizeDuration }}"
+SMALL_USD_VALUE: Final = '{{ printf "%.4g" $value }}'
+"""Of what may be less than a cent."""
 COUNT_VALUE: Final = '{{ printf "%.0f" $value }}'
 
 

@@ -214,6 +214,10 @@ class Threshold(Section):
             nearest = [self._bound_text(value, bound) for bound in _nearest(float(value), self.bounds)]
             remedy = f"write {' or '.join(nearest)}"
             raise wrong("is none of the bounds that it is measured at", remedy, *at, self.compares)
+        shortest = next((metric.buckets[0] for metric in self.metrics if metric.buckets), 0.0)
+        if self.most and float(value) < shortest:
+            remedy = f"write {self.text(shortest)} or more, or null for no alert"
+            raise wrong("is shorter than anything that is told apart", remedy, *at, self.compares)
         if self.most and float(value) >= self.most:
             remedy = f"write less than {self.text(self.most)}, the longest that is measured"
             raise wrong("can never be exceeded", remedy, *at, self.compares)

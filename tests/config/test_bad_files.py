@@ -139,6 +139,15 @@ TABLE = [
         "write 10 or 20",
     ),
     Bad(
+        "a latency that nobody can tell",
+        "thresholds:\n  latency_p95: {above: 50ms}\n",
+        2,
+        "thresholds.latency_p95.above",
+        "'50ms'",
+        "shorter than anything",
+        "write 100ms or more",
+    ),
+    Bad(
         "a latency that nobody measures",
         "thresholds:\n  latency_p95: {above: 1h}\n",
         2,

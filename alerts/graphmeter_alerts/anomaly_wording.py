@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from graphmeter_alerts.slo_wording import DASHBOARD_VARIABLES
-from graphmeter_alerts.wording import links, percentage
+from graphmeter_alerts.wording import links, percentage, variables, who
 from graphmeter_config import Config
 from graphmeter_config.anomalies import Band, TrafficDrop
 from graphmeter_config.values import duration_text
@@ -21,13 +20,12 @@ class Words(NamedTuple):
     @property
     def who(self) -> str:
         """`support, team cx`."""
-        named = [value if name == "graph" else f"{name} {value}" for name, value in self.group.items()]
-        return ", ".join(named) or "All together"
+        return who(self.group) or "All together"
 
     @property
     def variables(self) -> dict[str, str]:
         """Of the dashboard."""
-        return {name: value for name, value in self.group.items() if name in DASHBOARD_VARIABLES}
+        return variables(self.group)
 
 
 _SAID: Final[Mapping[str, tuple[str, str, str]]] = {

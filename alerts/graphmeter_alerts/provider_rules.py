@@ -9,8 +9,7 @@ from typing import Final, NamedTuple
 from graphmeter import names
 from graphmeter_alerts import slo_events, wording
 from graphmeter_alerts.rules import Alert, Group, Record, alert_labels, matchers, quoted
-from graphmeter_alerts.slo_wording import DASHBOARD_VARIABLES
-from graphmeter_alerts.wording import label, links, number, percentage
+from graphmeter_alerts.wording import label, links, number, percentage, variables, who
 from graphmeter_config import Config
 from graphmeter_config.provider_limits import ProviderLimit
 from graphmeter_config.values import duration_text
@@ -53,17 +52,16 @@ def labels_of(one: Limited) -> dict[str, str]:
 def words(config: Config, one: Limited, group: Mapping[str, str], *, used: str) -> dict[str, str]:
     """What the alert says; `group` holds what has the limit for itself, `used` is a share of it."""
     by, noun = one.by, one.of.replace("_", " ")
-    who = ", ".join(f"{name} {value}" for name, value in group.items()) or "All calls together"
+    whose = who(group) or "All calls together"
     of_key = f" of the key {by.key}" if by.key else ""
-    variables = {name: value for name, value in group.items() if name in DASHBOARD_VARIABLES}
     return {
-        "summary": f"{who}: more than {percentage(Fraction(by.warn_at))} of the {noun} that {by.name} allows are used",
+        "summary": f"{whose}: more than {percentage(Fraction(by.warn_at))} of the {noun} that {by.name} allows are used",
         "description": (
             f"In the last {duration_text(by.window_s)} {used} of {one.per_minute} {noun} a minute{of_key} were used in the "
             "mean. Beyond the limit the provider refuses calls. Find the graph and node that call most, and whether a batch "
             "can wait."
         ),
-        **links(config, NEAR, **variables),
+        **links(config, NEAR, **variables(group)),
     }
 
 

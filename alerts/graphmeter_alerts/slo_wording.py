@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from graphmeter_alerts.wording import label, links, number, percentage
+from graphmeter_alerts.wording import label, links, number, percentage, variables, who
 from graphmeter_config import Config, Slo
 from graphmeter_config.burn import Tier, month_plans
 from graphmeter_config.indicators import Indicator, Of
 from graphmeter_config.values import duration_text, percent_text
-
-DASHBOARD_VARIABLES: Final = ("environment", "team", "graph", "node", "model")
-"""Of what SLOs are judged by, what the dashboard can be filtered by."""
 
 
 class _Kind(NamedTuple):
@@ -82,7 +79,7 @@ class SloWords(NamedTuple):
     @property
     def who(self) -> str:
         """`support, node search`; empty where all events are judged together."""
-        return ", ".join(value if name == "graph" else f"{name} {value}" for name, value in self.group.items())
+        return who(self.group)
 
     @property
     def title(self) -> str:
@@ -108,8 +105,7 @@ class SloWords(NamedTuple):
     @property
     def variables(self) -> dict[str, str]:
         """Of the dashboard."""
-        shown = {name: value for name, value in self.group.items() if name in DASHBOARD_VARIABLES}
-        return {"slo": self.slo.name, **shown}
+        return {"slo": self.slo.name, **variables(self.group)}
 
     @property
     def _kind(self) -> _Kind:

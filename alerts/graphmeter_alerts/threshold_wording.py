@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from graphmeter_alerts.slo_wording import DASHBOARD_VARIABLES
-from graphmeter_alerts.wording import links
+from graphmeter_alerts.wording import links, variables, who
 from graphmeter_config import Config
 from graphmeter_config.threshold import Limit, Threshold
 from graphmeter_config.values import duration_text
@@ -23,13 +22,12 @@ class Words(NamedTuple):
     @property
     def who(self) -> str:
         """`support, node search`."""
-        named = [value if name == "graph" else f"{name} {value}" for name, value in self.group.items()]
-        return ", ".join(named) or "All together"
+        return who(self.group) or "All together"
 
     @property
     def variables(self) -> dict[str, str]:
         """Of the dashboard."""
-        return {name: value for name, value in self.group.items() if name in DASHBOARD_VARIABLES}
+        return variables(self.group)
 
 
 class _Said(NamedTuple):

@@ -6,6 +6,7 @@ fails when Prometheus fills in something else than the rule meant to say.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final, NamedTuple
 from urllib.parse import quote_plus
@@ -38,6 +39,7 @@ _PAGES: Final = {
     "graphmeter-models": ("GraphmeterProvider", "GraphmeterRateLimited"),
 }
 """Dashboard → how names of the alerts begin that it explains; the overview explains all others."""
+DASHBOARD_VARIABLES: Final = ("environment", "team", "graph", "node", "model")
 RUNBOOKS: Final = "alerts/runbooks"
 
 PERCENT_VALUE: Final = "{{ $value | humanizePercentage }}"
@@ -81,6 +83,16 @@ def duration(seconds: Fraction) -> str:
 def number(value: Fraction) -> str:
     """A number for PromQL and for people: the shortest text that gives the same float."""
     return repr(float(value)).removesuffix(".0")
+
+
+def who(group: Mapping[str, str]) -> str:
+    """`support, node search`, of dimension → value or its template; empty where all is judged together."""
+    return ", ".join(value if name == "graph" else f"{name} {value}" for name, value in group.items())
+
+
+def variables(group: Mapping[str, str]) -> dict[str, str]:
+    """Those of them that dashboards can be filtered by."""
+    return {name: value for name, value in group.items() if name in DASHBOARD_VARIABLES}
 
 
 def links(config: Config, alert: str, **variables: str) -> dict[str, str]:

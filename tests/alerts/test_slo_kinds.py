@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from graphmeter_alerts import build, slo_events, slo_wording, write
+from graphmeter_alerts import build, slo_events, wording, write
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config, Slo
 from graphmeter_config.indicators import KINDS, Indicator, Of
@@ -167,7 +167,7 @@ def matches(matcher: str, value: str) -> bool:
 
 
 def test_links_set_those_filters_that_the_dashboard_has() -> None:
-    assert queries.FILTERS == slo_wording.DASHBOARD_VARIABLES
+    assert queries.FILTERS == wording.DASHBOARD_VARIABLES
 
 
 def test_many_slos_give_the_same_bytes_and_no_group_or_record_twice() -> None:

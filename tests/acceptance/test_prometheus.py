@@ -24,9 +24,10 @@ from acceptance.recording import recorder
 from cli.running import run
 from graphmeter import names
 from graphmeter_alerts import build, measuring_rules, slo_events
+from graphmeter_cli.asked import print_answers
 from graphmeter_config import Config, Slo
 from graphmeter_config.slo import EventSelector
-from graphmeter_dashboards.ask import Prometheus, Sql, ask
+from graphmeter_dashboards.ask import Answer, Prometheus, Sql, ask
 from graphmeter_dashboards.check import TimeRange, panel_queries
 from graphmeter_examples.tally import by
 from graphmeter_examples.workload import Workload, run_workload
@@ -342,11 +343,14 @@ def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     named = ("overview", "graph", "node", "models", "spend", "slo", "collector", "team-cx", "team-growth")
     assert {f"graphmeter-{page}" for page in named} == set(pages)
 
+    answers: dict[str, list[Answer]] = {}
+
     def answered() -> dict[Asked, int]:
         server, over = Prometheus(watched.prometheus.url), TimeRange.last(600)
-        answers = [(page, each) for page, text in pages.items() for each in ask(text, server, rows_of(watched), over)]
-        assert [] == [(page, each) for page, each in answers if each.fault]
-        return {(page, each.name, each.ref): each.found for page, each in answers}
+        answers.update({page: list(ask(text, server, rows_of(watched), over)) for page, text in pages.items()})
+        every = [(page, each) for page, of in answers.items() for each in of]
+        assert [] == [(page, each) for page, each in every if each.fault]
+        return {(page, each.name, each.ref): each.found for page, each in every}
 
     # Gauges that are read from the database every few seconds come last, and alerts about them.
     watched.prometheus.wait_for('ALERTS{alertstate="firing",severity="ticket"}')
@@ -354,6 +358,7 @@ def test_every_query_of_every_dashboard_has_an_answer(watched: Watched) -> None:
     ends = time.monotonic() + 60
     while (silent(found := answered()) - set(quiet())) and time.monotonic() < ends:
         time.sleep(1)
+    print_answers(answers)  # what `make stack-check` shows
     assert set() == silent(found) - set(quiet())
     assert set(quiet()) <= set(found)
 

@@ -59,14 +59,7 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             decimals=2,
             colors=thresholds.errors(config, "nodes"),
         ),
-        panels.number(
-            "Node p95",
-            "95 % of the attempts within the time range took no longer. Colours: the thresholds of SLOs of nodes.",
-            at_end(queries.quantile(0.95, names.NODE_DURATION, window=RANGE)),
-            unit=units.Seconds,
-            size=size,
-            colors=thresholds.slow(config, "nodes"),
-        ),
+        pieces.attempt_p95(config, "Node p95", size),
         panels.number(
             "Retries",
             "Attempts within the time range that were followed by another one.",

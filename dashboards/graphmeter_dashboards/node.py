@@ -55,14 +55,7 @@ def _numbers(config: Config) -> list[Builder[dashboard.Panel]]:
             decimals=2,
             colors=thresholds.errors(config, "nodes"),
         ),
-        panels.number(
-            "Attempt p95",
-            "95 % of the attempts within the time range took no longer. Colours: the thresholds of SLOs of nodes.",
-            at_end(queries.quantile(0.95, names.NODE_DURATION, window=RANGE)),
-            unit=units.Seconds,
-            size=size,
-            colors=thresholds.slow(config, "nodes"),
-        ),
+        pieces.attempt_p95(config, "Attempt p95", size),
         panels.number(
             "Tokens",
             "Of all kinds, of the node's model calls within the time range.",

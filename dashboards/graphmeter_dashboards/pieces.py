@@ -35,6 +35,18 @@ def spend(size: Size) -> stat.Panel:
     )
 
 
+def attempt_p95(config: Config, title: str, size: Size) -> stat.Panel:
+    """Of nodes; its colours are the thresholds of SLOs."""
+    return panels.number(
+        title,
+        "95 % of the attempts within the time range took no longer. Colours: the thresholds of SLOs of nodes.",
+        at_end(queries.quantile(0.95, names.NODE_DURATION, window=RANGE)),
+        unit=units.Seconds,
+        size=size,
+        colors=thresholds.slow(config, "nodes"),
+    )
+
+
 def error_ratio(config: Config, size: Size) -> stat.Panel:
     """Of runs; its colours are the error budgets of SLOs."""
     panel = panels.number(

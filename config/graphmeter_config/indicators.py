@@ -36,6 +36,14 @@ BAD_STATUSES: Final = (names.ERROR, names.LOST)
 """Runs that were interrupted or cancelled, or still run, are neither good nor bad."""
 
 
+_SHOWN_WHEN_EMPTY: Final = frozenset({"graph", "team", "node"})
+
+
+def shown(dimension: str, value: str) -> str:
+    """A value as metrics show it, whose labels selectors are written for."""
+    return value or (names.UNATTRIBUTED if dimension in _SHOWN_WHEN_EMPTY else "")
+
+
 class Counted(NamedTuple):
     """Events of a metric, or those of them whose label has one of these values."""
 

@@ -16,7 +16,8 @@ from graphmeter import names
 from graphmeter_collector.reports import Culprits, InCommon
 from graphmeter_collector.store import objectives
 from graphmeter_collector.store.effective import Rows
-from graphmeter_collector.store.objectives import EventCounter, Facts, facts_of
+from graphmeter_collector.store.events import Facts, facts_of
+from graphmeter_collector.store.objectives import EventCounter
 from graphmeter_collector.store.tables import ledger, outcome, run, run_node, span
 from graphmeter_config import Slo
 
@@ -62,7 +63,7 @@ async def _nodes(source: Rows, slo: Slo, since_ns: int, until_ns: int) -> _Found
     place = func.row_number().over(
         partition_by=(run_node.c.trace_id, run_node.c.run_id), order_by=(most.desc(), run_node.c.node)
     )
-    known = EventCounter(slo).dimensions(facts.dimensions)
+    known = EventCounter(slo).chosen.dimensions(facts.dimensions)
     columns: list[ColumnElement[Any]] = [facts.dimensions[name].label(name) for name in known]
     within = [facts.started_ns >= since_ns, facts.started_ns < until_ns, facts.judged, facts.bad, most > 0]
     ranked = (
@@ -102,14 +103,14 @@ async def _group(
     rows: FromClause | None = None,
 ) -> _Found:
     counter = EventCounter(slo)
-    known = counter.dimensions(facts.dimensions)
+    known = counter.chosen.dimensions(facts.dimensions)
     columns: list[ColumnElement[Any]] = [facts.dimensions[name].label(name) for name in known]
     what = by.label("what")
     asked: Select[Any] = (
         select(*columns, what, func.count().label("bad"))
         .select_from(facts.rows if rows is None else rows)
         .where(facts.started_ns >= since_ns, facts.started_ns < until_ns, facts.judged, facts.bad)
-        .where(*counter.narrowed(facts.dimensions))
+        .where(*counter.chosen.narrowed(facts.dimensions))
         .group_by(*columns, what)
     )
     return _taken(slo, known, await source.rows(asked))
@@ -119,7 +120,7 @@ def _taken(slo: Slo, known: Sequence[str], rows: Sequence[Mapping[Any, Any]]) ->
     counter = EventCounter(slo)
     found: _Found = {}
     for row in rows:
-        group = counter.group({name: row[name] for name in known})
+        group = counter.chosen.group({name: row[name] for name in known})
         if group is not None and row["bad"]:
             found.setdefault(group, Counter())[row["what"] or names.UNATTRIBUTED] += row["bad"]
     return found

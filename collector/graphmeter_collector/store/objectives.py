@@ -9,48 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, case, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.engine import RowMapping
 
 from graphmeter import names
 from graphmeter_collector.reports import Judgement, Judgements
 from graphmeter_collector.store import histogram, ranges, sums
 from graphmeter_collector.store.effective import Rows
+from graphmeter_collector.store.events import Chosen, Condition, Facts, columns_of, facts_of
 from graphmeter_collector.store.facts import DAY_NS, HOUR_NS
-from graphmeter_collector.store.runs import MISSED_HEARTBEATS
-from graphmeter_collector.store.tables import is_open, ledger, outcome, run, span
-from graphmeter_config import BAD_STATUSES, GOOD_STATUSES, Slo
-from graphmeter_config.indicators import Dimension, Indicator, Of
-from graphmeter_config.section import globs_match
+from graphmeter_collector.store.tables import is_open, run
+from graphmeter_config import Slo
+from graphmeter_config.indicators import Indicator, Of
 
 LATELY_NS: Final = 6 * HOUR_NS
 """Longest window that is counted row by row."""
-_LONGEST_SPAN_NS: Final = HOUR_NS
-_LONGEST_RUN_NS: Final = DAY_NS
-"""What took longer is not found among what has just ended: it would have to be looked for among all that began before."""
 _TO_THE_HOUR_NS: Final = 3 * DAY_NS
 """Ranges longer than this begin with a whole hour: less than one and a half percent of them."""
 _ROWS_AT_ONCE: Final = 500
-_SHOWN_WHEN_EMPTY: Final = frozenset({"graph", "team", "node"})
-_JUDGED: Final = (*GOOD_STATUSES, *BAD_STATUSES)
-
-Condition = ColumnElement[bool]
-
-
-class Facts(NamedTuple):
-    """Rows that stand for one event each."""
-
-    rows: FromClause
-    dimensions: Mapping[str, ColumnElement[str]]
-    started_ns: ColumnElement[int]
-    ended_ns: ColumnElement[int]
-    judged: Condition
-    """Whether it is an event of the kind."""
-    bad: Condition
-    longest_ns: int
 
 
 class _Sums(NamedTuple):
@@ -68,116 +47,13 @@ class EventCounter:
 
     def __init__(self, slo: Slo, size: int = 1) -> None:
         self.slo = slo
-        self._restricting = slo.select.restricting()
+        self.chosen = Chosen(slo.select.restricting(), slo.per)
         self.found: list[dict[tuple[str, ...], Judgement]] = [{} for _ in range(size)]
-
-    def dimensions(self, known: Iterable[str]) -> list[str]:
-        """Those that decide whether and where a row counts."""
-        return [name for name in known if name in self.slo.per or name in self._restricting]
-
-    def narrowed(self, columns: Mapping[str, ColumnElement[str]]) -> list[Condition]:
-        """What the database can tell of the selection: names without wildcards."""
-        return [
-            columns[name].in_([*globs, *(("",) if names.UNATTRIBUTED in globs else ())])
-            for name, globs in self._restricting.items()
-            if name in columns and not any(set("*?") & set(glob) for glob in globs)
-        ]
-
-    def group(self, values: Mapping[str, str]) -> tuple[str, ...] | None:
-        """Where a row with these dimensions counts; None: nowhere."""
-        for name, globs in self._restricting.items():
-            if name in values and not globs_match(globs, _shown(name, values[name])):
-                return None
-        return tuple(values[name] for name in self.slo.per)
 
     def add(self, group: tuple[str, ...], said: Judgement, at: int = 0) -> None:
         """Count events."""
         before = self.found[at].get(group)
         self.found[at][group] = said if before is None else before.plus(said)
-
-
-def _shown(name: str, value: str) -> str:
-    """A value as metrics show it, whose labels selectors are written for."""
-    return value or (names.UNATTRIBUTED if name in _SHOWN_WHEN_EMPTY else "")
-
-
-# --- what is counted ----------------------------------------------------------------------------------------------
-
-
-def _columns(table: FromClause, *of: Dimension) -> dict[str, ColumnElement[str]]:
-    return {name: table.c[name] for name in ("graph", "team", "environment", "service", *of)}
-
-
-_RUN: Final = _columns(run)
-_SPAN: Final = _columns(span, "node", "tool", "provider", "model")
-_CALL: Final = _columns(ledger, "node", "provider", "model")
-_OUTCOME: Final = _columns(outcome, "kind")
-_FINISHED: Final = run.c.status.in_(names.SPAN_STATUSES)
-_COUNTED: Final = and_(span.c.settled.is_(True), span.c.run_id != "")
-_ENDED: Final = (names.OK, names.ERROR)
-_SAME_CALL: Final = and_(ledger.c.trace_id == span.c.trace_id, ledger.c.span_id == span.c.span_id)
-_CALLED: Final = and_(ledger.c.cache_hit.is_(False), ledger.c.operation.not_in(names.PIECE_OPERATIONS))
-
-
-def _runs(judged: Condition, bad: Condition, lost_after_ns: int) -> Facts:
-    # A lost run is bad when it is given up, which is so long after the last sign of life (see `runs.lost`).
-    promised = run.c.heartbeat_ns * MISSED_HEARTBEATS
-    sooner = and_(run.c.heartbeat_ns > 0, promised < lost_after_ns)
-    given_up = run.c.last_seen_ns + case((sooner, promised), else_=lost_after_ns)
-    ended = case((run.c.status == names.LOST, given_up), else_=func.coalesce(run.c.ended_ns, 0))
-    return Facts(run, _RUN, run.c.started_ns, ended, judged, bad, _LONGEST_RUN_NS)
-
-
-def _spans(kind: str, judged: Condition, bad: Condition) -> Facts:
-    ended = span.c.start_ns + span.c.duration_ns
-    judged = and_(span.c.kind == kind, _COUNTED, judged)
-    return Facts(span, _SPAN, span.c.start_ns, ended, judged, bad, _LONGEST_SPAN_NS)
-
-
-def _calls(judged: Condition, bad: Condition) -> Facts:
-    """Model calls stand on the ledger once each, whoever saw them."""
-    ended = ledger.c.start_ns + ledger.c.duration_ns
-    return Facts(ledger, _CALL, ledger.c.start_ns, ended, and_(_CALLED, judged), bad, _LONGEST_SPAN_NS)
-
-
-def _outcomes(judged: Condition, bad: Condition) -> Facts:
-    return Facts(outcome, _OUTCOME, outcome.c.at_ns, outcome.c.at_ns, judged, bad, 0)
-
-
-def facts_of(slo: Slo, lost_after_ns: int = 0) -> list[Facts]:
-    """Rows that hold the events of an SLO; of several, the first hold all events, and the others bad ones."""
-    key: tuple[Indicator, Of] = (slo.indicator, slo.of)
-    nothing, above_ns = false(), round(slo.bound * names.NANO_PER_USD)
-    failed = run.c.status.in_(BAD_STATUSES)
-    match key:
-        case ("availability", "runs"):
-            return [_runs(run.c.status.in_(_JUDGED), failed, lost_after_ns)]
-        case ("availability", "nodes"):
-            final = and_(span.c.attempt_final.is_(True), span.c.status.in_(_ENDED))
-            return [_spans(names.NODE, final, span.c.status == names.ERROR)]
-        case ("availability", "tools"):
-            return [_spans(names.TOOL, span.c.status.in_(_ENDED), span.c.status == names.ERROR)]
-        case ("availability", "models"):
-            return [_calls(ledger.c.status.in_(_ENDED), ledger.c.status == names.ERROR)]
-        case ("latency", "runs"):
-            return [_runs(_FINISHED, run.c.duration_ns > above_ns, lost_after_ns)]
-        case ("latency", "nodes"):
-            return [_spans(names.NODE, true(), span.c.duration_ns > above_ns)]
-        case ("latency", "models"):
-            return [_calls(true(), ledger.c.duration_ns > above_ns)]
-        case ("first_token", "models"):
-            streamed = and_(span.c.kind == names.MODEL, span.c.settled.is_(True), span.c.ttft_ns.is_not(None))
-            found = _calls(streamed, span.c.ttft_ns > above_ns)
-            return [found._replace(rows=ledger.join(span, _SAME_CALL))]
-        case ("cost", "runs"):
-            return [_runs(_FINISHED, run.c.cost_nano > above_ns, lost_after_ns)]
-        case ("quality", "runs"):
-            return [
-                _runs(run.c.status.in_(_JUDGED), nothing, lost_after_ns),
-                _outcomes(outcome.c.good.is_(False), outcome.c.good.is_(False)),
-            ]
-        case _:
-            return [_outcomes(outcome.c.good.is_not(None), outcome.c.good.is_(False))]
 
 
 _ROLLED_UP: Final[Mapping[tuple[Indicator, Of], _Sums]] = {
@@ -226,7 +102,7 @@ async def judged_lately(
     """See `reports.SloCounts`. Events that took longer than an hour, runs longer than a day, are not found."""
     counter = EventCounter(slo, len(windows_ns))
     for index, facts in enumerate(facts_of(slo, lost_after_ns)):
-        known = counter.dimensions(facts.dimensions)
+        known = counter.chosen.dimensions(facts.dimensions)
         columns: list[ColumnElement[Any]] = [facts.dimensions[name].label(name) for name in known]
         within = [facts.ended_ns > now_ns - window for window in windows_ns]
         counts: list[ColumnElement[int]] = []
@@ -235,10 +111,10 @@ async def judged_lately(
             counts.append(func.count().filter(each, facts.bad).label(f"bad{at}"))
         longest = max(windows_ns) + facts.longest_ns
         where = [facts.judged, facts.started_ns > now_ns - longest, facts.ended_ns <= now_ns, or_(*within)]
-        where += counter.narrowed(facts.dimensions)
+        where += counter.chosen.narrowed(facts.dimensions)
         asked: Select[Any] = select(*columns, *counts).select_from(facts.rows).where(*where)
         for row in await source.rows(asked.group_by(*columns) if columns else asked):
-            group = counter.group({name: row[name] for name in known})
+            group = counter.chosen.group({name: row[name] for name in known})
             if group is not None:
                 for at in range(len(windows_ns)):
                     total = 0 if index else row[f"total{at}"]
@@ -256,13 +132,13 @@ async def _count_rows(
     *,
     bad_only: bool = False,
 ) -> None:
-    known = counter.dimensions(facts.dimensions)
+    known = counter.chosen.dimensions(facts.dimensions)
     columns: list[ColumnElement[Any]] = [facts.dimensions[name].label(name) for name in known]
     counts: list[ColumnElement[Any]] = [
         func.count().filter(facts.judged).label("total"),
         func.count().filter(facts.judged, facts.bad).label("bad"),
     ]
-    where = [facts.started_ns >= since_ns, facts.started_ns < until_ns, *counter.narrowed(facts.dimensions)]
+    where = [facts.started_ns >= since_ns, facts.started_ns < until_ns, *counter.chosen.narrowed(facts.dimensions)]
     if also is not None:
         where.append(also)
     if facts.rows is not run:  # of a graph that has only begun its runs it is told that none is judged yet
@@ -275,12 +151,17 @@ async def _count_rows(
 
 async def _count_rollups(source: Rows, counter: EventCounter, of: _Sums, part: ranges.Part) -> None:
     table, slo = part.table, counter.slo
-    columns: dict[str, ColumnElement[str]] = _columns(table, "node", "provider", "model")
+    columns: dict[str, ColumnElement[str]] = columns_of(table, "node", "provider", "model")
     if of.kind == names.TOOL:
-        columns = {**_columns(table, "node"), "tool": table.c.model}
-    known = counter.dimensions(columns)
+        columns = {**columns_of(table, "node"), "tool": table.c.model}
+    known = counter.chosen.dimensions(columns)
     wanted: list[ColumnElement[Any]] = [columns[name].label(name) for name in known]
-    where = [table.c.kind == of.kind, table.c[0] >= part.first, table.c[0] < part.end, *counter.narrowed(columns)]
+    where = [
+        table.c.kind == of.kind,
+        table.c[0] >= part.first,
+        table.c[0] < part.end,
+        *counter.chosen.narrowed(columns),
+    ]
     if of.by_latency:
         cells: list[ColumnElement[Any]] = [*wanted, table.c.latency]
         latencies: Select[Any] = select(*cells).where(*where)
@@ -318,7 +199,7 @@ async def _above(rows: Sequence[RowMapping], threshold_ns: int, measure: int) ->
 
 
 def _take(counter: EventCounter, values: Mapping[str, str], said: Judgement) -> None:
-    group = counter.group(values)
+    group = counter.chosen.group(values)
     if group is not None:
         counter.add(group, said)
 

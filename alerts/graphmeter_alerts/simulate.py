@@ -7,13 +7,23 @@ the waits of the rules. An alert that nobody here can judge is named with its re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from graphmeter import names
-from graphmeter_alerts import budget_rules, health_rules, measuring_rules, slo_rules, spend_rules
+from graphmeter_alerts import (
+    budget_rules,
+    health_rules,
+    measuring_rules,
+    simulated_thresholds,
+    slo_rules,
+    spend_rules,
+    threshold_rules,
+)
+from graphmeter_alerts.would import Group, Would, about, whose, would
 from graphmeter_config import Budget, Config, Slo, simulation
-from graphmeter_config.simulation import Events, Spend, Stretch
+from graphmeter_config.history import History
+from graphmeter_config.measures import Measure
+from graphmeter_config.simulation import Events, Spend
 from graphmeter_config.slices import NS
 
 _OF_PROMETHEUS: Final = "about scrapes, which only Prometheus knows of"
@@ -29,6 +39,7 @@ _WHY_NOT: Final[Mapping[str, str]] = {
     health_rules.SPOOL_FILLING: _OF_COLLECTORS,
     health_rules.REPLAYING: _OF_COLLECTORS,
     **dict.fromkeys(measuring_rules.ALERTS, _OF_COLLECTORS),
+    threshold_rules.ALERT_OF["state_size"]: "about sizes of states, which are not stored",
 }
 SIMULATED: Final = frozenset(
     {
@@ -39,11 +50,9 @@ SIMULATED: Final = frozenset(
         budget_rules.EXHAUSTED,
         budget_rules.FORECAST,
         spend_rules.UNATTRIBUTED,
+        *simulated_thresholds.ALERTS,
     }
 )
-
-Group = tuple[str, ...]
-"""Values of `per`."""
 
 
 class Stored(NamedTuple):
@@ -56,19 +65,13 @@ class Stored(NamedTuple):
     nobodys: Spend
     """In nano-USD, as is what follows."""
     everybodys: Spend
+    measured: Mapping[Measure, Mapping[Group, History]]
+    """What `wanted` asks for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Would:
-    """One alert, once."""
-
-    alert: str
-    about: str
-    """`slo=…, burn=…, graph=…`."""
-    severity: str
-    since_ns: int
-    until_ns: int | None
-    """None: it would still fire."""
+def wanted(config: Config) -> list[Measure]:
+    """What else has to be counted, each once."""
+    return list(simulated_thresholds.wanted(config))
 
 
 def why_not(alert: str) -> str:
@@ -86,30 +89,31 @@ def simulate(config: Config, stored: Stored, since_ns: int, until_ns: int) -> li
         for scope, spend in stored.spend.get(budget.name, {}).items():
             found += _of_budget(budget, scope, spend, since_ns, until_ns)
     found += _of_nobody(config, stored, since_ns, until_ns)
+    found += simulated_thresholds.simulate(config, stored.measured, since_ns, until_ns)
     return sorted(found, key=lambda one: (one.since_ns, one.alert, one.about))
 
 
 def _of_slo(slo: Slo, group: Group, events: Events, since_ns: int, until_ns: int) -> Iterator[Would]:
-    which = dict(zip(slo.per, group, strict=True))
+    which = whose(slo.per, group)
     # Tiers of a calendar month depend on its length, as do those of the rules: on that of now.
     for tier in slo.plan_at(until_ns).tiers:
         held = simulation.burning(events, slo, tier, since_ns, until_ns)
         stretches = simulation.fired(held, slo_rules.for_s(tier) * NS, slo_rules.keep_firing_for_s(tier) * NS)
-        about = _about(slo=slo.name, burn=tier.name, **which)
-        yield from _would(slo_rules.burn_alert(tier), about, tier.severity, stretches)
+        said = about(slo=slo.name, burn=tier.name, **which)
+        yield from would(slo_rules.burn_alert(tier), said, tier.severity, stretches)
     spent = simulation.fired(simulation.exhausted(events, slo, since_ns, until_ns), slo_rules.EXHAUSTED_FOR_S * NS)
-    yield from _would(slo_rules.EXHAUSTED, _about(slo=slo.name, **which), "ticket", spent)
+    yield from would(slo_rules.EXHAUSTED, about(slo=slo.name, **which), "ticket", spent)
 
 
 def _of_budget(budget: Budget, scope: Group, spend: Spend, since_ns: int, until_ns: int) -> Iterator[Would]:
-    which = {name.replace(":", "_"): value for name, value in zip(budget.per, scope, strict=True)}
+    which = whose(budget.per, scope)
     moments = simulation.spending(spend, budget, since_ns, until_ns)
     for share, following in zip(budget.thresholds, [*budget.thresholds[1:], None], strict=True):
         stretches = simulation.fired(simulation.in_band(moments, budget, share, following), 0)
-        about = _about(budget=budget.name, threshold=budget_rules.alert_threshold(share), **which)
-        yield from _would(budget_rules.alert_name(share), about, budget_rules.severity(share), stretches)
+        said = about(budget=budget.name, threshold=budget_rules.alert_threshold(share), **which)
+        yield from would(budget_rules.alert_name(share), said, budget_rules.severity(share), stretches)
     led = simulation.fired(simulation.leading_beyond(moments, budget), budget_rules.FORECAST_FOR_S * NS)
-    yield from _would(budget_rules.FORECAST, _about(budget=budget.name, **which), "ticket", led)
+    yield from would(budget_rules.FORECAST, about(budget=budget.name, **which), "ticket", led)
 
 
 def _of_nobody(config: Config, stored: Stored, since_ns: int, until_ns: int) -> Iterator[Would]:
@@ -118,13 +122,4 @@ def _of_nobody(config: Config, stored: Stored, since_ns: int, until_ns: int) -> 
         least = int(wanted.at_least_usd * names.NANO_PER_USD)
         spends = (stored.nobodys, stored.everybodys)
         held = simulation.unattributed(*spends, wanted.share, least, since_ns, until_ns)
-        yield from _would(spend_rules.UNATTRIBUTED, "", "ticket", simulation.fired(held, spend_rules.FOR_S * NS))
-
-
-def _would(alert: str, about: str, severity: str, stretches: list[Stretch]) -> Iterator[Would]:
-    for since_ns, until_ns in stretches:
-        yield Would(alert, about, severity, since_ns, until_ns)
-
-
-def _about(**labels: str) -> str:
-    return ", ".join(f"{name}={value or names.UNATTRIBUTED}" for name, value in labels.items())
+        yield from would(spend_rules.UNATTRIBUTED, "", "ticket", simulation.fired(held, spend_rules.FOR_S * NS))

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import click
 
 from graphmeter_alerts import rulefiles
-from graphmeter_alerts.simulate import Stored, Would, simulate, why_not
+from graphmeter_alerts.simulate import Stored, simulate, why_not
+from graphmeter_alerts.would import Would
 from graphmeter_cli.configuration import configured
 from graphmeter_cli.options import Source, reads_reports, since
 from graphmeter_cli.units import NS_PER_S, plural
 from graphmeter_config import Config
-from graphmeter_config.simulation import Events, Spend
 from graphmeter_config.values import duration_text
 
 if TYPE_CHECKING:
-    from graphmeter_collector.store.effective import Rows
+    pass
 
 _DAY_NS = 86_400 * NS_PER_S
 
@@ -31,11 +31,11 @@ _DAY_NS = 86_400 * NS_PER_S
 @configured
 @reads_reports
 def command(*, config: Config, source: Source, as_json: bool, since_text: str) -> None:
-    """Judge what is stored by the SLOs and budgets of graphmeter.yaml, and say which alerts would have fired, and when.
+    """Judge what is stored by graphmeter.yaml, and say which alerts would have fired, and when.
 
-    Burn rates, spent error budgets, thresholds and forecasts of budgets, and spend without a team; by the minute, and by the
-    quarter of an hour for spend. Alerts on anything else are named with the reason why they are not judged. Nothing is sent
-    or stored.
+    Burn rates, spent error budgets and plain thresholds by the minute; thresholds and forecasts of budgets, and spend
+    without a team, by the quarter of an hour. Alerts on anything else are named with the reason why they are not judged.
+    Nothing is sent or stored.
 
     \b
     Examples:
@@ -79,52 +79,15 @@ def _length(one: Would, until_ns: int) -> str:
 
 
 def _stored(config: Config, source: Source, since_ns: int, until_ns: int) -> Stored:
-    from graphmeter_cli import reading
+    from graphmeter_cli import reading, stored
     from graphmeter_collector.errors import CollectorError
     from graphmeter_collector.store.read import open_reader
 
     async def read() -> Stored:
         async with open_reader(reading.database(source)) as reader:
-            return await _read(reader, config, since_ns, until_ns)
+            return await stored.read(reader, config, since_ns, until_ns)
 
     try:
         return asyncio.run(read())
     except CollectorError as problem:
         raise click.ClickException(str(problem)) from problem
-
-
-async def _read(reader: Rows, config: Config, since_ns: int, until_ns: int) -> Stored:
-    from graphmeter_collector.store.minutes import by_minute
-
-    lost_after_ns = round(config.runs.lost_after_s * NS_PER_S)
-    events = {}
-    for slo in config.slos:
-        # Windows that end with the first moment begin before it.
-        first_ns = min(slo.period_at(since_ns).start_ns, since_ns - 3 * _DAY_NS)
-        found = await by_minute(reader, slo, max(first_ns, 0), until_ns, lost_after_ns)
-        events[slo.name] = {group: Events(minutes) for group, minutes in found.items()}
-    return await _with_spend(reader, config, events, since_ns, until_ns)
-
-
-async def _with_spend(
-    reader: Rows, config: Config, events: dict[str, dict[tuple[str, ...], Events]], since_ns: int, until_ns: int
-) -> Stored:
-    from graphmeter_collector.store.quarters import quarters
-
-    first_ns = min([since_ns - _DAY_NS, *(budget.stretch_at(since_ns).start_ns for budget in config.budgets)])
-    wanted = {"team", *(name for budget in config.budgets for name in (*budget.per, *budget.match.restricting()))}
-    sums: dict[str, defaultdict[tuple[str, ...], defaultdict[int, int]]] = {
-        budget.name: defaultdict(lambda: defaultdict(int)) for budget in config.budgets
-    }
-    nobodys: defaultdict[int, int] = defaultdict(int)
-    everybodys: defaultdict[int, int] = defaultdict(int)
-    async for each in quarters(reader, sorted(wanted), max(first_ns, 0), until_ns):
-        everybodys[each.quarter] += each.nano
-        if not each.attributions["team"]:
-            nobodys[each.quarter] += each.nano
-        for budget in config.budgets:
-            if budget.matches(each.attributions):
-                amount = each.nano if budget.unit == "usd" else each.tokens
-                sums[budget.name][budget.scope_of(each.attributions)][each.quarter] += amount
-    spend = {name: {scope: Spend.of(found) for scope, found in scopes.items()} for name, scopes in sums.items()}
-    return Stored(events, spend, Spend.of(nobodys), Spend.of(everybodys))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from prometheus_client import parser
 
 from graphmeter import names
 from graphmeter_alerts import build
@@ -24,6 +23,7 @@ from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
 from support import promtool
 from support.records import SECOND, T0_NS, call, note, priced, record
+from support.scraped import series_of
 from support.slo_kinds import EVERY_KIND
 
 MINUTES: Final = 70
@@ -53,17 +53,6 @@ def minute(at: int) -> list[SpanRecord]:
             call(4, cost=priced(nano), ttft_ns=ttft_ns, s=SLOW_S["models"] if slow else 0.01, **when, **failed),
             note(5, names.OUTCOME, said=Outcome("approved", number != 3, None), **when),
         ]
-    return found
-
-
-def series_of(exposition: str) -> dict[str, float]:
-    """What promtool calls the series of counters and histograms → value."""
-    found = {}
-    for family in parser.text_string_to_metric_families(exposition):
-        for sample in family.samples:
-            if family.type in ("counter", "histogram"):
-                labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
-                found[f"{sample.name}{{{labels}}}"] = sample.value
     return found
 
 

@@ -1,0 +1,41 @@
+"""Alerts that would have fired: what, about whom, how severe, and from when until when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from graphmeter import names
+from graphmeter_config.simulation import Stretch
+
+Group = tuple[str, ...]
+"""Values of `per`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Would:
+    """One alert, once."""
+
+    alert: str
+    about: str
+    """`slo=…, burn=…, graph=…`."""
+    severity: str
+    since_ns: int
+    until_ns: int | None
+    """None: it would still fire."""
+
+
+def would(alert: str, about: str, severity: str, stretches: Iterable[Stretch]) -> Iterator[Would]:
+    """One alert, as often as it fired."""
+    for since_ns, until_ns in stretches:
+        yield Would(alert, about, severity, since_ns, until_ns)
+
+
+def whose(per: Sequence[str], group: Group) -> dict[str, str]:
+    """What a group is told apart by, as labels."""
+    return {name.replace(":", "_"): value for name, value in zip(per, group, strict=True)}
+
+
+def about(**labels: str) -> str:
+    """Labels as a sentence would have them."""
+    return ", ".join(f"{name}={value or names.UNATTRIBUTED}" for name, value in labels.items())

@@ -11,17 +11,19 @@ from typing import Final, NamedTuple
 
 from graphmeter import names
 from graphmeter_alerts import (
-    budget_rules,
+    budget_burn_rules,
     health_rules,
     measuring_rules,
+    simulated_budgets,
+    simulated_limits,
     simulated_thresholds,
     slo_rules,
     spend_rules,
     threshold_rules,
 )
 from graphmeter_alerts.would import Group, Would, about, whose, would
-from graphmeter_config import Budget, Config, Slo, simulation
-from graphmeter_config.history import History
+from graphmeter_config import Config, Slo, simulation
+from graphmeter_config.history import History, Slices
 from graphmeter_config.measures import Measure
 from graphmeter_config.simulation import Events, Spend
 from graphmeter_config.slices import NS
@@ -41,16 +43,16 @@ _WHY_NOT: Final[Mapping[str, str]] = {
     **dict.fromkeys(measuring_rules.ALERTS, _OF_COLLECTORS),
     threshold_rules.ALERT_OF["state_size"]: "about sizes of states, which are not stored",
 }
+_BY_MEASURE: Final = (simulated_thresholds, simulated_limits)
+"""Who says what is to be counted, and judges it."""
 SIMULATED: Final = frozenset(
     {
         slo_rules.BURN_FAST,
         slo_rules.BURN_SLOW,
         slo_rules.EXHAUSTED,
-        budget_rules.THRESHOLD,
-        budget_rules.EXHAUSTED,
-        budget_rules.FORECAST,
         spend_rules.UNATTRIBUTED,
-        *simulated_thresholds.ALERTS,
+        *simulated_budgets.ALERTS,
+        *(alert for kind in _BY_MEASURE for alert in kind.ALERTS),
     }
 )
 
@@ -61,7 +63,9 @@ class Stored(NamedTuple):
     events: Mapping[str, Mapping[Group, Events]]
     """By name of the SLO."""
     spend: Mapping[str, Mapping[Group, Spend]]
-    """By name of the budget."""
+    """By name of the budget, by the quarter of an hour."""
+    minutes: Mapping[str, Mapping[Group, Slices]]
+    """The same by the minute, of budgets whose speed is judged, for as long as `simulated_budgets.reach_s` looks back."""
     nobodys: Spend
     """In nano-USD, as is what follows."""
     everybodys: Spend
@@ -71,7 +75,7 @@ class Stored(NamedTuple):
 
 def wanted(config: Config) -> list[Measure]:
     """What else has to be counted, each once."""
-    return list(simulated_thresholds.wanted(config))
+    return list(dict.fromkeys(measure for kind in _BY_MEASURE for measure in kind.wanted(config)))
 
 
 def why_not(alert: str) -> str:
@@ -87,9 +91,14 @@ def simulate(config: Config, stored: Stored, since_ns: int, until_ns: int) -> li
             found += _of_slo(slo, group, events, since_ns, until_ns)
     for budget in config.budgets:
         for scope, spend in stored.spend.get(budget.name, {}).items():
-            found += _of_budget(budget, scope, spend, since_ns, until_ns)
+            found += simulated_budgets.of_period(budget, scope, spend, since_ns, until_ns)
+    for budget in budget_burn_rules.watched(config):
+        for scope, minutes in stored.minutes[budget.name].items():
+            spend = stored.spend[budget.name].get(scope, Spend.of({}))
+            found += simulated_budgets.of_speed(budget, scope, spend, minutes, since_ns, until_ns)
     found += _of_nobody(config, stored, since_ns, until_ns)
-    found += simulated_thresholds.simulate(config, stored.measured, since_ns, until_ns)
+    for kind in _BY_MEASURE:
+        found += kind.simulate(config, stored.measured, since_ns, until_ns)
     return sorted(found, key=lambda one: (one.since_ns, one.alert, one.about))
 
 
@@ -103,17 +112,6 @@ def _of_slo(slo: Slo, group: Group, events: Events, since_ns: int, until_ns: int
         yield from would(slo_rules.burn_alert(tier), said, tier.severity, stretches)
     spent = simulation.fired(simulation.exhausted(events, slo, since_ns, until_ns), slo_rules.EXHAUSTED_FOR_S * NS)
     yield from would(slo_rules.EXHAUSTED, about(slo=slo.name, **which), "ticket", spent)
-
-
-def _of_budget(budget: Budget, scope: Group, spend: Spend, since_ns: int, until_ns: int) -> Iterator[Would]:
-    which = whose(budget.per, scope)
-    moments = simulation.spending(spend, budget, since_ns, until_ns)
-    for share, following in zip(budget.thresholds, [*budget.thresholds[1:], None], strict=True):
-        stretches = simulation.fired(simulation.in_band(moments, budget, share, following), 0)
-        said = about(budget=budget.name, threshold=budget_rules.alert_threshold(share), **which)
-        yield from would(budget_rules.alert_name(share), said, budget_rules.severity(share), stretches)
-    led = simulation.fired(simulation.leading_beyond(moments, budget), budget_rules.FORECAST_FOR_S * NS)
-    yield from would(budget_rules.FORECAST, about(budget=budget.name, **which), "ticket", led)
 
 
 def _of_nobody(config: Config, stored: Stored, since_ns: int, until_ns: int) -> Iterator[Would]:

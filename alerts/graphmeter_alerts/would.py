@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from graphmeter import names
-from graphmeter_config.simulation import Stretch
+from graphmeter_config.simulation import MINUTE_NS, Stretch
 
 Group = tuple[str, ...]
 """Values of `per`."""
@@ -29,6 +30,11 @@ def would(alert: str, about: str, severity: str, stretches: Iterable[Stretch]) -
     """One alert, as often as it fired."""
     for since_ns, until_ns in stretches:
         yield Would(alert, about, severity, since_ns, until_ns)
+
+
+def each_minute(first: int, held: Sequence[bool]) -> Iterator[tuple[int, bool]]:
+    """Whether a condition held, from a minute since the epoch on, with the moments."""
+    return zip(count(first * MINUTE_NS, MINUTE_NS), held, strict=False)
 
 
 def whose(per: Sequence[str], group: Group) -> dict[str, str]:

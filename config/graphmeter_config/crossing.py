@@ -73,8 +73,13 @@ def crossed(
         return list(map(and_, asked, _share(part, whole, limit.value, threshold)))
     if threshold.guard:
         return _share(part, whole, limit.value * unit, threshold)
-    top = limit.value * unit
-    return [amount * top.denominator > top.numerator for amount in part]
+    return beyond(part, limit.value * unit)
+
+
+def beyond(amounts: Sequence[int], limit: Fraction) -> list[bool]:
+    """Whether each amount is above a limit."""
+    above, below = limit.numerator, limit.denominator
+    return [amount * below > above for amount in amounts]
 
 
 def _share(

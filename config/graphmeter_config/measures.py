@@ -9,10 +9,13 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final, NamedTuple
 
+from graphmeter_config.provider_limits import ProviderLimit
 from graphmeter_config.threshold import Threshold
 from graphmeter_config.thresholds import Escalations
 
 MINUTE_S: Final = 60
+REQUESTS: Final = "requests"
+TOKENS: Final = "tokens"
 RUNNING: Final = "running"
 """Runs that have not ended, or had not; a threshold on how long runs take asks for them as well."""
 UNSTORED: Final = frozenset({"state_size"})
@@ -32,6 +35,8 @@ class Measure(NamedTuple):
     """What is judged by itself."""
     bounds: tuple[Fraction, ...] = ()
     """In seconds or USD: parts are what lies above each. Without any, there is one part."""
+    types: tuple[str, ...] = ()
+    """Kinds of tokens."""
     reach_s: int = 0
     """How far it looks back from a moment."""
     slice_s: int = MINUTE_S
@@ -50,8 +55,15 @@ def of_threshold(name: str, threshold: Threshold) -> list[Measure]:
     if isinstance(threshold, Escalations) and "*" not in threshold.kind:
         select["kind"] = threshold.kind
     chosen, reach_s = tuple(select.items()), round(threshold.window)
-    found = [Measure(name, chosen, threshold.per, bounds_of(name, threshold), reach_s)]
+    found = [Measure(name, chosen, threshold.per, bounds_of(name, threshold), reach_s=reach_s)]
     return [*found, found[0]._replace(of=RUNNING)] if name == "run_duration" else found
+
+
+def of_provider_limit(by: ProviderLimit, of: str) -> Measure:
+    """What is counted against one limit of a provider: requests, or some kinds of tokens."""
+    types = () if of == REQUESTS else by.token_types(of)
+    name = TOKENS if types else REQUESTS
+    return Measure(name, tuple(by.selecting().items()), by.per, types=types, reach_s=round(by.window_s))
 
 
 def bounds_of(name: str, threshold: Threshold) -> tuple[Fraction, ...]:

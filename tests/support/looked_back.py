@@ -32,6 +32,14 @@ THRESHOLDS: Final[dict[str, Any]] = {
     "rate_limited": {"window": "5m", "for": None, "above": "30%", "at_least": 10, "per": ["graph"]},
     "lost_runs": {"window": "10m", "above": 2},
 }
+# What goes too fast for one of the two, what will not last a day for it, and what is soon spent by both.
+BUDGETS: Final[list[dict[str, Any]]] = [
+    {"name": name, "limit_usd": limit, "rolling": "7d", "per": ["graph"]}
+    for name, limit in (("fast", 4000), ("short", 400), ("gone", 60))
+]
+LIMITS: Final[list[dict[str, Any]]] = [
+    {"name": "account", "provider": "open*", "per": ["graph"], "tokens_per_minute": 650, "requests_per_minute": 6}
+]
 
 
 def minute(at: int) -> list[SpanRecord]:

@@ -31,12 +31,13 @@ from graphmeter_collector.store.events import (
     spans,
 )
 from graphmeter_collector.store.facts import DAY_NS
-from graphmeter_collector.store.slices import NS, Group, Source, histories
+from graphmeter_collector.store.slices import Group, Source, histories
 from graphmeter_collector.store.tables import ledger, ledger_waste, run, span, wait
 from graphmeter_collector.store.waits import LONGEST_NS
 from graphmeter_config import BAD_STATUSES
 from graphmeter_config.history import History
 from graphmeter_config.measures import LEVELS, Measure
+from graphmeter_config.slices import NS
 
 REFUSALS: Final = ("ratelimit", "toomanyrequests", "throttling", "resourceexhausted", "429")
 """What errors are called with which providers refuse for their rate limits; nothing else about them is stored."""
@@ -104,6 +105,11 @@ def _events(measure: Measure, lost_after_ns: int) -> list[Source]:
             ]
         case "lost_runs":
             return [Source.of(judged, {1: _ALL}, lost)]
+        case "requests":
+            return [Source.of(called, {1: _ALL})]
+        case "tokens":
+            each = [func.coalesce(func.sum(ledger.c[f"{name}_tokens"]), 0) for name in measure.types]
+            return [Source.of(called, {1: sum(each[1:], each[0])})]
     raise KeyError(measure.of)
 
 

@@ -16,8 +16,8 @@ from graphmeter_collector.store.effective import Rows
 from graphmeter_collector.store.events import Chosen, Condition, Facts
 from graphmeter_collector.store.facts import DAY_NS
 from graphmeter_config.history import History
+from graphmeter_config.slices import NS
 
-NS = 1_000_000_000
 Group = tuple[str, ...]
 
 

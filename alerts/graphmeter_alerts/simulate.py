@@ -14,6 +14,7 @@ from graphmeter_alerts import (
     budget_burn_rules,
     health_rules,
     measuring_rules,
+    simulated_anomalies,
     simulated_budgets,
     simulated_limits,
     simulated_thresholds,
@@ -29,9 +30,8 @@ from graphmeter_config.simulation import Events, Spend
 from graphmeter_config.slices import NS
 
 _OF_PROMETHEUS: Final = "about scrapes, which only Prometheus knows of"
-_OF_COLLECTORS: Final = "about counters of collectors, which are not stored"
+_OF_COLLECTORS: Final = "about collectors themselves, whose counters are not stored"
 _ALWAYS: Final = "always fires"
-_THE_REST: Final = "not judged by this command: only Prometheus evaluates its expression"
 _WHY_NOT: Final[Mapping[str, str]] = {
     slo_rules.ABSENT: _OF_PROMETHEUS,
     health_rules.COLLECTOR_DOWN: _OF_PROMETHEUS,
@@ -43,7 +43,7 @@ _WHY_NOT: Final[Mapping[str, str]] = {
     **dict.fromkeys(measuring_rules.ALERTS, _OF_COLLECTORS),
     threshold_rules.ALERT_OF["state_size"]: "about sizes of states, which are not stored",
 }
-_BY_MEASURE: Final = (simulated_thresholds, simulated_limits)
+_BY_MEASURE: Final = (simulated_thresholds, simulated_limits, simulated_anomalies)
 """Who says what is to be counted, and judges it."""
 SIMULATED: Final = frozenset(
     {
@@ -80,7 +80,7 @@ def wanted(config: Config) -> list[Measure]:
 
 def why_not(alert: str) -> str:
     """Why an alert is not simulated; empty for one that is."""
-    return "" if alert in SIMULATED else _WHY_NOT.get(alert, _THE_REST)
+    return "" if alert in SIMULATED else _WHY_NOT[alert]
 
 
 def simulate(config: Config, stored: Stored, since_ns: int, until_ns: int) -> list[Would]:

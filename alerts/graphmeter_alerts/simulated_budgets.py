@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from graphmeter_alerts import budget_burn_rules, budget_rules
-from graphmeter_alerts.would import Group, Would, about, each_minute, whose, would
+from graphmeter_alerts.would import Group, Would, about, at_each, whose, would
 from graphmeter_config import Budget, Config, simulation, spending_speed
 from graphmeter_config.history import Slices
 from graphmeter_config.simulation import MINUTE_NS, Spend, fired
@@ -42,7 +42,7 @@ def of_speed(
     which, first, until = whose(budget.per, scope), since_ns // MINUTE_NS, until_ns // MINUTE_NS + 1
     spent = spending_speed.spent_until(budget, spend, minutes, first, until)
     for tier in budget_burn_rules.tiers(budget):
-        held = each_minute(first, spending_speed.too_fast(budget, tier, minutes, spent, first, until))
+        held = at_each(first, spending_speed.too_fast(budget, tier, minutes, spent, first, until))
         severity, keep_s = budget_burn_rules.severity(budget, tier), budget_burn_rules.KEEP_FIRING_FOR_S[tier.severity]
         said = about(budget=budget.name, burn=tier.name, **which)
         yield from would(budget_burn_rules.burn_alert(tier), said, severity, fired(held, 0, keep_s * NS))
@@ -50,5 +50,5 @@ def of_speed(
         hours = {"soon_h": budget_burn_rules.SOON_H, "speed_h": budget_burn_rules.SPEED_H}
         gone = spending_speed.soon_gone(budget, minutes, spent, first, until, **hours)
         waits_ns = budget_burn_rules.SOON_FOR_S * NS
-        stretches = fired(each_minute(first, gone), waits_ns, waits_ns)
+        stretches = fired(at_each(first, gone), waits_ns, waits_ns)
         yield from would(budget_burn_rules.EXHAUSTS_SOON, about(budget=budget.name, **which), "ticket", stretches)

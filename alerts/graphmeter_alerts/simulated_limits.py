@@ -8,7 +8,7 @@ from typing import Final
 
 from graphmeter_alerts import provider_rules
 from graphmeter_alerts.provider_rules import Limited
-from graphmeter_alerts.would import Group, Would, about, each_minute, whose, would
+from graphmeter_alerts.would import Group, Would, about, at_each, whose, would
 from graphmeter_config import Config, crossing, measures
 from graphmeter_config.history import History
 from graphmeter_config.measures import Measure
@@ -36,9 +36,7 @@ def simulate(
         for group, history in found[measures.of_provider_limit(one.by, one.of)].items():
             held = crossing.beyond(history.parts[0].windows(minutes, first, until), near)
             said = about(**one.labels, **whose(one.by.per, group))
-            yield from would(
-                provider_rules.NEAR, said, one.by.severity, fired(each_minute(first, held), for_ns, keep_ns)
-            )
+            yield from would(provider_rules.NEAR, said, one.by.severity, fired(at_each(first, held), for_ns, keep_ns))
 
 
 def _limited(config: Config) -> Iterator[Limited]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from graphmeter_alerts import threshold_rules
-from graphmeter_alerts.would import Group, Would, about, each_minute, whose, would
+from graphmeter_alerts.would import Group, Would, about, at_each, whose, would
 from graphmeter_config import Config, crossing, measures
 from graphmeter_config.history import History
 from graphmeter_config.measures import Measure
@@ -41,7 +41,7 @@ def _of_group(
     limit = crossing.limit_for(threshold, group)
     if limit is None:
         return
-    held = each_minute(first, crossing.crossed(name, threshold, limit, counted, first, until))
+    held = at_each(first, crossing.crossed(name, threshold, limit, counted, first, until))
     waits_ns = round(threshold.for_s or 0) * NS
     labels = {threshold_rules.LABEL: limit.text, **whose(threshold.per, group)}
     yield from would(threshold_rules.ALERT_OF[name], about(**labels), limit.severity, fired(held, waits_ns, waits_ns))

@@ -32,9 +32,9 @@ def would(alert: str, about: str, severity: str, stretches: Iterable[Stretch]) -
         yield Would(alert, about, severity, since_ns, until_ns)
 
 
-def each_minute(first: int, held: Sequence[bool]) -> Iterator[tuple[int, bool]]:
-    """Whether a condition held, from a minute since the epoch on, with the moments."""
-    return zip(count(first * MINUTE_NS, MINUTE_NS), held, strict=False)
+def at_each(first: int, held: Sequence[bool], slice_ns: int = MINUTE_NS) -> Iterator[tuple[int, bool]]:
+    """Whether a condition held, from a slice of time on (the first of a minute, by default), with the moments."""
+    return zip(count(first * slice_ns, slice_ns), held, strict=False)
 
 
 def whose(per: Sequence[str], group: Group) -> dict[str, str]:

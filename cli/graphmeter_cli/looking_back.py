@@ -33,9 +33,9 @@ _DAY_NS = 86_400 * NS_PER_S
 def command(*, config: Config, source: Source, as_json: bool, since_text: str) -> None:
     """Judge what is stored by graphmeter.yaml, and say which alerts would have fired, and when.
 
-    Burn rates of SLOs and of budgets, plain thresholds and limits of providers by the minute; thresholds and forecasts of
-    budgets, and spend without a team, by the quarter of an hour. Alerts on anything else are named with the reason why
-    they are not judged. Nothing is sent or stored.
+    Burn rates of SLOs and of budgets, plain thresholds and limits of providers by the minute; anomalies every five minutes;
+    thresholds and forecasts of budgets, and spend without a team, by the quarter of an hour. Other alerts are named with
+    the reason why they are not judged. Nothing is sent or stored.
 
     \b
     Examples:

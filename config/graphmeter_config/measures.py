@@ -6,14 +6,19 @@ lies above a bound is a part by itself, so a quantile is a share, too: more than
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Final, NamedTuple
 
+from graphmeter_config.anomalies import OWN_PAST_BEGINS_S, SAMPLE_S, Anomaly, Band, TrafficDrop
 from graphmeter_config.provider_limits import ProviderLimit
 from graphmeter_config.threshold import Threshold
 from graphmeter_config.thresholds import Escalations
 
 MINUTE_S: Final = 60
+HOUR_S: Final = 3600
+WEEK_S: Final = 7 * 86_400
+TRAFFIC: Final = "traffic"
 REQUESTS: Final = "requests"
 TOKENS: Final = "tokens"
 RUNNING: Final = "running"
@@ -66,6 +71,24 @@ def of_provider_limit(by: ProviderLimit, of: str) -> Measure:
     return Measure(name, tuple(by.selecting().items()), by.per, types=types, reach_s=round(by.window_s))
 
 
+def of_anomaly(name: str, anomaly: Anomaly) -> Measure:
+    """What is compared with its own past, every five minutes."""
+    select = tuple(anomaly.select.restricting().items())
+    if isinstance(anomaly, TrafficDrop):
+        # A week more: what is found there was known in all weeks that are looked at.
+        reach_s = (anomaly.weeks + 1) * WEEK_S + HOUR_S
+        return Measure(TRAFFIC, select, anomaly.per, reach_s=reach_s, slice_s=SAMPLE_S)
+    assert isinstance(anomaly, Band)
+    bounds = exact(anomaly.metric.buckets) if anomaly.unit == "seconds" else ()
+    reach_s = round(anomaly.history_s) + OWN_PAST_BEGINS_S + HOUR_S
+    return Measure(name, select, anomaly.per, bounds, reach_s=reach_s, slice_s=SAMPLE_S)
+
+
+def exact(bounds: Iterable[float]) -> tuple[Fraction, ...]:
+    """Bounds as they are written."""
+    return tuple(Fraction(repr(bound)) for bound in bounds)
+
+
 def bounds_of(name: str, threshold: Threshold) -> tuple[Fraction, ...]:
     """What has to be told from what lies above it, rising.
 
@@ -84,7 +107,7 @@ def is_quantile(threshold: Threshold) -> bool:
 
 def around(threshold: Threshold, limit: Fraction) -> tuple[Fraction, Fraction]:
     """The bounds that a limit lies between, the upper one included; 0 below the first."""
-    bounds = [Fraction(repr(bound)) for bound in threshold.metrics[0].buckets]
+    bounds = exact(threshold.metrics[0].buckets)
     return max((bound for bound in bounds if bound < limit), default=Fraction(0)), min(
         bound for bound in bounds if bound >= limit
     )

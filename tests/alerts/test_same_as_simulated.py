@@ -7,62 +7,65 @@ a collector exposed after each minute; each alert has to fire as long as was sim
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from graphmeter import names
-from graphmeter_alerts import budget_burn_rules, build, provider_rules, threshold_rules
-from graphmeter_alerts.rules import matchers
-from graphmeter_alerts.simulate import simulate
-from graphmeter_alerts.would import Would
-from graphmeter_cli import stored
+from graphmeter_alerts import anomaly_rules, budget_burn_rules, provider_rules, threshold_rules
 from graphmeter_collector.expose.counts import Counts
 from graphmeter_collector.expose.unended import UnendedGauges
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.store import Store, open_store
-from graphmeter_collector.store.read import open_reader
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
-from support import promtool
+from support import past_weeks
 from support.looked_back import BEGINS_S, BUDGETS, LIMITS, LOST_AFTER_S, MINUTES, THRESHOLDS, minute
 from support.records import SECOND, T0_NS
+from support.same_alerts import Story
 from support.scraped import series_of
 
+NOTHING: Final[dict[str, Any]] = {
+    "slos": [],
+    "budgets": [],
+    "anomalies": None,
+    "thresholds": None,
+    "alerting": {"unattributed": None},
+}
 CONFIG: Final = Config.model_validate(
     {
-        "slos": [],
+        **NOTHING,
         "budgets": BUDGETS,
         "provider_limits": LIMITS,
-        "anomalies": None,
         "runs": {"lost_after": f"{LOST_AFTER_S}s"},
-        "alerting": {"unattributed": None},
         "thresholds": {"state_size": None, **THRESHOLDS},
     }
 )
 BEGINS_NS: Final = T0_NS + BEGINS_S * SECOND
 ENDS_NS: Final = BEGINS_NS + MINUTES * 60 * SECOND
-KINDS: Final = {
-    *(threshold_rules.ALERT_OF[name] for name in THRESHOLDS),
-    budget_burn_rules.BURN_FAST,
-    budget_burn_rules.BURN_SLOW,
-    budget_burn_rules.EXHAUSTS_SOON,
-    provider_rules.NEAR,
-}
+LIMITED: Final = Story(
+    CONFIG,
+    frozenset(
+        {
+            *(threshold_rules.ALERT_OF[name] for name in THRESHOLDS),
+            *budget_burn_rules.ALERTS,
+            *provider_rules.ALERTS,
+        }
+    ),
+    BEGINS_NS,
+    60,
+    MINUTES,
+)
+UNUSUAL: Final = Story(
+    Config.model_validate({**NOTHING, "anomalies": past_weeks.ANOMALIES}),
+    frozenset(anomaly_rules.ALERTS),
+    T0_NS + past_weeks.BEGINS_S * SECOND,
+    past_weeks.STEP_S,
+    past_weeks.STEPS,
+)
 LIMIT_USD: Final = {budget.name: float(budget.limit_usd or 0) for budget in CONFIG.budgets}
 WARMED_UP: Final = -2
 SCRAPE: Final = "text/plain;version=0.0.4"
 CROSSED_BY_BOTH: Final = {"budget=gone", "budget=short"}
-OFF: Final = 1
-"""Evaluations that a counter may lag behind what is stored: a new one shows zero first."""
-
-
-async def simulated(url: str) -> list[Would]:
-    async with open_reader(url) as reader:
-        found = simulate(CONFIG, await stored.read(reader, CONFIG, BEGINS_NS, ENDS_NS), BEGINS_NS, ENDS_NS)
-    return [one for one in found if one.alert in KINDS]
 
 
 def of_budgets(record: SpanRecord) -> list[tuple[str, str, str]]:
@@ -105,34 +108,6 @@ async def scraped(store: Store) -> dict[str, list[str]]:
     return values
 
 
-def labels_of(one: Would) -> dict[str, str]:
-    """What tells its alert from others in Prometheus."""
-    said = dict(each.split("=", 1) for each in one.about.split(", "))
-    if "budget" in said:
-        said["scope"] = said.pop("graph")
-    return {"alertname": one.alert, "severity": one.severity, **said}
-
-
-def checks_of(found: Sequence[Would]) -> Iterable[dict[str, Any]]:
-    """Each alert fires then, and at no other time."""
-    for one in found:
-        until_ns = ENDS_NS + 60 * SECOND if one.until_ns is None else one.until_ns
-        first, end = ((at - BEGINS_NS) // (60 * SECOND) for at in (one.since_ns, until_ns))
-        firing = "ALERTS" + matchers(alertstate="firing", **labels_of(one))
-        for at, expected in ((first - OFF - 1, 0), (first + OFF, 1), (end - OFF - 1, 1), (end + OFF, 0)):
-            if first <= at < end or (not expected and 0 <= at <= MINUTES):
-                yield check(f"count({firing}) or vector(0)", at, expected)
-        within = OFF + (end <= MINUTES)
-        yield check(f"abs(count_over_time({firing}[2h]) - {end - first}) <= bool {within}", MINUTES, 1)
-    any_other = f'ALERTS{{alertname=~"{"|".join(sorted(KINDS))}",alertstate="firing"}}'
-    yield check(f"count(count_over_time({any_other}[2h]))", MINUTES, len(found))
-
-
-def check(expr: str, at: int, expected: int) -> dict[str, Any]:
-    samples = [{"labels": "{}", "value": expected}]
-    return {"expr": f"sum({expr})", "eval_time": f"{at}m", "exp_samples": samples}
-
-
 async def at_once(store: Store) -> None:
     """The same, stored at the end."""
     await store.write([record for at in (WARMED_UP, *range(MINUTES)) for record in minute(at)])
@@ -140,33 +115,30 @@ async def at_once(store: Store) -> None:
     await store.end_waits(ENDS_NS)
 
 
-async def test_prometheus_and_the_simulation_tell_the_same(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
+async def test_what_crosses_limits_fires_in_both(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
     store, other = await open_store(sqlite_url), await open_store(postgres_url)
     try:
         values = await scraped(store)
-        found = await simulated(sqlite_url)
         await at_once(other)
-        assert found == await simulated(postgres_url)
     finally:
         await store.close()
         await other.close()
-    assert KINDS == {one.alert for one in found if "graph=bad" in one.about}
+    found = await LIMITED.simulated(sqlite_url)
+    assert found == await LIMITED.simulated(postgres_url)
+    assert LIMITED.kinds == {one.alert for one in found if "graph=bad" in one.about}
     assert CROSSED_BY_BOTH == {one.about.partition(",")[0] for one in found if "graph=calm" in one.about}
-    rules = {name: text for name, text in build(CONFIG).items() if ".rules." in name}
-    for name, text in rules.items():
-        (tmp_path / name).write_text(text)
-    test = {
-        "rule_files": sorted(rules),
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": [{"series": name, "values": " ".join(each)} for name, each in values.items()],
-                "promql_expr_test": list(checks_of(found)),
-            }
-        ],
-    }
-    path = tmp_path / "same.test.yml"
-    path.write_text(yaml.safe_dump(test))
-    result = promtool.test_rules(path)
+    result = LIMITED.judged(found, values, tmp_path)
+    assert result.ok, result.output
+
+
+async def test_what_is_unusual_fires_in_both(sqlite_url: str, postgres_url: str, tmp_path: Path) -> None:
+    for url in (sqlite_url, postgres_url):
+        store = await open_store(url)
+        await store.write(list(past_weeks.records()))
+        await store.close()
+    found = await UNUSUAL.simulated(sqlite_url)
+    assert found == await UNUSUAL.simulated(postgres_url)
+    assert UNUSUAL.kinds == {one.alert for one in found}
+    assert {"graph=bad", "graph=drops"} == {one.about for one in found}
+    result = UNUSUAL.judged(found, past_weeks.counted(), tmp_path)
     assert result.ok, result.output

@@ -11,7 +11,7 @@ from typing import Any
 from cli.running import failure, json_of, run
 from graphmeter import names
 from graphmeter_alerts import ALERTS
-from graphmeter_alerts.simulate import SIMULATED
+from graphmeter_alerts.simulate import SIMULATED, why_not
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.store import open_store
 from support.records import SECOND, call, priced, record
@@ -98,5 +98,6 @@ def test_a_collector_cannot_be_asked() -> None:
     assert "leave --url" in failure(2, "rules", "simulate", "--url", "http://localhost:4318")
 
 
-def test_whatever_is_simulated_is_an_alert() -> None:
+def test_every_alert_is_simulated_or_has_its_reason() -> None:
     assert set(ALERTS) > SIMULATED
+    assert set(ALERTS) - SIMULATED == {alert for alert in ALERTS if why_not(alert)}

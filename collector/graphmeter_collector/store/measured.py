@@ -105,6 +105,8 @@ def _events(measure: Measure, lost_after_ns: int) -> list[Source]:
             ]
         case "lost_runs":
             return [Source.of(judged, {1: _ALL}, lost)]
+        case "traffic":
+            return [Source.of(runs(or_(FINISHED, lost), failed, lost_after_ns), {0: _ALL})]
         case "requests":
             return [Source.of(called, {1: _ALL})]
         case "tokens":

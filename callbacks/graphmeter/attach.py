@@ -109,15 +109,20 @@ def meter(
         if _attached(compiled.config):
             raise ValueError("the graph has a handler already: give capture= and redact= to that one")
         handler = _capturing(handler, capture, redact)
-    callbacks: list[BaseCallbackHandler] = []
-    if handler is not None or not _attached(compiled.config):
-        callbacks.append(handler or default_handler())
+    if handler is None and not _attached(compiled.config):
+        handler = default_handler()
+    attached: BaseCallbackHandler | None = handler
     if budget is not None or per_run_usd is not None or per_run_tokens is not None:
-        # Last: for asynchronous graphs LangChain makes a coroutine for each handler, and drops those behind one that raises.
-        callbacks.append(_guard(budget, per_run_usd, per_run_tokens))
-    if callbacks:
-        config["callbacks"] = callbacks
+        attached = _guarded(handler, _guard(budget, per_run_usd, per_run_tokens))
+    if attached is not None:
+        config["callbacks"] = [attached]
     return cast("_Graph", compiled.with_config(config))
+
+
+def _guarded(measuring: GraphMeterCallbackHandler | None, guard: BudgetGuard) -> BaseCallbackHandler:
+    from graphmeter.budget.handlers import GuardedHandler
+
+    return guard if measuring is None else GuardedHandler(measuring, guard)
 
 
 def _guard(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from graphmeter import guard, names, providers
@@ -62,7 +62,7 @@ class Answer:
     copied, as deep as an application might write in it that adds up its usage.
     """
 
-    __slots__ = ("id", "info", "others", "output", "response_metadata", "usage_metadata")
+    __slots__ = ("billed", "id", "info", "others", "output", "response_metadata", "usage_metadata")
 
     def __init__(self, response: Any) -> None:
         generations: Sequence[Any] = response.generations[0] if response.generations else ()
@@ -77,6 +77,8 @@ class Answer:
         self.output: Mapping[str, Any] = response.llm_output or {}
         self.others: Sequence[str] = [_reason_of(other) for other in generations[1:]] if len(generations) > 1 else ()
         """Why the other choices ended."""
+        self.billed = False
+        """What decides its cost has been read."""
 
 
 def _copy(said: Any) -> Any:
@@ -94,40 +96,57 @@ def answered(facts: Facts, answer: Answer, told: Told | None = None) -> None:
 
     `told` is what chunks told of usage if it was streamed.
     """
+    if not answer.billed:
+        _bill(facts, answer, told)
     output, said = answer.output, answer.response_metadata
-    model = providers.answering_model(said, output, str(facts.get(names.REQUEST_MODEL, "")))
-    if model:
-        facts[names.RESPONSE_MODEL] = model
     identity = providers.identity(said, output, answer)
     if identity:
         facts[names.RESPONSE_ID] = identity
-    if names.PROVIDER not in facts and isinstance(said.get("model_provider"), str):
-        facts[names.PROVIDER] = providers.provider_name(said["model_provider"])
     reasons = [reason for reason in (_finish_reason(said, answer.info or {}), *answer.others) if reason]
     if reasons:
         facts[names.FINISH_REASONS] = reasons
-    tier = providers.tier(said) or (providers.tier(output) if output else "")
-    if tier:
-        facts[names.SERVICE_TIER] = tier
-
-    whole = told.whole if told is not None else None
-    _use(facts, usage_of(answer, output, answer.info, str(facts.get(names.PROVIDER, "")), whole))
     # A cached answer repeats what the call cost that filled the cache.
     if names.CACHE_HIT not in facts and (cost := reported.cost_of(said, output)) is not None:
         facts[names.REPORTED_COST_USD] = cost
 
 
+def _bill(facts: Facts, answer: Answer, told: Told | None) -> None:
+    """Add what decides what the call costs: who answered, at which tier of service, and usage."""
+    answer.billed = True
+    output, said = answer.output, answer.response_metadata
+    model = providers.answering_model(said, output, str(facts.get(names.REQUEST_MODEL, "")))
+    if model:
+        facts[names.RESPONSE_MODEL] = model
+    if names.PROVIDER not in facts and isinstance(said.get("model_provider"), str):
+        facts[names.PROVIDER] = providers.provider_name(said["model_provider"])
+    tier = providers.tier(said) or (providers.tier(output) if output else "")
+    if tier:
+        facts[names.SERVICE_TIER] = tier
+    whole = told.whole if told is not None else None
+    _use(facts, usage_of(answer, output, answer.info, str(facts.get(names.PROVIDER, "")), whole))
+
+
 def read(run: Run) -> None:
     """Add to the facts of the finished `run` what its answer says, whoever needs it first."""
     answer, run.answer = run.answer, None
-    if answer is None or run.facts is None:
-        return
+    if answer is not None and run.facts is not None:
+        _safely(answered, run.facts, answer, run.told)
+
+
+def read_bill(run: Run) -> None:
+    """The same of what decides what the call costs; the rest can wait for `read`."""
+    answer = run.answer
+    if answer is not None and not answer.billed and run.facts is not None:
+        _safely(_bill, run.facts, answer, run.told)
+
+
+def _safely(add: Callable[[Facts, Answer, Told | None], None], facts: Facts, answer: Answer, told: Told | None) -> None:
     try:
-        answered(run.facts, answer, run.told)
+        add(facts, answer, told)
     except Exception as error:  # noqa: BLE001 - an answer that we cannot read has been paid for all the same
         guard.swallowed("read answer", error)
-        if names.USAGE_INPUT not in run.facts:
-            run.facts[names.USAGE_MISSING] = True
+        if names.USAGE_INPUT not in facts:
+            facts[names.USAGE_MISSING] = True
 
 
 def broken_off(facts: Facts, told: Told) -> None:

@@ -8,12 +8,15 @@ ended; calls in flight stand with the most that one call costs, if the guard was
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from graphmeter.budget import counts
 from graphmeter.budget.bills import Bill
 from graphmeter.budget.exceeded import RUN, Status, Unit, Unknown
 from graphmeter.budget.modes import WAIT, Verdict
+
+if TYPE_CHECKING:
+    from graphmeter.budget.guarding import BudgetGuard
 
 
 class Caps(NamedTuple):
@@ -35,7 +38,7 @@ class Accounts:
     __slots__ = ("of", "waived")
 
     def __init__(self) -> None:
-        self.of: dict[object, Account] = {}
+        self.of: dict[BudgetGuard, Account] = {}
         """By guard."""
         self.waived: frozenset[str] = frozenset()
         """Budgets that somebody who was asked has lifted for the rest of the run."""
@@ -55,6 +58,15 @@ class Account:
         """Calls that have ended and whose price is being asked for."""
         self._unknown = False
 
+    def surely(self, key: int) -> bool:
+        """Let the call with this number pass, as nearly every one; False: `admit` has to look, nothing is in flight."""
+        with self._lock:
+            owing = self._caps.nano is not None and (self._bills or self._unknown)
+            if owing or self._exceeded(key) is not None:
+                return False
+            self._in_flight.add(key)
+            return True
+
     def admit(self, key: int, *, force: bool = False) -> Verdict:
         """Let the call with this number pass, which is in flight from then on; else the cap that does not allow it.
 
@@ -65,7 +77,7 @@ class Account:
             if not force:
                 if self._caps.nano is not None and self._bills and not self._settle():
                     return WAIT
-                found = self._exceeded()
+                found = self._exceeded(key)
                 if found is not None:
                     return found
             self._in_flight.add(key)
@@ -123,8 +135,8 @@ class Account:
             self._bills = open_
         return not self._bills
 
-    def _exceeded(self) -> Status | None:
-        caps, flying = self._caps, len(self._in_flight)
+    def _exceeded(self, key: int) -> Status | None:
+        caps, flying = self._caps, len(self._in_flight) - (key in self._in_flight)
         if caps.nano is not None and not _fits(self._nano, flying, caps.call_nano, caps.nano):
             return self._status("usd", caps.nano, self._nano)
         if caps.tokens is not None and not _fits(self._tokens, flying, caps.call_tokens, caps.tokens):

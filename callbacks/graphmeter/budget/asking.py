@@ -11,7 +11,8 @@ from graphmeter.budget import counts, spending
 from graphmeter.budget.cached import Cached
 from graphmeter.budget.calls import Call
 from graphmeter.budget.exceeded import RUN, BudgetExceeded, Status, Unknown
-from graphmeter.budget.guarding import BudgetGuard, guards_here
+from graphmeter.budget.guarding import BudgetGuard
+from graphmeter.budget.handlers import guards_here
 from graphmeter.records import Run
 
 CONTINUE: Final[Mapping[str, str]] = {"graphmeter_budget": "continue"}

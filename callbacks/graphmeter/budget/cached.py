@@ -8,14 +8,27 @@ was in flight.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
-from graphmeter.budget.calls import Call, Spent
+from graphmeter.budget.calls import Call, Measured, Spent
 from graphmeter.budget.desk import Desk, desk_of
 from graphmeter.budget.exceeded import Status, Unknown
-from graphmeter.budget.matching import ALL_HARD, Definition
+from graphmeter.budget.matching import ALL_HARD, Account, Definition
 from graphmeter.budget.modes import WAIT, Verdict
-from graphmeter.budget.states import Snapshot
+from graphmeter.budget.states import Snapshot, States
+from graphmeter.records import Run, Value
+
+_MOST_RUNS: Final = 1_000
+
+
+class _Alike(NamedTuple):
+    """What calls of one attribution are held to, as long as the collector has said nothing new."""
+
+    shared: Mapping[str, Value]
+    """The attribution, lest another one gets its number."""
+    snapshot: Snapshot
+    limits: tuple[tuple[Account, int], ...]
 
 
 class Cached:
@@ -37,6 +50,8 @@ class Cached:
         """The desk that knows what is watched here; another one may take its place in a test."""
         self._seen: Snapshot | None = None
         """What was said last, and names all that is watched here."""
+        self._alike: dict[int, _Alike] = {}
+        """By the number of an attribution."""
 
     def begin(self) -> None:
         """See `Mode`."""
@@ -49,6 +64,41 @@ class Cached:
             self._known(desk)
         except UnknownBudget as unknown:
             raise ValueError(str(unknown)) from None
+
+    def surely(self, run: Run) -> bool:
+        """See `Mode`."""
+        desk = self._at
+        if desk is None or desk is not desk_of(self._endpoint) or not desk.fresh():
+            return False
+        states, tree = desk.states, run.tree
+        snapshot = states.snapshot
+        if states.owing or snapshot is not self._seen:
+            return False
+        shared = tree.shared
+        alike = self._alike.get(id(shared))
+        if alike is None or alike.shared is not shared or alike.snapshot is not snapshot:
+            found = self._alike_to(run, states)
+            if found is None:
+                return False
+            alike = found
+        used_up = False
+        for account, limit in alike.limits:
+            used_up |= states.units(account) >= limit
+        return not used_up
+
+    def _alike_to(self, run: Run, states: States) -> _Alike | None:
+        """What holds for all calls of the run that `run` is of; None: they differ, or nobody can tell."""
+        snapshot = states.snapshot
+        if snapshot is None or not snapshot.matcher.same_in_a_run:
+            return None
+        watched = [account for account in states.accounts(Measured(run)) if self._watches(account[0])]
+        if not all(definition.counted for definition, _ in watched):
+            return None
+        if len(self._alike) >= _MOST_RUNS:
+            self._alike.clear()
+        limits = tuple((account, account[0].limit_units) for account in watched)
+        alike = self._alike[id(run.tree.shared)] = _Alike(run.tree.shared, snapshot, limits)
+        return alike
 
     def ask(self, call: Call) -> Verdict:
         """See `Mode`."""

@@ -123,8 +123,8 @@ class Call:
         return self._asked
 
 
-class Ended(NamedTuple):
-    """A call that has ended, as budgets look at it."""
+class Measured(NamedTuple):
+    """A call that is measured, as budgets look at it."""
 
     run: Run
 

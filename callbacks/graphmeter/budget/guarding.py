@@ -1,25 +1,15 @@
-"""The guard: a callback handler that is asked before every model call and may keep it from being made.
+"""The guard: asked before every model call, it may keep it from being made.
 
-A handler of its own, beside the one that measures: it has to raise, which that one never does. It runs inline. One object
-serves synchronous and asynchronous graphs: LangChain looks a handler's method up where it is about to call it, and finds the
-asynchronous variant if that place is a coroutine. Only that variant waits for a request, and lets the event loop go on.
+How it hears of calls is in `handlers`: by itself it is one of them, and `meter()` puts it into the one that measures.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
 from decimal import Decimal, InvalidOperation
-from types import MethodType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 from uuid import UUID
-
-from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.context import register_configure_hook
 
 from graphmeter import guard as boundary
 from graphmeter import names, roots
@@ -30,9 +20,11 @@ from graphmeter.budget.cached import Cached
 from graphmeter.budget.calls import OPEN, Call, Spent
 from graphmeter.budget.desk import Desk, desk_of
 from graphmeter.budget.exceeded import RUN, BudgetExceeded, Status, Unknown
+from graphmeter.budget.handlers import HOOK, Guarding
 from graphmeter.budget.modes import WAIT, Mode, Verdict
 from graphmeter.budget.strict import Strict
 from graphmeter.langgraph import NS
+from graphmeter.records import Run
 from graphmeter.runs import RUNS
 
 OnExceeded = Literal["stop", "warn"] | Callable[[Status], object]
@@ -44,89 +36,7 @@ _LONGEST_AGE_S: Final = 3600.0
 _SHORTEST_AGE_S: Final = 0.2
 
 
-class _Either:
-    """A method of two variants: whoever looks it up inside of a coroutine gets the asynchronous one."""
-
-    def __init__(self, plain: Callable[..., None], waiting: Callable[..., Any]) -> None:
-        self._plain = plain
-        self._waiting = waiting
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        inside = sys._getframe(1).f_code.co_flags & inspect.CO_COROUTINE
-        return MethodType(self._waiting if inside else self._plain, instance)
-
-
-class _Asked(BaseCallbackHandler):
-    """Asks `guards` before every model call."""
-
-    run_inline = True
-    raise_error = True
-    # All else goes by unheard, at the price of one look at an attribute.
-    ignore_chain = True
-    ignore_agent = True
-    ignore_retriever = True
-    ignore_retry = True
-    ignore_custom_event = True
-
-    guards: tuple[BudgetGuard, ...] = ()
-
-    def _before(
-        self,
-        serialized: dict[str, Any] | None,
-        messages: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        invocation_params: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        passed: list[tuple[BudgetGuard, Call]] = []
-        for each in self.guards:
-            call = each.meet(serialized, messages, run_id, parent_run_id, metadata, invocation_params)
-            if call is None:
-                continue
-            verdict, unknown = each.ask(call)
-            if verdict is WAIT:
-                verdict, unknown = each.wait(call)
-            if verdict is not None or unknown:
-                each.decide(call, verdict, unknown, passed)
-            each.passes(call, passed)
-
-    async def _before_waiting(
-        self,
-        serialized: dict[str, Any] | None,
-        messages: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        invocation_params: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        passed: list[tuple[BudgetGuard, Call]] = []
-        for each in self.guards:
-            call = each.meet(serialized, messages, run_id, parent_run_id, metadata, invocation_params)
-            if call is None:
-                continue
-            verdict, unknown = each.ask(call)
-            if verdict is WAIT:
-                try:
-                    verdict, unknown = await asyncio.to_thread(each.wait, call)
-                except BaseException:  # cancelled meanwhile: the call is not made
-                    each.drop(call)
-                    raise
-            if verdict is not None or unknown:
-                each.decide(call, verdict, unknown, passed)
-            each.passes(call, passed)
-
-    on_chat_model_start: Any = _Either(_before, _before_waiting)
-    on_llm_start: Any = _Either(_before, _before_waiting)
-
-
-class BudgetGuard(_Asked):
+class BudgetGuard(Guarding):
     """Keeps model calls from being made when a budget, or the cap of their run, is used up.
 
     `meter(graph, budget=…)` attaches one; `config={"callbacks": [BudgetGuard(…), …]}` does, too, beside a
@@ -218,13 +128,19 @@ class BudgetGuard(_Asked):
         self._mode: Mode | None = None
         self.guards = (self,)
         spending.watch()
-        _HOOK.register()
+        HOOK.register()
         if budgets:
             cached = mode == "cached"
             self._mode = (
                 Cached(budgets, max_age_s, endpoint) if cached else Strict(budgets, max_age_s, endpoint, self._caps)
             )
             self._mode.begin()
+        self.surely: Callable[[Run], bool] = (
+            self._surely_within_caps if self._caps or self._mode is None else self._mode.surely
+        )
+        """Whether the call that a run measures may be made, as nearly every one, and `ended` has nothing to do for it.
+
+        False: it takes a closer look, which is `meet` and `ask`."""
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -242,6 +158,13 @@ class BudgetGuard(_Asked):
         return _make, (self._made_with,)
 
     # --- one call, step by step -------------------------------------------------------------------------------------
+
+    def _surely_within_caps(self, run: Run) -> bool:
+        if self._mode is not None and not self._mode.surely(run):
+            return False
+        accounts = run.tree.accounts
+        account = None if accounts is None else accounts.of.get(self)
+        return account is not None and account.surely(run.run_id.int)
 
     def meet(
         self,
@@ -432,10 +355,7 @@ class BudgetGuard(_Asked):
         return found
 
     def ended(self, call: Call, bill: Bill) -> None:
-        """`call` has ended."""
-        account = self._account(call)
-        if account is not None:
-            account.end(call.run_id.int, bill)
+        """`call` has ended; its account knows already."""
         if self._mode is not None:
             nano = bill.nano()
             self._mode.ended(call, Spent(nano or 0, bill.tokens, nano is not None and bill.known))
@@ -457,51 +377,6 @@ def _forget_unheard() -> None:
         if key not in RUNS and OPEN.pop(key, None) is not None:
             for guard, call in entries:
                 guard.drop(call)
-
-
-class _Together(_Asked):
-    """Several guards, for a call that heard of none of them."""
-
-    def __init__(self, guards: tuple[BudgetGuard, ...]) -> None:
-        super().__init__()
-        self.guards = guards
-
-
-def guards_here() -> tuple[BudgetGuard, ...]:
-    """The guards of the run around, as LangChain knows it."""
-    config = var_child_runnable_config.get()
-    handlers = getattr((config or {}).get("callbacks"), "handlers", None) or ()
-    found = dict.fromkeys(each for handler in handlers if isinstance(handler, _Asked) for each in handler.guards)
-    return tuple(found)
-
-
-class _Hook:
-    """What LangChain asks whenever it configures a run: calls with callbacks of their own are guarded all the same."""
-
-    def __init__(self) -> None:
-        self._registered = False
-
-    def register(self) -> None:
-        if not self._registered:
-            self._registered = True
-            # Given the class, LangChain adds none where there is one already.
-            register_configure_hook(cast("ContextVar[Any]", self), inheritable=True, handle_class=_Asked)
-
-    def get(self) -> _Asked | None:
-        """The guards for what is being configured here."""
-        config = var_child_runnable_config.get()
-        if config is None:
-            return None
-        found: _Asked | None = None
-        for handler in getattr(config.get("callbacks"), "handlers", ()):
-            if isinstance(handler, _Asked):
-                if found is not None:
-                    return _Together(guards_here())
-                found = handler
-        return found
-
-
-_HOOK: Final = _Hook()
 
 
 def _make(made_with: dict[str, Any]) -> BudgetGuard:

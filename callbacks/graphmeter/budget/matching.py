@@ -85,21 +85,28 @@ class Matcher:
         self._wanted = tuple(wanted)
         self._readers = tuple(_reader(name) for name in wanted)
         self._known: dict[tuple[str, ...], tuple[Account, ...]] = {}
-        self._same_in_a_run = _OF_A_CALL.isdisjoint(wanted)
+        self.same_in_a_run = _OF_A_CALL.isdisjoint(wanted)
+        """Whether all calls of a run, while its attribution stays, count against the same."""
         self._runs: dict[int, tuple[Mapping[str, Value], tuple[Account, ...]]] = {}
         """By the number of a run's attribution, and that itself, lest another one gets its number."""
 
     def accounts(self, subject: Subject, resource: Mapping[str, Any]) -> tuple[Account, ...]:
         """The budgets that a call counts against."""
-        if not self._same_in_a_run:
+        if not self.same_in_a_run:
             return self._matched(subject, resource)
         shared = subject.shared
-        found = self._runs.get(id(shared))
-        if found is None or found[0] is not shared:
+        known = self.met(shared)
+        if known is None:
             if len(self._runs) >= _MOST_RUNS:
                 self._runs.clear()
-            found = self._runs[id(shared)] = shared, self._matched(subject, resource)
-        return found[1]
+            known = self._matched(subject, resource)
+            self._runs[id(shared)] = shared, known
+        return known
+
+    def met(self, shared: Mapping[str, Value]) -> tuple[Account, ...] | None:
+        """The same of a call with this attribution, if that is enough to tell and one was met lately."""
+        found = self._runs.get(id(shared))
+        return found[1] if found is not None and found[0] is shared else None
 
     def _matched(self, subject: Subject, resource: Mapping[str, Any]) -> tuple[Account, ...]:
         values = tuple([read(subject, resource) for read in self._readers])

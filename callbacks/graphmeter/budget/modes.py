@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol
 
 from graphmeter.budget.calls import Call, Spent
 from graphmeter.budget.exceeded import Status
+from graphmeter.records import Run
 
 
 class _Wait(Enum):
@@ -33,6 +34,9 @@ class Mode(Protocol):
         Raises:
             ValueError: the collector answers, and does not know one of its budgets.
         """
+
+    def surely(self, run: Run) -> bool:
+        """Whether the call that `run` measures may be made, and its end is nothing to this mode. False: `ask`."""
 
     def ask(self, call: Call) -> Verdict:
         """Whether `call` may be made. Must not block.

@@ -38,6 +38,8 @@ class _Rates(NamedTuple):
     per_request: int
     per_image: int
     per_ns: int
+    plain: bool
+    """Nothing but prices of tokens."""
 
     @property
     def needs_usage(self) -> bool:
@@ -48,8 +50,12 @@ class _Price(NamedTuple):
     bill_failed: bool
     tariffs: tuple[tuple[int, tuple[tuple[int, _Rates], ...]], ...]
     """From when of the day, and above how many input tokens (-1: always), ascending."""
+    only: _Rates | None
+    """What holds at any time, for any prompt; None: it depends."""
 
     def rates(self, time_of_day_ns: int, usage: Buckets) -> _Rates:
+        if self.only is not None:
+            return self.only
         tariffs = self.tariffs
         tiers = tariffs[0][1]
         if len(tariffs) > 1:
@@ -150,9 +156,9 @@ class Prices:
 
 def key_of(facts: Mapping[str, Any]) -> Key:
     """What decides the price of a call with these attributes."""
-    asked = str(facts.get(names.REQUEST_MODEL) or "")
-    model = str(facts.get(names.RESPONSE_MODEL) or asked)
-    return str(facts.get(names.PROVIDER) or ""), model, asked, str(facts.get(names.SERVER_ADDRESS) or "")
+    get = facts.get
+    asked = get(names.REQUEST_MODEL) or ""
+    return get(names.PROVIDER) or "", get(names.RESPONSE_MODEL) or asked, asked, get(names.SERVER_ADDRESS) or ""
 
 
 def _cost(price: _Price, bill: Bill) -> tuple[int, bool]:
@@ -161,11 +167,11 @@ def _cost(price: _Price, bill: Bill) -> tuple[int, bool]:
     rates = price.rates(bill.started_ns % DAY_NS, usage)
     if not bill.tokens and bill.usage_missing and rates.needs_usage:
         return 0, False
-    for index in rates.missing:
-        if usage[index]:
-            return 0, False
     exact = sum(map(mul, usage, rates.per_token))
-    if rates.per_request or rates.per_image or rates.per_ns:
+    if not rates.plain:
+        for index in rates.missing:
+            if usage[index]:
+                return 0, False
         # A call that failed before any token was used was not served: no fee either.
         if not bill.failed or usage != NONE or price.bill_failed:
             exact += rates.per_request + rates.per_image * (bill.facts.get(names.USAGE_IMAGES) or 1)
@@ -197,18 +203,14 @@ def _read(said: Mapping[str, Any]) -> _Price:
         )
         for tariff in said["tariffs"]
     )
-    return _Price(bool(said["bill_failed"]), tariffs)
+    only = tariffs[0][1][0][1] if len(tariffs) == 1 and len(tariffs[0][1]) == 1 else None
+    return _Price(bool(said["bill_failed"]), tariffs, only)
 
 
 def _rates(said: Mapping[str, Any]) -> _Rates:
     per_token = tuple(map(int, said["per_token"]))
     if len(per_token) != len(NONE):
         raise ValueError(f"prices of {len(per_token)} buckets, not of {len(NONE)}: update Graphmeter here or there")
-    return _Rates(
-        per_token,
-        int(said["scale"]),
-        tuple(map(int, said.get("missing", ()))),
-        int(said.get("per_request", 0)),
-        int(said.get("per_image", 0)),
-        int(said.get("per_ns", 0)),
-    )
+    missing = tuple(map(int, said.get("missing", ())))
+    fees = int(said.get("per_request", 0)), int(said.get("per_image", 0)), int(said.get("per_ns", 0))
+    return _Rates(per_token, int(said["scale"]), missing, *fees, plain=not (missing or any(fees)))

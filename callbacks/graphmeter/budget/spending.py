@@ -6,18 +6,20 @@ In: finished runs from `graphmeter.runs`, inline, in the thread that ran them: t
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import TYPE_CHECKING
 
 from graphmeter import guard, models, names, runs
 from graphmeter.budget.accounts import Accounts
 from graphmeter.budget.bills import Bill
-from graphmeter.budget.calls import OPEN, Call, Ended
+from graphmeter.budget.calls import OPEN, Call
 from graphmeter.budget.desk import Desk, desks
 from graphmeter.budget.exceeded import BudgetExceeded
 from graphmeter.records import Run, Tree
 
+if TYPE_CHECKING:
+    from graphmeter.budget.guarding import BudgetGuard
+
 _lock = threading.Lock()
-_BILLED: Final = frozenset({names.MODEL})
 
 
 def watch() -> None:
@@ -35,33 +37,44 @@ def accounts_of(tree: Tree) -> Accounts:
 
 @guard.guarded
 def _spent(run: Run) -> None:
-    if run.kind not in _BILLED:
-        return
-    calls = OPEN.pop(run.run_id.int, None)
+    key, accounts = run.run_id.int, run.tree.accounts
+    calls = OPEN.pop(key, None)
     active = desks()
-    if not calls and not active:
+    if not active and calls is None and accounts is None:
         return
-    models.read(run)
+    models.read_bill(run)
     if run.told is not None and run.status != names.OK and run.facts is not None:
         # A stream that was cancelled has been paid for as far as it came.
         models.broken_off(run.facts, run.told)
-    held = [each for _, call in calls or () if call.held is not None for _, each in call.held.ids]
-    if held:
-        # Whoever bills it releases what was reserved for it.
-        run.facts = {**(run.facts or {}), names.RESERVATION: " ".join(held)}
-    bills: dict[Desk, Bill] = {}
-    for desk in active:
-        bills[desk] = bill = _bill(run, desk)
+    bills = {desk: _bill(run, desk) for desk in active}
+    for desk, bill in bills.items():
         desk.used()
-        desk.states.spend(Ended(run), bill)
-    for each, call in calls or ():
-        desk = each.desk
-        if desk not in bills:
-            bills[desk] = _bill(run, desk)
-        each.ended(call, bills[desk])
+        desk.states.spend(run, bill)
+    if accounts is not None:
+        for each, account in tuple(accounts.of.items()):
+            account.end(key, _at(each.desk, run, bills))
+    if calls is not None:
+        _release(run, calls, bills)
     for desk, bill in bills.items():
         if bill.nano() is None:
             desk.hurry()
+
+
+def _release(run: Run, calls: list[tuple[BudgetGuard, Call]], bills: dict[Desk, Bill]) -> None:
+    """Tell the guards that wait for the end of a call."""
+    held = [each for _, call in calls if call.held is not None for _, each in call.held.ids]
+    if held:
+        # Whoever bills it releases what was reserved for it.
+        run.facts = {**(run.facts or {}), names.RESERVATION: " ".join(held)}
+    for each, call in calls:
+        each.ended(call, _at(each.desk, run, bills))
+
+
+def _at(desk: Desk, run: Run, bills: dict[Desk, Bill]) -> Bill:
+    bill = bills.get(desk)
+    if bill is None:
+        bill = bills[desk] = _bill(run, desk)
+    return bill
 
 
 def _bill(run: Run, desk: Desk) -> Bill:
@@ -70,13 +83,17 @@ def _bill(run: Run, desk: Desk) -> Bill:
 
 
 def stopped(call: Call, error: BaseException) -> None:
-    """`call` is not made: it leaves no span, and the node and the run around say which budget stopped it."""
+    """`call` is not made: it is in flight nowhere, leaves no span, and the node and the run around say what stopped it."""
     _stopped(call, error)
 
 
 @guard.guarded
 def _stopped(call: Call, error: BaseException) -> None:
-    run = runs.RUNS.get(call.run_id.int)
+    key, accounts = call.run_id.int, None if call.tree is None else call.tree.accounts
+    if accounts is not None:
+        for account in tuple(accounts.of.values()):
+            account.drop(key)
+    run = runs.RUNS.get(key)
     if run is not None:  # the handler that measures stood before the guard
         runs.discard(run)
     if not isinstance(error, BudgetExceeded):

@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 
 from graphmeter import destination
 from graphmeter.budget.bills import Bill
+from graphmeter.budget.calls import Measured
 from graphmeter.budget.exceeded import Status
 from graphmeter.budget.matching import ALL_HARD, Account, Definition, Matcher, Scope, Subject
+from graphmeter.records import Run
 
 COLLECTOR_LAG_S: Final = 3.0
 """How old the collector's own figures may be when it tells them."""
@@ -147,10 +149,15 @@ class States:
                 else:
                     self._sums.pop(entry.key, None)
 
-    def spend(self, subject: Subject, bill: Bill) -> None:
+    def spend(self, run: Run, bill: Bill) -> None:
         """A call of this process has ended."""
         snapshot = self.snapshot
-        if snapshot is None or not (accounts := snapshot.matcher.accounts(subject, self.resource)):
+        if snapshot is None:
+            return
+        accounts = snapshot.matcher.met(run.shared)
+        if accounts is None:
+            accounts = snapshot.matcher.accounts(Measured(run), self.resource)
+        if not accounts:
             return
         with self._lock:
             for definition, scope in accounts:

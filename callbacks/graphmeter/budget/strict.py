@@ -25,6 +25,7 @@ from graphmeter.budget.exceeded import Status, Unknown
 from graphmeter.budget.matching import Account
 from graphmeter.budget.modes import WAIT, Verdict
 from graphmeter.budget.source import Silent
+from graphmeter.records import Run
 
 TTL_S: Final = 900.0
 """Longer than any model call and the delivery of its span take."""
@@ -45,6 +46,10 @@ class Strict(Cached):
         self._caps = caps
         self._failed_at = float("-inf")
         self._why = ""
+
+    def surely(self, run: Run) -> bool:
+        """See `Mode`: it has to be reserved for."""
+        return False
 
     def ask(self, call: Call) -> Verdict:
         """See `Mode`: whoever spends has to wait."""

@@ -259,6 +259,41 @@ def test_two_guards_of_one_run_both_count(spans: InMemorySpans) -> None:
     assert 2 == model.answers
 
 
+def test_a_call_that_the_guard_of_a_subgraph_stops_is_in_flight_nowhere(spans: InMemorySpans) -> None:
+    model = FakeChat()
+    inner = meter(
+        chain_of(*((name, asking(model)) for name in "xyz"), name="inner"), handler=spans.handler(), per_run_tokens=CALL
+    )
+
+    def nested(state: State) -> State:
+        stopped(lambda: inner.invoke({}))
+        return {}
+
+    # Room for exactly the calls that are made, each counted with the most that it may take while it is in flight.
+    guard = BudgetGuard(per_run_tokens=3 * CALL, call_tokens=CALL)
+    graph = chain_of(("a", asking(model)), ("b", nested), ("c", asking(model)))
+    meter(graph, handler=spans.handler(), budget=guard).invoke({})
+    assert 3 == model.answers
+
+
+def test_meter_attaches_one_handler_that_measures_and_asks(spans: InMemorySpans) -> None:
+    model = FakeChat()
+    graph = metered(chain_of(("a", asking(model))), spans, per_run_tokens=9 * CALL)
+    (handler,) = graph.config["callbacks"]
+    assert isinstance(handler, GraphMeterCallbackHandler)
+    assert handler is copy.deepcopy(handler)
+    twin = pickle.loads(pickle.dumps(meter(chain_of(("a", nothing)), per_run_tokens=CALL).config["callbacks"][0]))
+    assert (CALL, True) == (twin.guards[0]._caps.tokens, isinstance(twin, GraphMeterCallbackHandler))
+    graph.invoke({})
+    (call,) = spans.spans("model")
+    said = call.attributes
+    assert (["stop"], "resp_1", 10) == (
+        list(said[names.FINISH_REASONS]),
+        said[names.RESPONSE_ID],
+        said[names.USAGE_INPUT],
+    )
+
+
 def test_answers_from_a_cache_cost_nothing(spans: InMemorySpans) -> None:
     usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "total_cost": 0}
     model = FakeChat(usage=usage)

@@ -33,8 +33,11 @@ def would(alert: str, about: str, severity: str, stretches: Iterable[Stretch]) -
 
 
 def at_each(first: int, held: Sequence[bool], slice_ns: int = MINUTE_NS) -> Iterator[tuple[int, bool]]:
-    """Whether a condition held, from a slice of time on (the first of a minute, by default), with the moments."""
-    return zip(count(first * slice_ns, slice_ns), held, strict=False)
+    """Whether a condition held, from a slice of time on (the first of a minute, by default), with the moments.
+
+    None at all where it never did: that is most of them, and told at once.
+    """
+    return zip(count(first * slice_ns, slice_ns), held, strict=False) if True in held else iter(())
 
 
 def whose(per: Sequence[str], group: Group) -> dict[str, str]:

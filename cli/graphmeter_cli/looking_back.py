@@ -49,18 +49,24 @@ def command(*, config: Config, source: Source, as_json: bool, since_text: str) -
             "events are read from the database: leave --url (GRAPHMETER_URL) out, or give --database-url"
         )
     since_ns, until_ns = since(since_text), time.time_ns()
-    found = simulate(config, _stored(config, source, since_ns, until_ns), since_ns, until_ns)
+    if since_ns >= until_ns:
+        raise click.BadParameter(
+            f"{since_text!r} is yet to come: write 30d, or a date before now", param_hint="--since"
+        )
+    begins_ns, looked_at = _stored(config, source, since_ns, until_ns)
+    found = simulate(config, looked_at, begins_ns, until_ns)
     alerts = list(dict.fromkeys(rule.name for rule in rulefiles.of_config(config) if rule.kind == "alert"))
     left_out = {alert: why for alert in alerts if (why := why_not(alert))}
     if as_json:
-        render.print_json({"fired": [asdict(one) for one in found], "not_simulated": left_out})
+        render.print_json({"since_ns": begins_ns, "fired": [asdict(one) for one in found], "not_simulated": left_out})
         return
     table = render.table("alert", "of", "severity", "from (UTC)", "for>")
     for one in found:
         table.add_row(one.alert, render.plain(one.about), one.severity, _moment(one.since_ns), _length(one, until_ns))
     if found:
         render.console().print(table)
-    click.echo(f"{plural(len(found), 'alert')} since {_moment(since_ns)} UTC")
+    before = ": nothing is stored from before" if begins_ns > since_ns else ""
+    click.echo(f"{plural(len(found), 'alert')} since {_moment(begins_ns)} UTC{before}")
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for alert, why in left_out.items():
         reasons[why].append(alert)
@@ -78,14 +84,18 @@ def _length(one: Would, until_ns: int) -> str:
     return duration_text((one.until_ns - one.since_ns) // NS_PER_S)
 
 
-def _stored(config: Config, source: Source, since_ns: int, until_ns: int) -> Stored:
+def _stored(config: Config, source: Source, since_ns: int, until_ns: int) -> tuple[int, Stored]:
+    """What is looked at, and from when on."""
     from graphmeter_cli import reading, stored
     from graphmeter_collector.errors import CollectorError
+    from graphmeter_collector.store.measured import first_event_ns
     from graphmeter_collector.store.read import open_reader
 
-    async def read() -> Stored:
+    async def read() -> tuple[int, Stored]:
         async with open_reader(reading.database(source)) as reader:
-            return await stored.read(reader, config, since_ns, until_ns)
+            # Years of nothing would be judged minute by minute.
+            begins_ns = max(since_ns, await first_event_ns(reader) or until_ns)
+            return begins_ns, await stored.read(reader, config, begins_ns, until_ns)
 
     try:
         return asyncio.run(read())

@@ -34,22 +34,23 @@ def spent_until(budget: Budget, spend: Spend, minutes: Slices, first: int, until
 
 def too_fast(budget: Budget, tier: Tier, minutes: Slices, spent: Sequence[int], first: int, until: int) -> list[bool]:
     """Whether a tier was crossed in both its windows at each of the minutes, and anything was left."""
-    above = tier.share * budget.limit
+    limit = budget.limit
+    above = tier.share * limit
     short = above * Fraction(tier.short_s, tier.long_s)
     longer = minutes.windows(tier.long_s // 60, first, until)
     lately = minutes.windows(tier.short_s // 60, first, until)
     both = zip(spent, beyond(longer, above), beyond(lately, short), strict=True)
-    return [used < budget.limit and by and now for used, by, now in both]
+    return [used < limit and by and now for used, by, now in both]
 
 
 def soon_gone(
     budget: Budget, minutes: Slices, spent: Sequence[int], first: int, until: int, *, soon_h: int, speed_h: int
 ) -> list[bool]:
     """Whether what is left lasts less than `soon_h`, and not to the end of a calendar period, at the speed of `speed_h`."""
-    lately = minutes.windows(speed_h * _HOUR, first, until)
+    limit, lately = budget.limit, minutes.windows(speed_h * _HOUR, first, until)
     found = []
     for minute, used, by in zip(range(first, until), spent, lately, strict=True):
-        left = budget.limit - used
+        left = limit - used
         soon = left > 0 and left * speed_h < soon_h * by
         if soon and not budget.rolling_ns:
             now_ns = minute * MINUTE_NS

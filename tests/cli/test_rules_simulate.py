@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,19 @@ def test_what_would_have_fired_is_told_with_its_times(database_url: str, tmp_pat
     said = run("rules", "simulate", "--since", "6d", *at)
     assert 0 == said.exit_code
     assert "Not simulated: GraphmeterSLOMetricAbsent, " in said.stdout
+    # Days of nothing are not judged.
+    assert began_ns == found["since_ns"]
+    assert f"since {datetime.fromtimestamp(began_ns / 1e9, UTC):%Y-%m-%d %H:%M} UTC: nothing is stored" in said.stdout
     nothing = run("rules", "simulate", "--since", "1h", *at)
     assert "GraphmeterErrorBudgetBurnFast" not in nothing.stdout
 
 
 def test_a_collector_cannot_be_asked() -> None:
     assert "leave --url" in failure(2, "rules", "simulate", "--url", "http://localhost:4318")
+
+
+def test_what_is_yet_to_come_cannot_be_looked_back_at() -> None:
+    assert "'2999-01-01' is yet to come: write 30d" in failure(2, "rules", "simulate", "--since", "2999-01-01")
 
 
 def test_every_alert_is_simulated_or_has_its_reason() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final
 
-from sqlalchemy import ColumnElement, FromClause, and_, case, func, or_, true
+from sqlalchemy import ColumnElement, FromClause, and_, case, func, or_, select, true
 
 from graphmeter import names
 from graphmeter_collector.store.effective import Rows
@@ -44,6 +44,7 @@ REFUSALS: Final = ("ratelimit", "toomanyrequests", "throttling", "resourceexhaus
 
 _LONGEST_RUN_NS: Final = 30 * DAY_NS
 """Runs that began longer ago are not looked for among those that have not ended."""
+_BEGINNINGS: Final = (run.c.started_ns, ledger.c.start_ns)
 _NEVER_NS: Final = 1 << 62
 _ALL: Final = func.count()
 _NANO: Final = names.NANO_PER_USD
@@ -62,6 +63,12 @@ async def measured(
     chosen = Chosen(dict(measure.select), measure.per)
     sources = _levels(measure, first_ns, lost_after_ns) if measure.of in LEVELS else _events(measure, lost_after_ns)
     return await histories(reader, sources, chosen, measure.parts, first_ns, until_ns, measure.slice_s)
+
+
+async def first_event_ns(reader: Rows) -> int:
+    """When the first run or call that is stored began; 0: there is none."""
+    firsts = [(await reader.rows(select(func.min(at).label("first"))))[0]["first"] for at in _BEGINNINGS]
+    return min((first for first in firsts if first is not None), default=0)
 
 
 def _events(measure: Measure, lost_after_ns: int) -> list[Source]:

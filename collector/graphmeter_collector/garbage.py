@@ -21,7 +21,7 @@ OLDER: Final = (20, 50)
 
 def settle() -> None:
     """Set the collector; to be called once, when everything that stays has been made."""
-    gc.collect()
+    # Not collected before: some thousand objects of the start are garbage, and to find them takes a tenth of a second.
     gc.freeze()
     gc.set_threshold(YOUNG, *OLDER)
 
@@ -29,10 +29,11 @@ def settle() -> None:
 @contextmanager
 def settled() -> Iterator[None]:
     """The collector set so for the length of a block: for a command that goes through many records, too."""
-    before = gc.get_threshold()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     settle()
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if not frozen:  # else somebody meant it to stay so, and what is frozen cannot be told apart
+            gc.unfreeze()

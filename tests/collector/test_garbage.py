@@ -36,6 +36,11 @@ with garbage.settled():
     assert gc.get_freeze_count() > 1_000
     assert (garbage.YOUNG, *garbage.OLDER) == gc.get_threshold()[:3]
 print("as before", (0, before) == (gc.get_freeze_count(), gc.get_threshold()))
+
+gc.freeze()
+with garbage.settled():
+    pass
+print("still frozen", gc.get_freeze_count() > 1_000)
 """
 
 
@@ -49,4 +54,4 @@ def test_what_is_there_is_left_alone_and_later_cycles_are_found() -> None:
 
 
 def test_a_command_that_needs_it_leaves_everything_as_it_was() -> None:
-    assert "as before True\n" == said(AS_BEFORE)
+    assert "as before True\nstill frozen True\n" == said(AS_BEFORE)

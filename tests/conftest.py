@@ -26,6 +26,9 @@ settings.load_profile("graphmeter")
 
 AROUND_MIDNIGHT_S: Final = 30.0
 
+# With Python's own thresholds a sixth of the suite's time, and a fourth of collecting it, went into looking for cycles.
+gc.set_threshold(50_000, 10, 10)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:

@@ -30,7 +30,7 @@ def left_over() -> dict[str, int]:
         "open": len(runs.RUNS),
         "strays": len(runs._STRAYS),
         "requests": len(prompts._OPEN),
-        "alive": sum(isinstance(thing, Run) for thing in gc.get_objects()),
+        "alive": sum(type(thing) is Run for thing in gc.get_objects()),
     }
 
 

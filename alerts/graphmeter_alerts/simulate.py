@@ -26,7 +26,7 @@ from graphmeter_alerts.would import Group, Would, about, whose, would
 from graphmeter_config import Config, Slo, simulation
 from graphmeter_config.history import History, Slices
 from graphmeter_config.measures import Measure
-from graphmeter_config.simulation import Events, Spend
+from graphmeter_config.simulation import Spend
 from graphmeter_config.slices import NS
 
 _OF_PROMETHEUS: Final = "about scrapes, which only Prometheus knows of"
@@ -60,7 +60,7 @@ SIMULATED: Final = frozenset(
 class Stored(NamedTuple):
     """What happened, by what is judged by itself."""
 
-    events: Mapping[str, Mapping[Group, Events]]
+    events: Mapping[str, Mapping[Group, History]]
     """By name of the SLO."""
     spend: Mapping[str, Mapping[Group, Spend]]
     """By name of the budget, by the quarter of an hour."""
@@ -102,7 +102,7 @@ def simulate(config: Config, stored: Stored, since_ns: int, until_ns: int) -> li
     return sorted(found, key=lambda one: (one.since_ns, one.alert, one.about))
 
 
-def _of_slo(slo: Slo, group: Group, events: Events, since_ns: int, until_ns: int) -> Iterator[Would]:
+def _of_slo(slo: Slo, group: Group, events: History, since_ns: int, until_ns: int) -> Iterator[Would]:
     which = whose(slo.per, group)
     # Tiers of a calendar month depend on its length, as do those of the rules: on that of now.
     for tier in slo.plan_at(until_ns).tiers:

@@ -16,7 +16,7 @@ from graphmeter_collector.store.minutes import by_minute
 from graphmeter_collector.store.spend_slices import SpendSlice, spend_slices
 from graphmeter_config import Budget, Config
 from graphmeter_config.history import Slices
-from graphmeter_config.simulation import QUARTER_NS, Events, Spend
+from graphmeter_config.simulation import QUARTER_NS, Spend
 
 _DAY_NS: Final = 86_400 * NS_PER_S
 
@@ -28,8 +28,7 @@ async def read(reader: Rows, config: Config, since_ns: int, until_ns: int) -> St
     for slo in config.slos:
         # Windows that end with the first moment begin before it.
         first_ns = min(slo.period_at(since_ns).start_ns, since_ns - 3 * _DAY_NS)
-        found = await by_minute(reader, slo, max(first_ns, 0), until_ns, lost_after_ns)
-        events[slo.name] = {group: Events(minutes) for group, minutes in found.items()}
+        events[slo.name] = await by_minute(reader, slo, max(first_ns, 0), until_ns, lost_after_ns)
     counted = {
         measure: await measured(reader, measure, since_ns, until_ns, lost_after_ns) for measure in wanted(config)
     }

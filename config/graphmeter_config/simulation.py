@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from graphmeter_config.budget import Budget
 from graphmeter_config.burn import Tier
 from graphmeter_config.forecast import forecast, recent_since
+from graphmeter_config.history import History
 from graphmeter_config.slices import NS
 from graphmeter_config.slo import Slo
 
@@ -28,33 +29,6 @@ class Stretch(NamedTuple):
     since_ns: int
     until_ns: int | None
     """None: it would still do."""
-
-
-class Events(NamedTuple):
-    """Events of one thing that an SLO judges, per minute since the epoch: minute → all, bad."""
-
-    minutes: Mapping[int, tuple[int, int]]
-
-    def since(self, first: int, until: int) -> _Sums:
-        """Sums over any of the minutes [first, until)."""
-        span = range(first, until)
-        none = (0, 0)
-        return _Sums(
-            first,
-            [0, *accumulate(self.minutes.get(minute, none)[0] for minute in span)],
-            [0, *accumulate(self.minutes.get(minute, none)[1] for minute in span)],
-        )
-
-
-class _Sums(NamedTuple):
-    first: int
-    total: Sequence[int]
-    bad: Sequence[int]
-
-    def of(self, start: int, end: int) -> tuple[int, int]:
-        """All and bad events of the minutes [start, end)."""
-        a, b = max(start - self.first, 0), max(end - self.first, 0)
-        return self.total[b] - self.total[a], self.bad[b] - self.bad[a]
 
 
 def fired(held: Iterable[tuple[int, bool]], for_ns: int, keep_ns: int = 0) -> list[Stretch]:
@@ -79,31 +53,30 @@ def fired(held: Iterable[tuple[int, bool]], for_ns: int, keep_ns: int = 0) -> li
     return found
 
 
-def burning(events: Events, slo: Slo, tier: Tier, since_ns: int, until_ns: int) -> Iterator[tuple[int, bool]]:
+def burning(events: History, slo: Slo, tier: Tier, since_ns: int, until_ns: int) -> Iterator[tuple[int, bool]]:
     """Every minute, and whether the tier was crossed by enough bad events."""
-    first, last = since_ns // MINUTE_NS, until_ns // MINUTE_NS
-    short, long = tier.short_s // 60, tier.long_s // 60
-    sums = events.since(first - long, last)
+    first, until = since_ns // MINUTE_NS, until_ns // MINUTE_NS + 1
     above, below = tier.threshold.numerator, tier.threshold.denominator
-    for minute in range(first, last + 1):
-        total, bad = sums.of(minute - short, minute)
-        crossed = bad * below > total * above
-        if crossed:
-            total, bad = sums.of(minute - long, minute)
-            crossed = bad >= slo.min_bad_events and bad * below > total * above
+    short, longer = (
+        zip(events.whole.windows(length, first, until), events.parts[0].windows(length, first, until), strict=True)
+        for length in (tier.short_s // 60, tier.long_s // 60)
+    )
+    for minute, (total, bad), (of, long_bad) in zip(range(first, until), short, longer, strict=True):
+        crossed = bad * below > total * above and long_bad >= slo.min_bad_events and long_bad * below > of * above
         yield minute * MINUTE_NS, crossed
 
 
-def exhausted(events: Events, slo: Slo, since_ns: int, until_ns: int) -> Iterator[tuple[int, bool]]:
+def exhausted(events: History, slo: Slo, since_ns: int, until_ns: int) -> Iterator[tuple[int, bool]]:
     """Every five minutes, and whether nothing was left of the error budget of the window that ends then."""
-    first, last = since_ns // MINUTE_NS, until_ns // MINUTE_NS
-    sums = events.since(slo.period_at(first * MINUTE_NS).start_ns // MINUTE_NS, last)
+    first, until = since_ns // MINUTE_NS, until_ns // MINUTE_NS + 1
+    oldest = slo.period_at(first * MINUTE_NS).start_ns // MINUTE_NS
+    all_, bad = events.whole.before(oldest, until), events.parts[0].before(oldest, until)
     budget = slo.error_budget
-    for minute in range(first, last + 1, 5):
-        start = slo.period_at(minute * MINUTE_NS).start_ns // MINUTE_NS
-        total, bad = sums.of(start, minute)
-        enough = bad >= slo.min_bad_events
-        yield minute * MINUTE_NS, enough and bad * budget.denominator >= total * budget.numerator
+    for minute in range(first, until, 5):
+        start = max(slo.period_at(minute * MINUTE_NS).start_ns // MINUTE_NS, oldest) - oldest
+        total, spent = (sums[minute - oldest] - sums[start] for sums in (all_, bad))
+        enough = spent >= slo.min_bad_events
+        yield minute * MINUTE_NS, enough and spent * budget.denominator >= total * budget.numerator
 
 
 class Spend(NamedTuple):

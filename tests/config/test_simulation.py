@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphmeter_config import Budget, Slo
+from graphmeter_config.history import History, Slices
 from graphmeter_config.simulation import (
     MINUTE_NS,
     QUARTER_NS,
-    Events,
     Spend,
     Stretch,
     burning,
@@ -50,6 +50,12 @@ def test_an_alert_waits_and_keeps_firing(
     assert [Stretch(*each) for each in expected] == fired(moments, for_, keep)
 
 
+def counted(minutes: dict[int, tuple[int, int]]) -> History:
+    """Minute → all events, and the bad ones."""
+    total, bad = ({at: said[which] for at, said in minutes.items()} for which in (0, 1))
+    return History(Slices.of(total), (Slices.of(bad),))
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(st.integers(0, 600), st.tuples(st.integers(1, 20), st.integers(0, 20)), max_size=60),
@@ -66,7 +72,7 @@ def test_a_tier_is_crossed_when_both_its_windows_are(minutes: dict[int, tuple[in
         return Fraction(bad, total) if total else Fraction(0), bad
 
     for tier in slo.plan_at(T0_NS).tiers:
-        judged = dict(burning(Events(happened), slo, tier, T0_NS, T0_NS + 600 * MINUTE_NS))
+        judged = dict(burning(counted(happened), slo, tier, T0_NS, T0_NS + 600 * MINUTE_NS))
         for at in range(0, 600, 37):
             short, _ = ratio(first + at, tier.short_s)
             long, bad = ratio(first + at, tier.long_s)
@@ -77,7 +83,7 @@ def test_a_tier_is_crossed_when_both_its_windows_are(minutes: dict[int, tuple[in
 def test_an_error_budget_is_that_of_its_window() -> None:
     slo = Slo.model_validate({"name": "a", "objective": 90, "window": "1d", "min_bad_events": 1})
     first = T0_NS // MINUTE_NS
-    events = Events({first: (10, 1), first + 60: (90, 0), first + 120: (1, 1)})
+    events = counted({first: (10, 1), first + 60: (90, 0), first + 120: (1, 1)})
     [early, again] = fired(exhausted(events, slo, T0_NS, T0_NS + 3 * DAY_NS), 0)
     # 1 of 10 is all there may be; with 90 more there is room; a day later only the last one is left in the window.
     assert (T0_NS + 5 * MINUTE_NS, T0_NS + 65 * MINUTE_NS) == early

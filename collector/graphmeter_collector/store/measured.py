@@ -108,7 +108,7 @@ def _events(measure: Measure, lost_after_ns: int) -> list[Source]:
             refused = called._replace(rows=ledger.join(span, SAME_CALL))
             return [
                 Source.of(called, {0: _ALL}),
-                Source.of(refused, {1: _ALL}, span.c.status == names.ERROR, _refused()),
+                Source.of(refused, {1: _ALL}, ledger.c.status == names.ERROR, _refused()),
             ]
         case "lost_runs":
             return [Source.of(judged, {1: _ALL}, lost)]

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, Select, select
-from sqlalchemy.engine import RowMapping
 
 from graphmeter_collector.store.effective import Rows
 from graphmeter_collector.store.events import Chosen, Condition, Facts
 from graphmeter_collector.store.facts import DAY_NS
-from graphmeter_config.history import History
+from graphmeter_config.history import History, Slices
 from graphmeter_config.slices import NS
 
 Group = tuple[str, ...]
@@ -61,15 +60,24 @@ async def histories(
             .group_by("slice_of_time", *columns)
             .order_by("slice_of_time")
         )
+        adding: dict[tuple[str, ...], list[Slices]] = {}
         for start_ns, end_ns in _days(since_ns, until_ns, at_once=source.longest_ns is None):
             within = [source.at_ns >= start_ns, source.at_ns < end_ns, source.started_ns < end_ns]
             if source.longest_ns is not None:
                 within.append(source.started_ns >= start_ns - source.longest_ns)
             for row in await reader.rows(asked.where(*within)):
-                group = chosen.group({name: row[name] for name in known})
-                if group is not None:
-                    history = found.get(group) or found.setdefault(group, History.empty(parts))
-                    _add(history, row, source.amounts)
+                # By position: names would be looked up a million times.
+                cells: tuple[Any, ...] = tuple(row.values())
+                values = cells[1 : len(known) + 1]
+                adds_to = adding.get(values)
+                if adds_to is None:
+                    adds_to = adding[values] = _columns(
+                        found, chosen, dict(zip(known, values, strict=True)), source, parts
+                    )
+                for slices, amount in zip(adds_to, cells[len(known) + 1 :], strict=False):
+                    if amount:
+                        # Sums of integers are decimals to Postgres.
+                        slices.add(cells[0], int(amount))
     return found
 
 
@@ -79,8 +87,12 @@ def _days(since_ns: int, until_ns: int, *, at_once: bool) -> list[tuple[int, int
     return [(start_ns, min(start_ns + DAY_NS, until_ns)) for start_ns in range(since_ns, until_ns, DAY_NS)]
 
 
-def _add(history: History, row: RowMapping, columns: Iterable[int]) -> None:
-    for column in columns:
-        # Sums of integers are decimals to Postgres.
-        if amount := int(row[f"amount{column}"] or 0):
-            history.column(column).add(row["slice_of_time"], amount)
+def _columns(
+    found: dict[Group, History], chosen: Chosen, said: Mapping[str, str], source: Source, parts: int
+) -> list[Slices]:
+    """What rows with these dimensions add to; nothing where nobody looks at them."""
+    group = chosen.group(said)
+    if group is None:
+        return []
+    history = found.get(group) or found.setdefault(group, History.empty(parts))
+    return [history.column(number) for number in source.amounts]

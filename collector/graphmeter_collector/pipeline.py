@@ -62,6 +62,8 @@ class _Waiting:
     records: list[SpanRecord]
     size: int
     """Bytes of the records' bodies."""
+    came_s: float
+    """When, by the performance counter."""
     done: asyncio.Future[list[Rejection]]
     """Set after the commit: the spans that the database refused."""
 
@@ -103,8 +105,8 @@ class Pipeline:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._answered = 0
-        """Requests that the last commit answered."""
+        self._expected = 0
+        """Requests that go together, if they come soon: those that the last commit answered, and the few that missed it."""
         self._answered_s = self._took_s = 0.0
         """When that was, and how long the commit took."""
         self._stopping = False
@@ -144,25 +146,26 @@ class Pipeline:
             Transient: nothing is promised about its spans; the sender should send them again.
             google.protobuf.message.DecodeError: an attribute is not what OTLP has, and nothing was done.
         """
-        received_ns = time.time_ns()
+        received_ns, came_s = time.time_ns(), time.perf_counter()
         request = otlp.of(given)
         decoded = await self._read(request, caller, received_ns)
-        refused_by_store = await self._keep(request, caller, received_ns, decoded.records) if decoded.records else []
+        records = decoded.records
+        refused_by_store = await self._keep(request, caller, received_ns, records, came_s) if records else []
         self._count_request(decoded, refused_by_store)
         return _acknowledgement(decoded, refused_by_store)
 
     async def _keep(
-        self, request: otlp.Request, caller: Caller, received_ns: int, records: list[SpanRecord]
+        self, request: otlp.Request, caller: Caller, received_ns: int, records: list[SpanRecord], came_s: float
     ) -> list[Rejection]:
         """In the database or, while that is away, on disk; returns what the database refused."""
         if self._spool is None:
-            return await self._commit(records)
+            return await self._commit(records, came_s)
         why = ""
         if self._away:
             self._refuse_when_stopping()
         else:
             try:
-                return await self._commit(records)
+                return await self._commit(records, came_s)
             except StoreFailed:
                 raise
             except StoreUnavailable as error:
@@ -218,11 +221,11 @@ class Pipeline:
             self._book.price(record)
         return decoded
 
-    async def _commit(self, records: list[SpanRecord]) -> list[Rejection]:
+    async def _commit(self, records: list[SpanRecord], came_s: float) -> list[Rejection]:
         """Queue for the next transaction and wait until it is durable."""
         size = sum(len(record.body) for record in records)
         self._admit(len(records), size)
-        waiting = _Waiting(records, size, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(records, size, came_s, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._queued_spans += len(records)
         self._queued_bytes += size
@@ -264,11 +267,15 @@ class Pipeline:
             _fail(list(self._queue), Stopping("the collector stopped before the commit: send again"))
 
     async def _gather(self) -> None:
-        """Wait for those who were answered just now and come again, as long as each comes soon after the one before."""
+        """Wait for those who were answered just now and come again, as long as each comes soon after the one before.
+
+        By when they came, not by now: decoding a dozen requests takes longer than any gap, and the last one's end may still
+        be on its way.
+        """
         gap_s = min(self._took_s * _GAP, MOST_GAP_S)
-        if time.perf_counter() - self._answered_s > gap_s:
+        if self._queue[0].came_s - self._answered_s > gap_s:
             return
-        while len(self._queue) < self._answered and self._queued_spans < MAX_GROUP_SPANS:
+        while (waiting := len(self._queue)) < self._expected and self._queued_spans < MAX_GROUP_SPANS:
             if self._stopping or self._away:
                 return
             self._arrived.clear()
@@ -276,7 +283,8 @@ class Pipeline:
                 async with asyncio.timeout(gap_s):
                     await self._arrived.wait()
             except TimeoutError:
-                return
+                if len(self._queue) == waiting:  # else one came when the time was up, while the loop was busy
+                    return
 
     def _take_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -311,7 +319,9 @@ class Pipeline:
             self._metrics.observe(names.COLLECTOR_COMMIT, value=self._took_s)
             _acknowledge(group, result)
             self._count_commit(result)
-            self._answered, self._answered_s = len(group), time.perf_counter()
+            # The few that missed this commit wait already, and go together with the others from now on.
+            missed = len(self._queue)
+            self._expected, self._answered_s = len(group) + missed if missed < len(group) else 0, time.perf_counter()
         finally:
             self._queued_spans -= len(records)
             self._queued_bytes -= sum(waiting.size for waiting in group)

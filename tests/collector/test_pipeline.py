@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -173,6 +174,61 @@ async def test_senders_that_were_answered_together_and_come_again_share_the_next
         await asyncio.gather(*sending)
         sizes = [len(group) for group in it.store.groups]
         assert [1, 3, 4] == sizes, "the first sender comes again while the others are stored, and is stored with them"
+
+
+async def test_one_that_missed_a_commit_goes_with_the_others_from_then_on(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_GAP_S", 30.0)
+    monkeypatch.setattr(module, "_GAP", 1e6)
+    async with running(sqlite_url) as it:
+        it.store.gate.clear()
+        together = [it.send(node(1))]
+        await it.store.entered.wait()
+        together += [it.send(node(number)) for number in (2, 3, 4)]
+        await until(lambda: it.pipeline.queued_spans == 4)
+        it.store.gate.set()
+        it.store.gate.clear()  # for the next transaction: the first one is on its way
+        await until(lambda: len(it.store.groups) == 2)
+        late = it.send(node(5))
+        await until(lambda: it.pipeline.queued_spans == 4)
+        it.store.gate.set()
+        await asyncio.gather(*together)
+        again = [it.send(node(12)), it.send(node(13))]
+        await until(lambda: it.pipeline.queued_spans == 3)
+        again.append(it.send(node(14)))
+        await asyncio.gather(late, *again)
+        assert ["n5", "n12", "n13", "n14"] == it.store.groups[-1]
+
+
+async def test_who_comes_again_is_waited_for_however_long_decoding_the_others_takes(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_GAP_S", 30.0)
+    monkeypatch.setattr(module, "_GAP", 1e6)
+    async with running(sqlite_url) as it:
+        clock, decode, decoding_s = time.perf_counter, it.pipeline._decode, 0.0
+
+        def slow(*args: Any) -> Any:
+            nonlocal decoding_s
+            decoding_s += 100
+            return decode(*args)
+
+        monkeypatch.setattr(it.pipeline, "_decode", slow)
+        monkeypatch.setattr(
+            module, "time", SimpleNamespace(time_ns=time.time_ns, perf_counter=lambda: clock() + decoding_s)
+        )
+        it.store.gate.clear()
+        first = it.send(node(1))
+        await it.store.entered.wait()
+        others = [it.send(node(number)) for number in (2, 3)]
+        await until(lambda: it.pipeline.queued_spans == 3)
+        it.store.gate.set()
+        await asyncio.gather(first, *others)
+        again = it.send(node(12))
+        await until(lambda: it.pipeline.queued_spans == 1)
+        await asyncio.gather(again, it.send(node(13)))
+        assert ["n12", "n13"] == it.store.groups[-1]
 
 
 async def test_nobody_waits_for_senders_that_do_not_come_again(sqlite_url: str) -> None:

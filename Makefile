@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_LINK_MODE ?= copy
 export PATH := $(CURDIR)/$(TOOLS)/usr/bin:$(PATH)
 
-.PHONY: help demo test test-versions test-exporters prove-kills prove-outage prove-alerts lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-reads bench-budgets bench-guard bench-prices bench-settling bench-two dashboards rules tools stack-check pictures compose clean sync
+.PHONY: help demo test test-versions test-exporters prove-kills prove-outage prove-alerts prove-mutants lint format bench bench-handler bench-ingest bench-ingest-growth bench-forward bench-reads bench-budgets bench-guard bench-prices bench-settling bench-two dashboards rules tools stack-check pictures compose clean sync
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ prove-outage: sync ## A backend that is away for an hour: every span arrives exa
 
 prove-alerts: sync tools ## A failing node pages somebody, silences its tickets and is over when it is; spend reaches a budget (a minute)
 	@$(UV) run --frozen --all-extras pytest tests/acceptance/check_alerting.py $(ARGS)
+
+prove-mutants: sync tools ## Change every alert of thresholds, budgets, their speed and providers' limits by rote: unit tests notice (a minute)
+	@$(UV) run --frozen --all-extras pytest tests/alerts/check_mutants.py $(ARGS)
 
 lint: sync ## Check style, types and who imports whom
 	@$(UV) run --frozen --all-extras ruff check .

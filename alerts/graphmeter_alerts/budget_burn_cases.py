@@ -28,6 +28,7 @@ def cases(config: Config) -> Iterator[Case]:
         for tier in budget_burn_rules.tiers(budget):
             yield _burns(config, budget, tier)
             yield _too_slow(config, budget, tier)
+            yield _slower_again(budget, tier)
         yield _spent_already(budget)
         if budget_burn_rules.lasts_into_another_day(budget):
             yield from _soon(config, budget)
@@ -116,6 +117,25 @@ def _too_slow(config: Config, budget: Budget, tier: Tier) -> Case:
     )
 
 
+def _slower_again(budget: Budget, tier: Tier) -> Case:
+    """The long window is still beyond the tier, the short one no more, until it is no longer told."""
+    lasts = tier.long_s + _LONG
+    slower = tier.short_s + budget_burn_rules.KEEP_FIRING_FOR_S[tier.severity] + 2 * EVALUATED_S
+    faster = Fraction(13, 10)
+    return Case(
+        f"{budget.name} is spent faster than {tier.name}, then a little more slowly",
+        _series(
+            budget,
+            (_speed(tier) * faster, lasts),
+            (_speed(tier) * Fraction(8, 10), slower),
+            used=Fraction(1, 2),
+            step_min=_step_min(tier),
+        ),
+        (Check(lasts + slower - MINUTE, budget_burn_rules.burn_alert(tier)),),
+        step_min=_step_min(tier),
+    )
+
+
 def _spent_already(budget: Budget) -> Case:
     fastest = budget_burn_rules.tiers(budget)[0]
     lasts = fastest.long_s + _LONG
@@ -151,7 +171,7 @@ def _soon(config: Config, budget: Budget) -> Iterator[Case]:
     )
     yield Case(
         f"{budget.name}: a moment's speed is not told",
-        _series(budget, (at(12), lasts), used=Fraction(1, 2)),
+        _series(budget, (40 * at(12), lasts), used=Fraction(1, 2)),
         (Check(5 * MINUTE, EXHAUSTS_SOON), Check(5 * MINUTE + SOON_FOR_S - MINUTE, EXHAUSTS_SOON)),
     )
     if not budget.rolling_ns:

@@ -15,12 +15,16 @@ from graphmeter_config import Config
 from graphmeter_config.provider_limits import ProviderLimit
 
 _AFTER: Final = 10
+EVALUATED_S: Final = MINUTE
+"""promtool looks at these rules so often."""
 
 
 def cases(config: Config, by: ProviderLimit) -> Iterator[Case]:
     """Every unit test of one entry."""
     for one in provider_rules.limited(by):
         yield _near(config, one)
+        if one.by.for_s:
+            yield _too_soon(one)
         yield from _others(one)
 
 
@@ -61,6 +65,12 @@ def _near(config: Config, one: Limited) -> Case:
             for phase, told in enumerate((firing[0], firing[1], firing[0]))
         ),
     )
+
+
+def _too_soon(one: Limited) -> Case:
+    """Far beyond the limit from the first minute: when it is looked at first, nobody has waited yet."""
+    found = _series(one, _identity(one), (Fraction(100), 2 * EVALUATED_S // MINUTE))
+    return Case(f"{one.by.name}: {one.of} are not told at once", found, (Check(EVALUATED_S, NEAR),))
 
 
 def _firing(config: Config, one: Limited, group: dict[str, str], used: Fraction) -> Firing:

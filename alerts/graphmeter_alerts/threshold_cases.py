@@ -19,6 +19,8 @@ from graphmeter_alerts.threshold_traffic import COLLECTORS, Phase, identity, mat
 from graphmeter_config import Config
 from graphmeter_config.threshold import Limit, Threshold
 
+EVALUATED_S: Final = 5 * MINUTE
+"""promtool looks at these rules so often."""
 _AFTER: Final = 10
 """Minutes beyond the window and the wait, after which everything is as it will be."""
 
@@ -34,12 +36,14 @@ def _of(config: Config, name: str, threshold: Threshold) -> Iterator[Case]:
         of = identity(threshold, limit)
         if of is not None:
             yield _crossed(config, name, threshold, limit, of)
+            if threshold.guard:
+                yield _too_few(name, threshold, limit, of)
+            if threshold.for_s:
+                yield _too_soon(name, threshold, limit, of)
     limit = threshold.limits[-1]
     of = identity(threshold, limit)
     if of is None:
         return
-    if threshold.guard:
-        yield _too_few(name, threshold, limit, of)
     for field in threshold.select.restricting():
         other: dict[str, str] = {**of, field: "not/selected"}
         yield _silent(f"{ALERT_OF[name]}: another {field} is none of its business", name, threshold, limit, other)
@@ -64,9 +68,9 @@ def _minutes(threshold: Threshold) -> int:
 
 
 def _enough(threshold: Threshold) -> Fraction:
-    """Events a minute that are plenty; where they are not needed there are some all the same."""
+    """Events a minute that are just enough; where they are not needed there are some all the same."""
     window = Fraction(threshold.window) / MINUTE or Fraction(1)
-    return 3 * (threshold.guard or Fraction(100)) / window
+    return (threshold.guard * Fraction(5, 4) if threshold.guard else Fraction(300)) / window
 
 
 def _rounded(value: Fraction) -> Fraction:
@@ -95,13 +99,13 @@ def _bad(threshold: Threshold, limit: Limit) -> Fraction:
         # Above them all where no bucket is far enough.
         return next((each for each in bounds if quantile(threshold, each) > limit.value), 2 * bounds[-1])
     if threshold.compares == "below":
-        return _rounded(limit.value / 2)
+        return _rounded(limit.value * Fraction(3, 4))
     if threshold.unit == "share":
         return _rounded(min(limit.value * Fraction(12, 10), (1 + limit.value) / 2))
     if threshold.unit == "usd" and not threshold_rules.of_single_runs(threshold):
         # Whole cents, as it is told.
-        return Fraction(math.floor(limit.value * 150) + 1, 100)
-    return _rounded(limit.value * Fraction(3, 2))
+        return Fraction(math.floor(limit.value * 140) + 1, 100)
+    return _rounded(limit.value * Fraction(7, 5))
 
 
 def _gauge(threshold: Threshold) -> bool:
@@ -144,9 +148,8 @@ def _crossed(config: Config, name: str, threshold: Threshold, limit: Limit, of: 
         found |= traffic(name, threshold, limit, other, Phase(_best(threshold), 50 * events, 3 * minutes))
     alert = ALERT_OF[name]
     firing = _firing(config, name, threshold, limit, of, _text(threshold, bad))
-    whose = "" if limit.select is None else f" for {limit.whose}"
     return Case(
-        f"{alert}: {limit.text}{whose} is exceeded, and resolves",
+        f"{alert}: {limit.text}{_whose(limit)} is exceeded, and resolves",
         found,
         (
             Check((minutes - 1) * MINUTE, alert),
@@ -170,10 +173,26 @@ def _too_few(name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) 
     minutes = 2 * _minutes(threshold)
     events = threshold.guard * Fraction(9, 10) / (Fraction(threshold.window) / MINUTE)
     return Case(
-        f"{ALERT_OF[name]}: too few to judge by",
+        f"{ALERT_OF[name]}{_whose(limit)}: too few to judge by",
         traffic(name, threshold, limit, of, Phase(_bad(threshold, limit), events, minutes)),
         tuple(Check(at * MINUTE, ALERT_OF[name]) for at in (minutes // 2, minutes - 1)),
     )
+
+
+def _too_soon(name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) -> Case:
+    """Far beyond the limit from the first minute: when it is looked at first, nobody has waited yet."""
+    # Sums grow with time.
+    value = _bad(threshold, limit) * (100 if threshold.unit in ("usd", "count") and not threshold.most else 1)
+    bad = Phase(value, 100 * _enough(threshold), 2 * EVALUATED_S // MINUTE)
+    return Case(
+        f"{ALERT_OF[name]}{_whose(limit)}: not told at once",
+        traffic(name, threshold, limit, of, bad),
+        (Check(0 if _gauge(threshold) else EVALUATED_S, ALERT_OF[name]),),
+    )
+
+
+def _whose(limit: Limit) -> str:
+    return "" if limit.select is None else f" for {limit.whose}"
 
 
 def _silent(title: str, name: str, threshold: Threshold, limit: Limit, of: dict[str, str]) -> Case:

@@ -11,7 +11,7 @@ from graphmeter_alerts import build, write
 from graphmeter_config import Config
 from graphmeter_config.burn import spend_tiers
 from support import promtool
-from support.mutants import Mutant, unnoticed
+from support.mutants import Mutant, unnoticed, unnoticed_by_rote
 
 CONFIG = Config.model_validate(
     {
@@ -96,6 +96,13 @@ MUTANTS = [
 
 def test_a_change_of_a_rule_fails_a_unit_test(built: Path, tmp_path: Path) -> None:
     assert [] == unnoticed(MUTANTS, built, tmp_path / "mutants")
+
+
+def test_no_alert_of_a_provider_can_be_silenced_hurried_turned_or_given_another_threshold_unnoticed(
+    built: Path, tmp_path: Path
+) -> None:
+    # Those of budgets take days of samples each: `make prove-mutants`.
+    assert [] == unnoticed_by_rote((OPENAI, CLAUDE), built, tmp_path / "mutants")
 
 
 def test_only_budgets_whose_speed_is_known_have_such_alerts(built: Path) -> None:

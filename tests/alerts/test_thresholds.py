@@ -14,7 +14,7 @@ from graphmeter_alerts import slo_events, threshold_rules, write
 from graphmeter_collector.telemetry import Metrics
 from graphmeter_config import Config
 from support import promtool
-from support.mutants import Mutant, unnoticed
+from support.mutants import Mutant, unnoticed, unnoticed_by_rote
 
 FILE = "thresholds"
 SHORT = {"window": "10m", "for": "1m"}
@@ -176,6 +176,12 @@ CHANGED = [
 def test_a_change_of_a_rule_fails_a_unit_test(built: Path, tmp_path: Path) -> None:
     mutants = [Mutant(change.id, FILE, change.old, change.new, f"Graphmeter{change.case}") for change in CHANGED]
     assert [] == unnoticed(mutants, built, tmp_path / "mutants")
+
+
+def test_no_alert_can_be_silenced_hurried_turned_or_given_another_threshold_unnoticed(
+    built: Path, tmp_path: Path
+) -> None:
+    assert [] == unnoticed_by_rote((FILE,), built, tmp_path / "mutants")
 
 
 def test_a_threshold_chooses_one_bucket_of_what_a_collector_exposes() -> None:

@@ -40,7 +40,7 @@ def unnoticed(mutants: Sequence[Mutant], built: Path, out: Path) -> list[str]:
 
 
 def unnoticed_by_rote(stems: Sequence[str], built: Path, out: Path) -> list[str]:
-    """Every alert of these files that never fires, does not wait, or has another threshold, and whose unit tests pass."""
+    """Every alert of these files that was changed in any way that always matters, and whose unit tests pass."""
     return _unnoticed({name: changed for stem in stems for name, changed in _by_rote(stem, built)}, out)
 
 
@@ -68,16 +68,23 @@ def _by_hand(mutant: Mutant, built: Path) -> Changed:
     return Changed(_needed(yaml.safe_load(text.replace(mutant.old, mutant.new)), cases[0]), {**tests, "tests": cases})
 
 
-def _needed(rules: dict[str, Any], case: Mapping[str, Any]) -> dict[str, Any]:
+def _needed(rules: Mapping[str, Any], case: Mapping[str, Any]) -> dict[str, Any]:
     """The alerts that a unit test looks at, and the records that they are made of: promtool evaluates all it is given."""
     looked_at = {check["alertname"] for check in case.get("alert_rule_test", ())}
     every = [rule for group in rules["groups"] for rule in group["rules"]]
     kept = [rule for rule in every if rule.get("alert") in looked_at]
-    read = " ".join([rule["expr"] for rule in kept] + [each["expr"] for each in case.get("promql_expr_test", ())])
+    asked = [each["expr"] for each in case.get("promql_expr_test", ())]
+    return _only(rules, kept, *asked)
+
+
+def _only(rules: Mapping[str, Any], kept: list[dict[str, Any]], *asked: str) -> dict[str, Any]:
+    """These rules and the records that they, or what is asked besides, are made of."""
+    read = " ".join([*(rule["expr"] for rule in kept), *asked])
     if "__name__" in read:
-        return rules
-    while more := [rule for rule in every if rule not in kept and "record" in rule and rule["record"] in read]:
-        kept += more
+        return dict(rules)
+    every = [rule for group in rules["groups"] for rule in group["rules"] if "record" in rule]
+    while more := [rule for rule in every if rule not in kept and rule["record"] in read]:
+        kept = kept + more
         read = " ".join(rule["expr"] for rule in more)
     groups = [{**group, "rules": [rule for rule in group["rules"] if rule in kept]} for group in rules["groups"]]
     return {"groups": [group for group in groups if group["rules"]]}
@@ -85,16 +92,17 @@ def _needed(rules: dict[str, Any], case: Mapping[str, Any]) -> dict[str, Any]:
 
 def _by_rote(stem: str, built: Path) -> Iterator[tuple[str, Changed]]:
     text, tests = _read(stem, built)
-    for group in yaml.safe_load(text)["groups"]:
-        records = [rule for rule in group["rules"] if "record" in rule]
-        for alert in group["rules"]:
-            if "alert" not in alert:
-                continue
-            of_it = {**tests, "tests": list(_cases_of(alert, tests))}
-            told = " ".join(f"{name}={value}" for name, value in alert["labels"].items() if name != "product")
-            for how, changed in _ways(alert):
-                rules = {"groups": [{**group, "rules": [*records, changed]}]}
-                yield f"{alert['alert']} {told}: {how}", Changed(rules, of_it)
+    rules = yaml.safe_load(text)
+    for alert in [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]:
+        of_it = {**tests, "tests": list(_cases_of(alert, tests))}
+        told = " ".join(f"{name}={value}" for name, value in alert["labels"].items() if name != "product")
+        needed = _only(rules, [alert])
+        for how, changed in _ways(alert):
+            groups = [
+                {**group, "rules": [changed if rule == alert else rule for rule in group["rules"]]}
+                for group in needed["groups"]
+            ]
+            yield f"{alert['alert']} {told}: {how}", Changed({"groups": groups}, of_it)
 
 
 def _ways(alert: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,9 +112,22 @@ def _ways(alert: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "does not wait", {key: value for key, value in alert.items() if key != "for"}
     # Below or above nothing at all changes little: counts have no halves.
     for found in re.finditer(r"([<>]=? )(\d*\.?\d*[1-9]\d*)\b", expr):
-        for threshold in (float(found[2]) * 1.5, float(found[2]) / 1.5):
+        for threshold in _thresholds(float(found[2]), expr[: found.start()]):
             changed = f"{expr[: found.start(2)]}{threshold:g}{expr[found.end() :]}"
             yield f"{found[0]} is {threshold:g}", {**alert, "expr": changed}
+    for found in re.finditer(r" ([<>])(?==? )", expr):
+        other = "<" if found[1] == ">" else ">"
+        said = expr[: found.end()].rpartition("\n")[2][-40:]
+        yield f"{other} after {said}", {**alert, "expr": f"{expr[: found.start(1)]}{other}{expr[found.end(1) :]}"}
+
+
+def _thresholds(right: float, of: str) -> tuple[float, float]:
+    """A higher one and a lower one, so far away that it matters."""
+    if right % 1 == 0.5:
+        return right + 3, right - 1  # whole events
+    # A quantile is known as finely as the buckets are.
+    factor = 3 if re.search(r":seconds(\{.*\})? $", of) else 1.5
+    return right * factor, right / factor
 
 
 def _cases_of(alert: Mapping[str, Any], tests: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

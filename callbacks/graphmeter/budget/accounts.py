@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from graphmeter.budget import counts
-from graphmeter.budget.bills import Bill
+from graphmeter.budget.bills import AnyBill
 from graphmeter.budget.exceeded import RUN, Status, Unit, Unknown
 from graphmeter.budget.modes import WAIT, Verdict
 
@@ -54,7 +54,7 @@ class Account:
         self._lock = threading.Lock()
         self._in_flight: set[int] = set()
         self._nano = self._tokens = 0
-        self._bills: list[Bill] = []
+        self._bills: list[AnyBill] = []
         """Calls that have ended and whose price is being asked for."""
         self._unknown = False
 
@@ -90,7 +90,7 @@ class Account:
         with self._lock:
             self._in_flight.discard(key)
 
-    def end(self, key: int, bill: Bill) -> None:
+    def end(self, key: int, bill: AnyBill) -> None:
         """The call has ended."""
         with self._lock:
             if key in self._in_flight:
@@ -103,7 +103,7 @@ class Account:
                     self._bills.append(bill)
                     self._settle()
 
-    def unsettled(self) -> list[Bill]:
+    def unsettled(self) -> list[AnyBill]:
         """Calls whose price is being asked for."""
         with self._lock:
             return list(self._bills)

@@ -51,3 +51,22 @@ class Bill:
             if found is not None:
                 self._nano, self.known = found
         return self._nano
+
+
+class Paid:
+    """A bill of which all is known from the start, as of nearly every call."""
+
+    __slots__ = ("_nano", "tokens")
+
+    known = True
+
+    def __init__(self, nano: int, tokens: int) -> None:
+        self._nano = nano
+        self.tokens = tokens
+
+    def nano(self) -> int:
+        """Cost in nano-USD."""
+        return self._nano
+
+
+AnyBill = Bill | Paid

@@ -15,7 +15,7 @@ from graphmeter import guard as boundary
 from graphmeter import names, roots
 from graphmeter.budget import counts, spending
 from graphmeter.budget.accounts import Account, Caps
-from graphmeter.budget.bills import Bill
+from graphmeter.budget.bills import AnyBill
 from graphmeter.budget.cached import Cached
 from graphmeter.budget.calls import OPEN, Call, Spent
 from graphmeter.budget.desk import Desk, desk_of
@@ -354,7 +354,7 @@ class BudgetGuard(Guarding):
             found += self._mode.statuses(call)
         return found
 
-    def ended(self, call: Call, bill: Bill) -> None:
+    def ended(self, call: Call, bill: AnyBill) -> None:
         """`call` has ended; its account knows already."""
         if self._mode is not None:
             nano = bill.nano()

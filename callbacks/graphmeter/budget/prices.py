@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from graphmeter import names, prices
 from graphmeter.budget import counts
-from graphmeter.budget.bills import Bill
-from graphmeter.budget.tokens import NONE, Buckets
+from graphmeter.budget.bills import Bill, Paid
+from graphmeter.budget.tokens import NONE, PARTS, Buckets
 
 DAY_NS: Final = 86_400_000_000_000
 MOST: Final = 100
@@ -24,6 +24,10 @@ MOST: Final = 100
 _USUAL_TIERS: Final = frozenset({"", "auto", "default", "standard"})
 _TIER_PREFIX: Final = "on_demand_"
 """How Vertex AI's traffic types begin."""
+
+_UNUSUAL: Final = PARTS | {names.CACHE_HIT, names.SERVICE_TIER, names.USAGE_MISSING}
+"""What few calls report, and decides what they cost."""
+_IN, _READ, _OUT, _REASONING = map(names.TOKEN_TYPES.index, ("input", "cache_read", "output", "reasoning"))
 
 Key = tuple[str, str, str, str]
 """Provider, model that answered, model asked for, server: what decides a price, its time and its size aside."""
@@ -75,6 +79,8 @@ class _Entry(NamedTuple):
     price: _Price | None
     """None: nobody knows one."""
     tiers: Mapping[str, _Price]
+    plain: _Rates | None
+    """What decides the cost of a call that is nothing but text, unless it was served at a tier of its own."""
 
 
 class Prices:
@@ -114,6 +120,21 @@ class Prices:
             price = entry.tiers.get(tier.lower().removeprefix(_TIER_PREFIX), price)
         return (0, False) if price is None else _cost(price, bill)
 
+    def at_once(self, facts: Mapping[str, Any]) -> Paid | None:
+        """What nearly every call cost, as `cost` says it; None: that has to look."""
+        entry = self._entries.get(key_of(facts))
+        if entry is None or (rates := entry.plain) is None or not _UNUSUAL.isdisjoint(facts):
+            return None
+        get, per_token = facts.get, rates.per_token
+        read, reasoning = get(names.USAGE_CACHE_READ) or 0, get(names.USAGE_REASONING) or 0
+        plain_in, plain_out = get(names.USAGE_INPUT, -1) - read, get(names.USAGE_OUTPUT, -1) - reasoning
+        if plain_in < 0 or plain_out < 0:
+            return None
+        exact = plain_in * per_token[_IN] + read * per_token[_READ]
+        exact += plain_out * per_token[_OUT] + reasoning * per_token[_REASONING]
+        tokens = plain_in + read + plain_out + reasoning
+        return Paid(_rounded(exact, rates.scale), tokens) if tokens else None
+
     def keys(self) -> tuple[Key, ...]:
         """Calls whose prices have to be asked for, those that are known first."""
         known = tuple(self._entries)
@@ -126,13 +147,13 @@ class Prices:
             KeyError, TypeError, ValueError: it is no such answer.
         """
         found = {
-            (each["provider"], each["model"], each["request_model"], each["server"]): _Entry(
+            (each["provider"], each["model"], each["request_model"], each["server"]): _entry(
                 _price(each["price"]), {tier: _read(price) for tier, price in each["service_tiers"].items()}
             )
             for each in said["models"]
         }
         # What was asked and not answered has no price.
-        self._entries = {key: found.get(key) or _Entry(None, {}) for key in keys}
+        self._entries = {key: found.get(key) or _entry(None, {}) for key in keys}
         self.until_ns = int(said["until_ns"])
         self.etag, self.etag_of = etag, keys
         self.answered(keys)
@@ -176,10 +197,14 @@ def _cost(price: _Price, bill: Bill) -> tuple[int, bool]:
         if not bill.failed or usage != NONE or price.bill_failed:
             exact += rates.per_request + rates.per_image * (bill.facts.get(names.USAGE_IMAGES) or 1)
         exact += rates.per_ns * bill.duration_ns
-    if rates.scale == 1:
-        return exact, True
-    whole, rest = divmod(exact, rates.scale)
-    return whole + (rest * 2 > rates.scale or (rest * 2 == rates.scale and whole % 2)), True
+    return _rounded(exact, rates.scale), True
+
+
+def _rounded(exact: int, scale: int) -> int:
+    if scale == 1:
+        return exact
+    whole, rest = divmod(exact, scale)
+    return whole + (rest * 2 > scale or (rest * 2 == scale and whole % 2))
 
 
 def _by_list_prices(bill: Bill) -> tuple[int, bool]:
@@ -189,6 +214,11 @@ def _by_list_prices(bill: Bill) -> tuple[int, bool]:
     if found is None:
         return 0, False
     return int((found.usd * names.NANO_PER_USD).to_integral_value(rounding=ROUND_HALF_EVEN)), True
+
+
+def _entry(price: _Price | None, tiers: Mapping[str, _Price]) -> _Entry:
+    only = None if price is None else price.only
+    return _Entry(price, tiers, only if only is not None and only.plain else None)
 
 
 def _price(said: Mapping[str, Any] | None) -> _Price | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from graphmeter import guard, models, names, runs
 from graphmeter.budget.accounts import Accounts
-from graphmeter.budget.bills import Bill
+from graphmeter.budget.bills import AnyBill, Bill
 from graphmeter.budget.calls import OPEN, Call
 from graphmeter.budget.desk import Desk, desks
 from graphmeter.budget.exceeded import BudgetExceeded
@@ -46,7 +46,7 @@ def _spent(run: Run) -> None:
     if run.told is not None and run.status != names.OK and run.facts is not None:
         # A stream that was cancelled has been paid for as far as it came.
         models.broken_off(run.facts, run.told)
-    bills = {desk: _bill(run, desk) for desk in active}
+    bills: dict[Desk, AnyBill] = {desk: _bill(run, desk) for desk in active}
     for desk, bill in bills.items():
         desk.used()
         desk.states.spend(run, bill)
@@ -60,7 +60,7 @@ def _spent(run: Run) -> None:
             desk.hurry()
 
 
-def _release(run: Run, calls: list[tuple[BudgetGuard, Call]], bills: dict[Desk, Bill]) -> None:
+def _release(run: Run, calls: list[tuple[BudgetGuard, Call]], bills: dict[Desk, AnyBill]) -> None:
     """Tell the guards that wait for the end of a call."""
     held = [each for _, call in calls if call.held is not None for _, each in call.held.ids]
     if held:
@@ -70,16 +70,19 @@ def _release(run: Run, calls: list[tuple[BudgetGuard, Call]], bills: dict[Desk, 
         each.ended(call, _at(each.desk, run, bills))
 
 
-def _at(desk: Desk, run: Run, bills: dict[Desk, Bill]) -> Bill:
+def _at(desk: Desk, run: Run, bills: dict[Desk, AnyBill]) -> AnyBill:
     bill = bills.get(desk)
     if bill is None:
         bill = bills[desk] = _bill(run, desk)
     return bill
 
 
-def _bill(run: Run, desk: Desk) -> Bill:
-    failed = run.status == names.ERROR
-    return Bill(run.facts or {}, run.started_ns, run.ended_ns - run.started_ns, failed=failed, book=desk.prices)
+def _bill(run: Run, desk: Desk) -> AnyBill:
+    facts, status = run.facts or {}, run.status
+    if status == names.OK and (paid := desk.prices.at_once(facts)) is not None:
+        return paid
+    failed = status == names.ERROR
+    return Bill(facts, run.started_ns, run.ended_ns - run.started_ns, failed=failed, book=desk.prices)
 
 
 def stopped(call: Call, error: BaseException) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from graphmeter import destination
-from graphmeter.budget.bills import Bill
+from graphmeter.budget.bills import AnyBill
 from graphmeter.budget.calls import Measured
 from graphmeter.budget.exceeded import Status
 from graphmeter.budget.matching import ALL_HARD, Account, Definition, Matcher, Scope, Subject
@@ -76,7 +76,7 @@ class States:
         self._latest: dict[_Key, _Entry] = {}
         self._sums: dict[_Key, int] = {}
         """Of all entries."""
-        self._owed: list[tuple[_Key, Bill]] = []
+        self._owed: list[tuple[_Key, AnyBill]] = []
         """Calls that have no price yet, in no entry."""
 
     @property
@@ -149,7 +149,7 @@ class States:
                 else:
                     self._sums.pop(entry.key, None)
 
-    def spend(self, run: Run, bill: Bill) -> None:
+    def spend(self, run: Run, bill: AnyBill) -> None:
         """A call of this process has ended."""
         snapshot = self.snapshot
         if snapshot is None:

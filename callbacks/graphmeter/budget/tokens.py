@@ -12,7 +12,7 @@ Buckets = tuple[int, int, int, int, int, int, int, int, int, int]
 NONE: Buckets = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-_PARTS: Final = frozenset(
+PARTS: Final = frozenset(
     {
         names.USAGE_CACHE_WRITE,
         names.CACHE_WRITE_5M_TOKENS,
@@ -33,7 +33,7 @@ def buckets(facts: Mapping[str, Any]) -> Buckets:
     """
     get = facts.get
     read = get(names.USAGE_CACHE_READ) or 0
-    if _PARTS.isdisjoint(facts):
+    if PARTS.isdisjoint(facts):
         # Nearly every call; the general way below would say the same.
         reasoning = get(names.USAGE_REASONING) or 0
         plain_in, plain_out = get(names.USAGE_INPUT, -1) - read, get(names.USAGE_OUTPUT, -1) - reasoning

@@ -34,7 +34,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import START, StateGraph
 
 from graphmeter import BudgetGuard, GraphMeterCallbackHandler, meter, names, runs
-from graphmeter.budget import desk
+from graphmeter.budget import desk, spending
 from graphmeter.budget.source import Answer
 from graphmeter.records import Run
 
@@ -145,21 +145,28 @@ def attached(graph: Any, name: str, handler: GraphMeterCallbackHandler, guard: B
     return meter(graph, handler=handler, budget=guard)
 
 
-def took_us(graph: Any, known: desk.Desk, asynchronous: bool, runs: int) -> float:
-    """Microseconds of this thread per model call."""
+def took_us(graph: Any, known: desk.Desk | None, asynchronous: bool, times: int) -> float:
+    """Microseconds of this thread per model call; without `known` as in a process that has no guard."""
     desk.divert(known)
+    runs.spent = None if known is None else _heard()
 
     async def several() -> None:
-        for _ in range(runs):
+        for _ in range(times):
             await graph.ainvoke({})
 
     began = time.thread_time_ns()
     if asynchronous:
         asyncio.run(several())
     else:
-        for _ in range(runs):
+        for _ in range(times):
             graph.invoke({})
-    return (time.thread_time_ns() - began) / 1e3 / runs / CALLS
+    return (time.thread_time_ns() - began) / 1e3 / times / CALLS
+
+
+def _heard() -> Callable[[Run], object] | None:
+    """What hears of every call that ends, once there is a guard."""
+    spending.watch()
+    return runs.spent
 
 
 def own_us(make: Callable[[], BudgetGuard | None], handler: GraphMeterCallbackHandler, asynchronous: bool) -> float:
@@ -172,7 +179,7 @@ def own_us(make: Callable[[], BudgetGuard | None], handler: GraphMeterCallbackHa
     inside = {"langgraph_checkpoint_ns": "ask:1", "langgraph_node": "ask"}
     handler.on_chain_start(None, {}, run_id=node, parent_run_id=root, name="ask", metadata=inside)
     said = {**inside, "ls_provider": "openai", "ls_model_name": "gpt-4o-mini"}
-    around, tell = runs.RUNS[node.int], runs.spent
+    around, tell = runs.RUNS[node.int], _heard()
     assert tell is not None
     facts = {
         names.PROVIDER: "openai",
@@ -239,11 +246,12 @@ def main() -> None:
     }
     for_both: dict[str, list[float]] = {}
     for asynchronous in (False, True):
-        graphs: dict[str, tuple[Any, desk.Desk]] = {}
+        graphs: dict[str, tuple[Any, desk.Desk | None]] = {}
         for name, make in guards.items():
             known = desk.Desk("", Here())
             desk.divert(known)
-            graphs[name] = attached(graph_of(asynchronous), name, handler, make()), known
+            graph = attached(graph_of(asynchronous), name, handler, make())
+            graphs[name] = graph, None if name in (NONE, IDLE) else known
         rounds: dict[str, list[float]] = {name: [] for name in graphs}
         for each in graphs.values():
             took_us(*each, asynchronous, WARM_UP)

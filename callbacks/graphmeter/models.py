@@ -112,7 +112,6 @@ def answered(facts: Facts, answer: Answer, told: Told | None = None) -> None:
 
 def _bill(facts: Facts, answer: Answer, told: Told | None) -> None:
     """Add what decides what the call costs: who answered, at which tier of service, and usage."""
-    answer.billed = True
     output, said = answer.output, answer.response_metadata
     model = providers.answering_model(said, output, str(facts.get(names.REQUEST_MODEL, "")))
     if model:
@@ -124,13 +123,19 @@ def _bill(facts: Facts, answer: Answer, told: Told | None) -> None:
         facts[names.SERVICE_TIER] = tier
     whole = told.whole if told is not None else None
     _use(facts, usage_of(answer, output, answer.info, str(facts.get(names.PROVIDER, "")), whole))
+    answer.billed = True
 
 
 def read(run: Run) -> None:
-    """Add to the facts of the finished `run` what its answer says, whoever needs it first."""
-    answer, run.answer = run.answer, None
+    """Add to the facts of the finished `run` what its answer says.
+
+    The exporter's thread and a budget guard may do so at the same time: both write the same, and whoever returns has written
+    all of it. (A lock would cost more than to read twice, for each of them would wait for the other's turn.)
+    """
+    answer = run.answer
     if answer is not None and run.facts is not None:
         _safely(answered, run.facts, answer, run.told)
+    run.answer = None
 
 
 def read_bill(run: Run) -> None:

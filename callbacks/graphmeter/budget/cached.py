@@ -2,7 +2,7 @@
 
 Calls pass until the known spend reaches the limit: what the collector said at most `max_age_s` ago, and what this process
 spent since. So beyond the limit goes at most what others spent in that time (and until the collector knew of it), and what
-was in flight.
+was in flight. (Calls that have just ended count as if they cost a hundred times the dearest so far; see `lately`.)
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from graphmeter.budget.calls import Call, Measured, Spent
 from graphmeter.budget.desk import Desk, desk_of
 from graphmeter.budget.exceeded import Status, Unknown
+from graphmeter.budget.lately import FAR
 from graphmeter.budget.matching import ALL_HARD, Account, Definition
 from graphmeter.budget.modes import WAIT, Verdict
 from graphmeter.budget.states import Snapshot, States
@@ -81,10 +82,12 @@ class Cached:
             if found is None:
                 return False
             alike = found
-        used_up = False
-        for account, limit in alike.limits:
-            used_up |= states.units(account) >= limit
-        return not used_up
+        if not _reached(alike, states, len(desk.lately)):
+            return True
+        if not desk.lately:
+            return False
+        desk.count()
+        return not states.owing and not _reached(alike, states, 0)
 
     def _alike_to(self, run: Run, states: States) -> _Alike | None:
         """What holds for all calls of the run that `run` is of; None: they differ, or nobody can tell."""
@@ -103,6 +106,7 @@ class Cached:
     def ask(self, call: Call) -> Verdict:
         """See `Mode`."""
         desk = self._desk()
+        desk.count()
         if desk.fresh():
             return WAIT if desk.states.owing else self._check(desk, call)
         if not desk.failing:
@@ -118,6 +122,7 @@ class Cached:
         desk = self._desk()
         if not desk.fresh():
             desk.look()
+        desk.count()
         if desk.states.owing:
             desk.price()
         return self._check(desk, call)
@@ -135,6 +140,7 @@ class Cached:
             if desk.failing:
                 raise Unknown(desk.why)
             desk.look()
+        desk.count()
         self._known(desk)
         return [desk.states.status(account) for account in desk.states.accounts(call) if self._watches(account[0])]
 
@@ -178,6 +184,19 @@ class Cached:
             desk.states.watch(self._watched)
         self._at = desk
         return desk
+
+
+def _reached(alike: _Alike, states: States, waiting: int) -> bool:
+    """Whether a limit is reached, or could be by so many calls that wait to be counted."""
+    for account, limit in alike.limits:
+        left = limit - states.units(account)
+        if left <= 0:
+            return True
+        if waiting:
+            dearest = states.dearest[account[0].unit]
+            if not dearest or left <= waiting * FAR * dearest:
+                return True
+    return False
 
 
 class NotCounted(Unknown):

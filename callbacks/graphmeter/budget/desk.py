@@ -17,11 +17,13 @@ from typing import Final
 from graphmeter import client, destination, forks, guard
 from graphmeter.budget import counts
 from graphmeter.budget.exceeded import Unknown
+from graphmeter.budget.lately import Lately
 from graphmeter.budget.objectives import MAX_AGE_S, Objectives
 from graphmeter.budget.pool import Pool
 from graphmeter.budget.prices import Prices
 from graphmeter.budget.source import TRACES, Http, Silent, Source
 from graphmeter.budget.states import States
+from graphmeter.records import Run
 
 _log = logging.getLogger("graphmeter")
 
@@ -51,6 +53,7 @@ class Desk:
         self._pool: Pool | None = None
         self.states = States(client.settings().flush_interval_s)
         self.prices = Prices()
+        self.lately = Lately()
         self.slos = Objectives()
         self.max_age_s = float("inf")
         """How old budgets may be: the least of what guards want."""
@@ -136,6 +139,18 @@ class Desk:
         why = self._why["slos"] if self._failed_at["slos"] > self.slos.asked_at else ""
         return why and f"the collector at {self.where} does not answer: {why}"
 
+    def ended(self, run: Run) -> None:
+        """A call has ended, and will be counted."""
+        if self.lately.add(run) or not self.prices.known:
+            self.count()
+
+    def count(self) -> None:
+        """Count all calls that have ended."""
+        if self.lately:
+            self.used()
+            if not self.lately.count(self.states, self.prices):
+                self.hurry()
+
     def used(self) -> None:
         """A call has ended that counts here: what is known has to be kept up to date."""
         self._used_at = time.monotonic()
@@ -176,12 +191,18 @@ class Desk:
         while True:
             self._bell.wait(self._rest_s())
             self._bell.clear()
+            self._count()
             now = time.monotonic()
             if now - self._used_at > IDLE_S and not self.prices.wanted:
                 with self._starting:
                     self._thread = None
                 return
             self._round(now)
+
+    @guard.guarded
+    def _count(self) -> None:
+        if self.lately:
+            self.lately.count(self.states, self.prices)
 
     def _rest_s(self) -> float:
         slos_s = MAX_AGE_S if self._wants_slos() else PRICES_S
@@ -278,6 +299,7 @@ class Desk:
         """In a forked child: no thread, and locks that the parent's may have held."""
         self._reset()
         self.states.after_fork()
+        self.lately.after_fork()
         self._failed_at = dict.fromkeys(self._failed_at, _NEVER)
 
 

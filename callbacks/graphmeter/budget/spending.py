@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from graphmeter import guard, models, names, runs
 from graphmeter.budget.accounts import Accounts
-from graphmeter.budget.bills import AnyBill, Bill
+from graphmeter.budget.bills import AnyBill
 from graphmeter.budget.calls import OPEN, Call
 from graphmeter.budget.desk import Desk, desks
 from graphmeter.budget.exceeded import BudgetExceeded
+from graphmeter.budget.lately import bill_of
 from graphmeter.records import Run, Tree
 
 if TYPE_CHECKING:
@@ -37,24 +38,29 @@ def accounts_of(tree: Tree) -> Accounts:
 
 @guard.guarded
 def _spent(run: Run) -> None:
-    key, accounts = run.run_id.int, run.tree.accounts
-    calls = OPEN.pop(key, None)
+    calls, accounts = OPEN.pop(run.run_id.int, None), run.tree.accounts
     active = desks()
-    if not active and calls is None and accounts is None:
-        return
+    if calls is None and accounts is None and run.status == names.OK:
+        for desk in active:
+            desk.ended(run)
+    elif active or calls or accounts is not None:
+        _count(run, active, calls or [], accounts)
+
+
+def _count(run: Run, active: list[Desk], calls: list[tuple[BudgetGuard, Call]], accounts: Accounts | None) -> None:
+    """At once: somebody waits for it, or it did not end well and what its stream told has to be read before it is sent."""
     models.read_bill(run)
     if run.told is not None and run.status != names.OK and run.facts is not None:
         # A stream that was cancelled has been paid for as far as it came.
         models.broken_off(run.facts, run.told)
-    bills: dict[Desk, AnyBill] = {desk: _bill(run, desk) for desk in active}
+    bills: dict[Desk, AnyBill] = {desk: bill_of(run, desk.prices) for desk in active}
     for desk, bill in bills.items():
         desk.used()
         desk.states.spend(run, bill)
     if accounts is not None:
         for each, account in tuple(accounts.of.items()):
-            account.end(key, _at(each.desk, run, bills))
-    if calls is not None:
-        _release(run, calls, bills)
+            account.end(run.run_id.int, _at(each.desk, run, bills))
+    _release(run, calls, bills)
     for desk, bill in bills.items():
         if bill.nano() is None:
             desk.hurry()
@@ -73,16 +79,8 @@ def _release(run: Run, calls: list[tuple[BudgetGuard, Call]], bills: dict[Desk, 
 def _at(desk: Desk, run: Run, bills: dict[Desk, AnyBill]) -> AnyBill:
     bill = bills.get(desk)
     if bill is None:
-        bill = bills[desk] = _bill(run, desk)
+        bill = bills[desk] = bill_of(run, desk.prices)
     return bill
-
-
-def _bill(run: Run, desk: Desk) -> AnyBill:
-    facts, status = run.facts or {}, run.status
-    if status == names.OK and (paid := desk.prices.at_once(facts)) is not None:
-        return paid
-    failed = status == names.ERROR
-    return Bill(facts, run.started_ns, run.ended_ns - run.started_ns, failed=failed, book=desk.prices)
 
 
 def stopped(call: Call, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from graphmeter import destination
 from graphmeter.budget.bills import AnyBill
 from graphmeter.budget.calls import Measured
-from graphmeter.budget.exceeded import Status
+from graphmeter.budget.exceeded import Status, Unit
 from graphmeter.budget.matching import ALL_HARD, Account, Definition, Matcher, Scope, Subject
 from graphmeter.records import Run
 
@@ -78,6 +78,8 @@ class States:
         """Of all entries."""
         self._owed: list[tuple[_Key, AnyBill]] = []
         """Calls that have no price yet, in no entry."""
+        self.dearest: dict[Unit, int] = {"usd": 0, "tokens": 0}
+        """The most that a call of this process took so far, by unit."""
 
     @property
     def age_s(self) -> float:
@@ -166,7 +168,7 @@ class States:
                 if units is None:
                     self._owed.append((key, bill))
                 else:
-                    self._add(key, units)
+                    self._add(key, units, definition.unit)
 
     def settle(self) -> None:
         """Prices have become known: add what was owed."""
@@ -177,9 +179,11 @@ class States:
                 if nano is None:
                     self._owed.append((key, bill))
                 else:
-                    self._add(key, nano)
+                    self._add(key, nano, "usd")
 
-    def _add(self, key: _Key, units: int) -> None:
+    def _add(self, key: _Key, units: int, unit: Unit) -> None:
+        if units > self.dearest[unit]:
+            self.dearest[unit] = units
         now, entry = time.monotonic(), self._latest.get(key)
         if entry is not None and now - entry.at < _MERGED_S:
             entry.units += units

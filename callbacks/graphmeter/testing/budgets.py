@@ -160,6 +160,7 @@ class _Pool(Pool):
             return 204, None
         name = unquote(path.split("/")[3])
         one = next(each for each in snapshot.definitions if each.name == name)
+        self._desk.count()
         units = body.get("nano_usd", 0) if one.unit == "usd" else body["tokens"]
         spent = self._desk.states.units((one, tuple(body["attributes"].get(each, "") for each in one.per)))
         said = {"units": units, "spent": spent, "reserved": 0, "limit": one.limit_units, "counted": True}

@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
@@ -19,11 +18,6 @@ from graphmeter_cli.options import Source, reads_reports, since
 from graphmeter_cli.units import NS_PER_S, plural
 from graphmeter_config import Config
 from graphmeter_config.values import duration_text
-
-if TYPE_CHECKING:
-    pass
-
-_DAY_NS = 86_400 * NS_PER_S
 
 
 @click.command("simulate", short_help="What would have fired on what is stored?")

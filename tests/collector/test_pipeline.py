@@ -121,6 +121,16 @@ async def test_a_request_is_priced_stored_acknowledged_and_counted(sqlite_url: s
         )
 
 
+async def behind_a_commit(it: Running, first: Any, *others: Any) -> list[asyncio.Task[Ack]]:
+    """A span that is being stored behind the closed gate, and others that came meanwhile."""
+    it.store.gate.clear()
+    sending = [it.send(first)]
+    await it.store.entered.wait()
+    sending += [it.send(other) for other in others]
+    await until(lambda: it.pipeline.queued_spans == 1 + len(others))
+    return sending
+
+
 async def test_nothing_is_acknowledged_before_its_commit(sqlite_url: str) -> None:
     async with running(sqlite_url) as it:
         it.store.gate.clear()
@@ -135,13 +145,9 @@ async def test_nothing_is_acknowledged_before_its_commit(sqlite_url: str) -> Non
 
 async def test_what_arrives_during_a_commit_shares_the_next_one(sqlite_url: str) -> None:
     async with running(sqlite_url) as it:
-        it.store.gate.clear()
-        first = it.send(node(1))
-        await it.store.entered.wait()
-        others = [it.send(node(number)) for number in (2, 3, 4)]
-        await until(lambda: it.pipeline.queued_spans == 4)
+        sending = await behind_a_commit(it, *map(node, (1, 2, 3, 4)))
         it.store.gate.set()
-        assert [Ack(1, 0)] * 4 == await asyncio.gather(first, *others)
+        assert [Ack(1, 0)] * 4 == await asyncio.gather(*sending)
         assert [["n1"], ["n2", "n3", "n4"]] == it.store.groups
         assert (4, 0) == (it.metrics.value(names.COLLECTOR_STORED), it.pipeline.queued_spans)
 
@@ -182,11 +188,7 @@ async def test_one_that_missed_a_commit_goes_with_the_others_from_then_on(
     monkeypatch.setattr(module, "MOST_GAP_S", 30.0)
     monkeypatch.setattr(module, "_GAP", 1e6)
     async with running(sqlite_url) as it:
-        it.store.gate.clear()
-        together = [it.send(node(1))]
-        await it.store.entered.wait()
-        together += [it.send(node(number)) for number in (2, 3, 4)]
-        await until(lambda: it.pipeline.queued_spans == 4)
+        together = await behind_a_commit(it, *map(node, (1, 2, 3, 4)))
         it.store.gate.set()
         it.store.gate.clear()  # for the next transaction: the first one is on its way
         await until(lambda: len(it.store.groups) == 2)
@@ -218,13 +220,9 @@ async def test_who_comes_again_is_waited_for_however_long_decoding_the_others_ta
         monkeypatch.setattr(
             module, "time", SimpleNamespace(time_ns=time.time_ns, perf_counter=lambda: clock() + decoding_s)
         )
-        it.store.gate.clear()
-        first = it.send(node(1))
-        await it.store.entered.wait()
-        others = [it.send(node(number)) for number in (2, 3)]
-        await until(lambda: it.pipeline.queued_spans == 3)
+        sending = await behind_a_commit(it, *map(node, (1, 2, 3)))
         it.store.gate.set()
-        await asyncio.gather(first, *others)
+        await asyncio.gather(*sending)
         again = it.send(node(12))
         await until(lambda: it.pipeline.queued_spans == 1)
         await asyncio.gather(again, it.send(node(13)))
@@ -233,13 +231,9 @@ async def test_who_comes_again_is_waited_for_however_long_decoding_the_others_ta
 
 async def test_nobody_waits_for_senders_that_do_not_come_again(sqlite_url: str) -> None:
     async with running(sqlite_url) as it:
-        it.store.gate.clear()
-        first = it.send(node(1))
-        await it.store.entered.wait()
-        others = [it.send(node(number)) for number in (2, 3)]
-        await until(lambda: it.pipeline.queued_spans == 3)
+        sending = await behind_a_commit(it, *map(node, (1, 2, 3)))
         it.store.gate.set()
-        await asyncio.gather(first, *others)
+        await asyncio.gather(*sending)
         assert Ack(1, 0) == await it.send(node(4))
         assert ["n4"] == it.store.groups[-1]
 

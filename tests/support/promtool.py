@@ -26,8 +26,8 @@ from support.ports import free_port
 
 _TOOLS = Path(__file__).resolve().parents[2] / ".tools" / "usr" / "bin"
 _TIMEOUT_S = 120
-# Of a short life nothing need be collected often, and by one thread: a fourth of promtool's time, for 100 MB of memory.
-_SHORT_LIFE = {"GOGC": "400", "GOMAXPROCS": "1"}
+# Of a short life nothing need be collected often, and by one thread: a fourth of promtool's time, for at most 500 MB.
+_SHORT_LIFE = {"GOGC": "400", "GOMEMLIMIT": "500MiB", "GOMAXPROCS": "1"}
 
 
 class ToolMissing(AssertionError):

@@ -130,7 +130,7 @@ def read(run: Run) -> None:
     """Add to the facts of the finished `run` what its answer says.
 
     The exporter's thread and a budget guard may do so at the same time: both write the same, and whoever returns has written
-    all of it. (A lock would cost more than to read twice, for each of them would wait for the other's turn.)
+    all of it. (With a lock the graph would wait for the exporter's turn.)
     """
     answer = run.answer
     if answer is not None and run.facts is not None:

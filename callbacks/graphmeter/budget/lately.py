@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from graphmeter.budget.states import States
 
 MOST: Final = 256
-"""Calls that wait. By then the exporter's thread has mostly read their answers: with 16 a guard costs half as much again."""
+"""Calls that wait: enough for the exporter's thread to have read most of their answers."""
 FAR: Final = 100
 """What waits is taken to cost so many times what the dearest call so far did."""
 

@@ -1,17 +1,16 @@
-"""What a budget guard costs per model call: the same measured graph without a guard and with one, in turns.
+"""What a budget guard costs per model call: the same measured graph without a guard and with one.
 
 A node asks a model that answers at once, twenty times a run, sync and async. Budgets and prices come from a
-collector that is a function of this process, so that the guard's own work is measured; the real thread asks it. Figures are
-the processor time of the thread that runs the graph, which is where a guard works.
+collector that is a function of the process, so that the guard's own work is measured; the real thread asks it.
 
-`added` is what a graph with a guard takes beyond one without, all that LangChain does for it included: medians over
-rounds, each of which runs all graphs in an order shuffled anew. Calls are counted up to 256 at a time, so a round has to
-hold several times as many, or the median is of rounds in which none were. Only a quiet machine tells it. A callback handler
-that does nothing says what of it LangChain takes for a handler more. `own` is what the guard's code takes in a loop: its
-look at a call before it is made, and counting the call when it has ended; the best of many repetitions, so that it says
-something on a busy machine, too, where all that it needs is in the caches of the processor.
+`added` is what a process with a guard takes beyond one without: processor time of all its threads, so also what LangChain
+does for the guard, and what is counted later and elsewhere. Every contestant lives in a process of its own, and they take
+turns (see `racing`); lower quartiles over all rounds. Calls are counted up to 256 at a time, so a round holds several times
+as many, and ends when all are counted. A callback handler that does nothing says what of it LangChain takes for a handler
+more. `own` is what the guard's code takes in a loop: its look at a call before it is made, and counting the call when it has
+ended; the best of many repetitions, where all that it needs is in the caches of the processor.
 
-    python benchmarks/bench_guard.py [--rounds 20] [--runs 52]
+    python benchmarks/bench_guard.py [--series 6] [--rounds 4] [--runs 64] [--only "one budget"]
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from typing import Any, Final, TypedDict
 from uuid import UUID, uuid4
 
@@ -33,8 +31,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import START, StateGraph
+from racing import Runner, calm, shuffled
 
-from graphmeter import BudgetGuard, GraphMeterCallbackHandler, meter, names, runs
+from graphmeter import BudgetGuard, GraphMeterCallbackHandler, client, meter, names, runs
 from graphmeter.budget import desk, lately, spending
 from graphmeter.budget.source import Answer
 from graphmeter.records import Run
@@ -140,28 +139,59 @@ def graph_of(asynchronous: bool) -> Any:
     return builder.compile(name="bench")
 
 
-def attached(graph: Any, name: str, handler: GraphMeterCallbackHandler, guard: BudgetGuard | None) -> Any:
+GUARDS: Final[dict[str, Callable[[], BudgetGuard | None]]] = {
+    NONE: lambda: None,
+    IDLE: lambda: None,
+    "cap of the run": lambda: BudgetGuard(per_run_usd=1_000_000),
+    "one budget": lambda: BudgetGuard("b0"),
+    "a budget per team and tag, and a cap": lambda: BudgetGuard("b1", per_run_usd=1_000_000),
+    f"every hard budget ({BUDGETS})": lambda: BudgetGuard("*"),
+    BESIDE: lambda: BudgetGuard("b0"),
+}
+
+
+# --- one contestant's process -------------------------------------------------------------------------------------------
+
+
+def _work(name: str, pipe: Connection) -> None:
+    """Answers (asynchronous, runs) with microseconds of the process per call, and `own` with the guard's own."""
+    handler = GraphMeterCallbackHandler(exporter=contestants.NullExporter(), team="cx", tags={"plan": "free"})
+    guarded = name not in (NONE, IDLE)
+    known = desk.Desk("", Here())
+    if guarded:
+        desk.divert(known)
+    guard = GUARDS[name]()
+    graphs = {asynchronous: _attached(graph_of(asynchronous), name, handler, guard) for asynchronous in (False, True)}
+    pipe.send("")
+    while (asked := pipe.recv()) is not None:
+        asynchronous, runs_ = asked
+        if runs_:
+            pipe.send(_took_us(graphs[asynchronous], asynchronous, runs_, known))
+        else:
+            pipe.send(own_us(guard, handler, asynchronous))
+
+
+def _attached(graph: Any, name: str, handler: GraphMeterCallbackHandler, guard: BudgetGuard | None) -> Any:
     if name in (IDLE, BESIDE):
         return meter(graph, handler=handler).with_config(callbacks=[guard or Idle()])
     return meter(graph, handler=handler, budget=guard)
 
 
-def took_us(graph: Any, known: desk.Desk | None, asynchronous: bool, times: int) -> float:
-    """Microseconds of this thread per model call; without `known` as in a process that has no guard."""
-    desk.divert(known)
-    runs.spent = None if known is None else _heard()
-
+def _took_us(graph: Any, asynchronous: bool, times: int, known: desk.Desk) -> float:
     async def several() -> None:
         for _ in range(times):
             await graph.ainvoke({})
 
-    began = time.thread_time_ns()
+    gc.collect()
+    began = time.process_time_ns()
     if asynchronous:
         asyncio.run(several())
     else:
         for _ in range(times):
             graph.invoke({})
-    return (time.thread_time_ns() - began) / 1e3 / times / CALLS
+    client.flush()
+    known.count()
+    return (time.process_time_ns() - began) / 1e3 / times / CALLS
 
 
 def _heard() -> Callable[[Run], object] | None:
@@ -170,9 +200,8 @@ def _heard() -> Callable[[Run], object] | None:
     return runs.spent
 
 
-def own_us(make: Callable[[], BudgetGuard | None], handler: GraphMeterCallbackHandler, asynchronous: bool) -> float:
+def own_us(guard: BudgetGuard | None, handler: GraphMeterCallbackHandler, asynchronous: bool) -> float:
     """Microseconds that the guard's own code takes per call."""
-    guard = make()
     if guard is None:
         return 0.0
     root, node = uuid4(), uuid4()
@@ -230,57 +259,44 @@ def own_us(make: Callable[[], BudgetGuard | None], handler: GraphMeterCallbackHa
     return best
 
 
+# --- the race -----------------------------------------------------------------------------------------------------------
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=52)
-    args = parser.parse_args()
-    handler = GraphMeterCallbackHandler(exporter=contestants.NullExporter(), team="cx", tags={"plan": "free"})
-    guards: dict[str, Callable[[], BudgetGuard | None]] = {
-        NONE: lambda: None,
-        IDLE: lambda: None,
-        "cap of the run": lambda: BudgetGuard(per_run_usd=1_000_000),
-        "one budget": lambda: BudgetGuard("b0"),
-        "a budget per team and tag, and a cap": lambda: BudgetGuard("b1", per_run_usd=1_000_000),
-        f"every hard budget ({BUDGETS})": lambda: BudgetGuard("*"),
-        BESIDE: lambda: BudgetGuard("b0"),
-    }
-    for_both: dict[str, list[float]] = {}
-    for asynchronous in (False, True):
-        graphs: dict[str, tuple[Any, desk.Desk | None]] = {}
-        for name, make in guards.items():
-            known = desk.Desk("", Here())
-            desk.divert(known)
-            graph = attached(graph_of(asynchronous), name, handler, make())
-            graphs[name] = graph, None if name in (NONE, IDLE) else known
-        rounds: dict[str, list[float]] = {name: [] for name in graphs}
-        for each in graphs.values():
-            took_us(*each, asynchronous, WARM_UP)
-        gc.collect()
-        gc.disable()
-        for _ in range(args.rounds):
-            order = list(graphs)
-            random.shuffle(order)
-            for name in order:
-                rounds[name].append(took_us(*graphs[name], asynchronous, args.runs))
-            gc.collect()
-        gc.enable()
-        for name, found in rounds.items():
-            added = [each - none for each, none in zip(found, rounds[NONE], strict=True)]
-            desk.divert(graphs[name][1])
-            figures = for_both.setdefault(name, [])
-            figures.append(own_us(guards[name], handler, asynchronous))
-            figures.append(statistics.median(found if name == NONE else added))
+    parser.add_argument("--series", type=int, default=6, help="each has new processes")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds a series")
+    parser.add_argument("--runs", type=int, default=64, help="runs a round")
+    parser.add_argument("--only", default="", help="names, separated by semicolons; no guard is always among them")
+    asked = parser.parse_args()
+    names_ = [name for name in GUARDS if not asked.only or name in (NONE, *asked.only.split(";"))]
+    took: dict[tuple[str, bool], list[float]] = {}
+    own: dict[tuple[str, bool], float] = {}
+    for _ in range(asked.series):
+        runners = [Runner(name, _work) for name in names_]
+        for runner in runners:
+            for asynchronous in (False, True):
+                runner.ask((asynchronous, WARM_UP))
+        for _ in range(asked.rounds):
+            for asynchronous in (False, True):
+                for runner in shuffled(runners):
+                    took.setdefault((runner.name, asynchronous), []).append(runner.ask((asynchronous, asked.runs)))
+        for runner in runners:
+            for asynchronous in (False, True):
+                key = runner.name, asynchronous
+                own[key] = min(own.get(key, float("inf")), runner.ask((asynchronous, 0)))
+            runner.stop()
     print("| µs per model call | own, sync | own, async | added, sync | added, async |")
     print("|---|---|---|---|---|")
-    for name, (own, plain, own_async, waiting) in for_both.items():
+    none = {asynchronous: calm(took[NONE, asynchronous]) for asynchronous in (False, True)}
+    for name in names_:
+        added = [calm(took[name, asynchronous]) - none[asynchronous] for asynchronous in (False, True)]
         if name == NONE:
-            print(f"| {name}: the whole call, measured | | | {plain:.0f} | {waiting:.0f} |")
+            print(f"| {name}: the whole call, measured | | | {none[False]:.0f} | {none[True]:.0f} |")
         elif name == IDLE:
-            print(f"| {name} | | | {plain:.1f} | {waiting:.1f} |")
+            print(f"| {name} | | | {added[0]:.1f} | {added[1]:.1f} |")
         else:
-            print(f"| {name} | {own:.1f} | {own_async:.1f} | {plain:.1f} | {waiting:.1f} |")
-    desk.divert(None)
+            print(f"| {name} | {own[name, False]:.1f} | {own[name, True]:.1f} | {added[0]:.1f} | {added[1]:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """What a callback handler costs a graph: no handler, one that does nothing, ours, and every peer that is installed.
 
-Each contestant lives in a process of its own; the processes take turns in an order shuffled anew every round, one working
-while the others sleep, so that a noisy machine is noisy for all. Where a process happens to have its memory moves its
-figures by a tenth for as long as it lives, hence several series, each with new processes for all. Two graphs, sync and
-async: ten nodes that do nothing, and five nodes that ask a model which answers at once. Both fire 22 callback events a run.
+Each contestant lives in a process of its own, and they take turns (see `racing`). Two graphs, sync and async: ten nodes that
+do nothing, and five nodes that ask a model which answers at once. Both fire 22 callback events a run.
 
     python benchmarks/bench_handler.py [--series 5] [--rounds 5] [--runs 20] [--only graphmeter,mlflow] [--table encoded]
 
@@ -18,8 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import multiprocessing
-import random
 import statistics
 import subprocess
 import sys
@@ -33,6 +29,7 @@ import contestants
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, StateGraph
+from racing import Runner, calm, shuffled
 
 EVENTS = 22
 NODES, CALLS = 10, 5
@@ -149,47 +146,21 @@ def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.
 # --- the race -----------------------------------------------------------------------------------------------------
 
 
-class Runner:
-    """A contestant's process, seen from here."""
-
-    def __init__(self, name: str, *, encode: bool) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(name, encode, theirs), daemon=True)
-        self._process.start()
-        theirs.close()
-        self.name = name
-        said = self._pipe.recv()
-        self.missing = said if isinstance(said, str) else ""
-        self.about = "" if self.missing else said[0]
-
-    def run(self, workload: Workload, runs: int) -> Took:
-        self._pipe.send((workload, runs))
-        took: Took = self._pipe.recv()
-        return took
-
-    def stop(self) -> None:
-        if not self.missing:
-            self._pipe.send(None)
-        self._process.join(10)
-
-
 def race(names: list[str], series: int, rounds: int, runs: int, *, encode: bool) -> tuple[list[Runner], Taken]:
     """Every contestant through every workload, `rounds` times in each of `series`."""
     took: Taken = {}
     runners: list[Runner] = []
-    order = random.Random(20_261_121)  # noqa: S311 - no secret
     for _ in range(series):
-        runners = [Runner(name, encode=encode) for name in names]
-        present = [runner for runner in runners if not runner.missing]
+        runners = [Runner(name, _work, encode) for name in names]
+        present = [runner for runner in runners if not _missing(runner)]
         for runner in present:
             for workload in WORKLOADS:
-                runner.run(workload, WARM_UP)
+                runner.ask((workload, WARM_UP))
         for _ in range(rounds):
             for workload in WORKLOADS:
-                for runner in order.sample(present, len(present)):
-                    took.setdefault((runner.name, workload), []).append(runner.run(workload, runs))
-        for runner in runners:
+                for runner in shuffled(present):
+                    took.setdefault((runner.name, workload), []).append(runner.ask((workload, runs)))
+        for runner in present:
             runner.stop()
     return runners, took
 
@@ -214,9 +185,13 @@ def import_times(repeats: int = 9) -> dict[str, float]:
     return {ours: statistics.median(times) for ours, times in taken.items()}
 
 
-def calm(took: list[Took]) -> Took:
-    """The lower quartile of each figure."""
-    return Took(*(statistics.quantiles(figures, n=4)[0] for figures in zip(*took, strict=True)))
+def _missing(runner: Runner) -> str:
+    """Why the contestant takes no part."""
+    return runner.said if isinstance(runner.said, str) else ""
+
+
+def _calm(took: list[Took]) -> Took:
+    return Took(*(calm(figures) for figures in zip(*took, strict=True)))
 
 
 def report(runners: list[Runner], took: Taken, runs: int) -> None:
@@ -225,14 +200,14 @@ def report(runners: list[Runner], took: Taken, runs: int) -> None:
     print(f"{'':28}" + "".join(f"{head:>22}" for head in heads))
     print(f"{'':28}" + f"{'wall':>10}{'µs/event':>12}" * len(WORKLOADS))
     added: dict[tuple[str, Workload], float] = {}
-    base = {workload: calm(took[contestants.BASE, workload]) for workload in WORKLOADS}
+    base = {workload: _calm(took[contestants.BASE, workload]) for workload in WORKLOADS}
     for runner in runners:
-        line = f"{runner.name} {runner.about}".ljust(28)
-        if runner.missing:
-            print(f"{line}  {runner.missing}")
+        if missing := _missing(runner):
+            print(f"{runner.name:28}  {missing}")
             continue
+        line = f"{runner.name} {runner.said[0]}".ljust(28)
         for workload in WORKLOADS:
-            mine = calm(took[runner.name, workload])
+            mine = _calm(took[runner.name, workload])
             cpu = (mine.cpu - base[workload].cpu) / runs / EVENTS * 1e6
             added[runner.name, workload] = cpu
             line += f"{mine.wall / base[workload].wall:>10.2f}"
@@ -240,11 +215,11 @@ def report(runners: list[Runner], took: Taken, runs: int) -> None:
         print(line)
     print("\nno handler, ms a run:       " + "".join(f"{base[w].wall / runs * 1e3:>10.2f}{'':12}" for w in WORKLOADS))
     peers = [name for name in contestants.PEERS if (name, WORKLOADS[0]) in added]
-    if contestants.OURS not in {runner.name for runner in runners if not runner.missing}:
+    if contestants.OURS not in {runner.name for runner in runners if not _missing(runner)}:
         return
     shares = []
     for workload in WORKLOADS:
-        graph = calm(took[contestants.OURS, workload]).graph_cpu - base[workload].graph_cpu
+        graph = _calm(took[contestants.OURS, workload]).graph_cpu - base[workload].graph_cpu
         shares.append(graph / runs / EVENTS * 1e6)
     print("ours in the graph's thread: " + "".join(f"{'':10}{share:>12.1f}" for share in shares))
     if peers:

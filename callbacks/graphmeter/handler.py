@@ -250,14 +250,8 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        try:
-            run = self._call(names.OP_CHAT, serialized, run_id, parent_run_id, metadata, kwargs)
-            if self._events is not None and run is not None:
-                self._events.chat_asked(run, messages)
-        except Exception as error:  # noqa: BLE001 - as guard.guarded
-            guard.swallowed("on_chat_model_start", error)
+        self._asked(names.OP_CHAT, serialized, messages, run_id, parent_run_id, metadata, kwargs)
 
-    @guard.guarded
     def on_llm_start(
         self,
         serialized: dict[str, Any] | None,
@@ -269,29 +263,36 @@ class GraphMeterCallbackHandler(_Base):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        run = self._call(names.OP_TEXT, serialized, run_id, parent_run_id, metadata, kwargs)
-        if self._events is not None and run is not None:
-            self._events.text_asked(run, prompts)
+        self._asked(names.OP_TEXT, serialized, prompts, run_id, parent_run_id, metadata, kwargs)
 
-    def _call(
+    def _asked(
         self,
         operation: str,
         serialized: Mapping[str, Any] | None,
+        prompt: Any,
         run_id: UUID,
         parent_run_id: UUID | None,
         metadata: dict[str, Any] | None,
         more: Mapping[str, Any],
     ) -> Run | None:
-        params = more.get("invocation_params")
-        name, facts = models.asked(metadata or _NO_METADATA, params, operation, serialized)
-        run = self._leaf(MODEL, name, run_id, parent_run_id, metadata)
-        if run is not None:
-            run.facts = facts
-            if operation is names.OP_TEXT and (size := more.get("batch_size", 1)) > 1:
-                run.request = prompts.request_of(params)
-                facts[names.REQUEST_PROMPTS] = size
-            begin(run)
-        return run
+        """The model call that begins, if it is measured from here on; None: it is already, or could not be. Never raises."""
+        try:
+            params = more.get("invocation_params")
+            name, facts = models.asked(metadata or _NO_METADATA, params, operation, serialized)
+            run = self._leaf(MODEL, name, run_id, parent_run_id, metadata)
+            if run is not None:
+                run.facts = facts
+                if operation is names.OP_TEXT and (size := more.get("batch_size", 1)) > 1:
+                    run.request = prompts.request_of(params)
+                    facts[names.REQUEST_PROMPTS] = size
+                begin(run)
+                if self._events is not None:
+                    asked = self._events.chat_asked if operation is names.OP_CHAT else self._events.text_asked
+                    asked(run, prompt)
+            return run
+        except Exception as error:  # noqa: BLE001 - as guard.guarded
+            guard.swallowed("model call", error)
+            return None
 
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
         try:

@@ -9,27 +9,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from graphmeter.budget.calls import Call, Measured, Spent
-from graphmeter.budget.desk import Desk, desk_of
+from graphmeter.budget.desk import IN_USE, Desk, desk_of
 from graphmeter.budget.exceeded import Status, Unknown
-from graphmeter.budget.lately import FAR
+from graphmeter.budget.lately import FAR, MOST
 from graphmeter.budget.matching import ALL_HARD, Account, Definition
 from graphmeter.budget.modes import WAIT, Verdict
 from graphmeter.budget.states import Snapshot, States
 from graphmeter.records import Run, Value
 
 _MOST_RUNS: Final = 1_000
+_MOST_WAIT: Final = 2 * MOST
+"""Calls that wait to be counted at a time; twice as many as are let, for several threads may end one at once."""
 
 
-class _Alike(NamedTuple):
+class _Alike:
     """What calls of one attribution are held to, as long as the collector has said nothing new."""
 
-    shared: Mapping[str, Value]
-    """The attribution, lest another one gets its number."""
-    snapshot: Snapshot
-    limits: tuple[tuple[Account, int], ...]
+    __slots__ = ("calm", "limits", "shared", "snapshot")
+
+    def __init__(
+        self, shared: Mapping[str, Value], snapshot: Snapshot, limits: tuple[tuple[Account, int], ...]
+    ) -> None:
+        self.shared = shared
+        """The attribution, lest another one gets its number."""
+        self.snapshot = snapshot
+        self.limits = limits
+        self.calm: object = None
+        """Version of the states by which no limit could be reached, however many wait to be counted."""
 
 
 class Cached:
@@ -69,19 +78,27 @@ class Cached:
     def surely(self, run: Run) -> bool:
         """See `Mode`."""
         desk = self._at
-        if desk is None or desk is not desk_of(self._endpoint) or not desk.fresh():
+        # Not in use: another one has taken its place.
+        if desk is None or desk not in IN_USE or not desk.fresh():
             return False
-        states, tree = desk.states, run.tree
-        snapshot = states.snapshot
+        states, shared = desk.states, run.tree.shared
+        alike = self._alike.get(id(shared))
+        if alike is not None and alike.calm is states.version and alike.shared is shared:
+            return True
+        return self._looked(desk, run, alike)
+
+    def _looked(self, desk: Desk, run: Run, alike: _Alike | None) -> bool:
+        states = desk.states
+        version, snapshot = states.version, states.snapshot
         if states.owing or snapshot is not self._seen:
             return False
-        shared = tree.shared
-        alike = self._alike.get(id(shared))
-        if alike is None or alike.shared is not shared or alike.snapshot is not snapshot:
-            found = self._alike_to(run, states)
-            if found is None:
+        if alike is None or alike.shared is not run.tree.shared or alike.snapshot is not snapshot:
+            alike = self._alike_to(run, states)
+            if alike is None:
                 return False
-            alike = found
+        if not _reached(alike, states, _MOST_WAIT):
+            alike.calm = version
+            return True
         if not _reached(alike, states, len(desk.lately)):
             return True
         if not desk.lately:

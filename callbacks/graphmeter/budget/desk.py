@@ -140,7 +140,7 @@ class Desk:
         return why and f"the collector at {self.where} does not answer: {why}"
 
     def ended(self, run: Run) -> None:
-        """A call has ended, and will be counted."""
+        """A call has ended well, and will be counted."""
         if self.lately.add(run) or not self.prices.known:
             self.count()
 
@@ -309,6 +309,8 @@ def key_text(key: tuple[str, ...]) -> str:
 
 
 _desks: dict[str, Desk] = {}
+IN_USE: Final[list[Desk]] = []
+"""All of them, or the one that takes their place."""
 _diverted: Desk | None = None
 _lock = threading.Lock()
 
@@ -321,12 +323,9 @@ def desk_of(endpoint: str = "") -> Desk:
     if found is None:
         with _lock:
             found = _desks.setdefault(endpoint, Desk(endpoint))
+            if found not in IN_USE:
+                IN_USE.append(found)
     return found
-
-
-def desks() -> list[Desk]:
-    """All that are in use."""
-    return [_diverted] if _diverted is not None else list(_desks.values())
 
 
 def diverted() -> Desk | None:
@@ -338,6 +337,7 @@ def divert(desk: Desk | None) -> None:
     """Let `desk` take the place of all collectors, for tests; None: no longer."""
     global _diverted  # of the process, as the desks are
     _diverted = desk
+    IN_USE[:] = _desks.values() if desk is None else [desk]
 
 
 def _after_fork() -> None:

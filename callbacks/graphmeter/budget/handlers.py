@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,9 +21,11 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
 from graphmeter import guard as boundary
+from graphmeter import names
 from graphmeter.budget.calls import Call
 from graphmeter.budget.modes import WAIT
 from graphmeter.handler import GraphMeterCallbackHandler
+from graphmeter.records import Run
 from graphmeter.runs import RUNS
 
 if TYPE_CHECKING:
@@ -49,9 +51,8 @@ class Asks:
 
     guards: tuple[BudgetGuard, ...] = ()
 
-    def _surely(self, run_id: UUID) -> bool:
-        """Whether all guards let the call pass that is measured by this number, and need to keep nothing of it."""
-        run = RUNS.get(run_id.int)
+    def _surely(self, run: Run | None) -> bool:
+        """Whether all guards let the call pass that `run` measures, and need to keep nothing of it."""
         if run is None:
             return False
         try:
@@ -133,7 +134,7 @@ class Guarding(Asks, BaseCallbackHandler):
         invocation_params: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not self._surely(run_id):
+        if not self._surely(RUNS.get(run_id.int)):
             self._ask(serialized, messages, run_id, parent_run_id, metadata, invocation_params)
 
     async def _before_waiting(
@@ -147,14 +148,14 @@ class Guarding(Asks, BaseCallbackHandler):
         invocation_params: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not self._surely(run_id):
+        if not self._surely(RUNS.get(run_id.int)):
             await self._ask_waiting(serialized, messages, run_id, parent_run_id, metadata, invocation_params)
 
     on_chat_model_start: Any = Either(_before, _before_waiting)
     on_llm_start: Any = Either(_before, _before_waiting)
 
 
-def _measured_first(measure: Callable[..., None]) -> Either:
+def _measured_first(operation: str) -> Either:
     def plain(
         self: GuardedHandler,
         serialized: dict[str, Any] | None,
@@ -162,11 +163,12 @@ def _measured_first(measure: Callable[..., None]) -> Either:
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        measure(self, serialized, messages, run_id=run_id, parent_run_id=parent_run_id, metadata=metadata, **kwargs)
-        if not self._surely(run_id):
+        run = self._asked(operation, serialized, messages, run_id, parent_run_id, metadata, kwargs)
+        if not self._surely(run or RUNS.get(run_id.int)):
             self._ask(serialized, messages, run_id, parent_run_id, metadata, kwargs.get("invocation_params"))
 
     async def waiting(
@@ -176,11 +178,12 @@ def _measured_first(measure: Callable[..., None]) -> Either:
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        measure(self, serialized, messages, run_id=run_id, parent_run_id=parent_run_id, metadata=metadata, **kwargs)
-        if not self._surely(run_id):
+        run = self._asked(operation, serialized, messages, run_id, parent_run_id, metadata, kwargs)
+        if not self._surely(run or RUNS.get(run_id.int)):
             params = kwargs.get("invocation_params")
             await self._ask_waiting(serialized, messages, run_id, parent_run_id, metadata, params)
 
@@ -209,8 +212,8 @@ class GuardedHandler(Asks, GraphMeterCallbackHandler):
     def __reduce__(self) -> tuple[Any, ...]:
         return GuardedHandler, self._made_of
 
-    on_chat_model_start: Any = _measured_first(GraphMeterCallbackHandler.on_chat_model_start)
-    on_llm_start: Any = _measured_first(GraphMeterCallbackHandler.on_llm_start)
+    on_chat_model_start: Any = _measured_first(names.OP_CHAT)
+    on_llm_start: Any = _measured_first(names.OP_TEXT)
 
 
 class _Together(Guarding):
@@ -248,8 +251,11 @@ class _Hook:
         config = var_child_runnable_config.get()
         if config is None:
             return None
+        handlers: Sequence[object] = getattr(config.get("callbacks"), "handlers", ())
+        if len(handlers) == 1:  # as in nearly every run, and it is asked twice for each
+            return cast("BaseCallbackHandler", handlers[0]) if isinstance(handlers[0], Asks) else None
         found: BaseCallbackHandler | None = None
-        for handler in getattr(config.get("callbacks"), "handlers", ()):
+        for handler in handlers:
             if isinstance(handler, Asks):
                 if found is not None:
                     return _Together(guards_here())

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from graphmeter import models, names
+from graphmeter import guard, models, names
 from graphmeter.budget.bills import AnyBill, Bill
 from graphmeter.budget.prices import Prices
 from graphmeter.records import Run
@@ -47,13 +47,10 @@ class Lately:
         priced = True
         with self._lock:
             while self._runs:
-                self._under_way = 1
+                self._under_way = many = len(self._runs)
                 try:
-                    run = self._runs.popleft()
-                    models.read_bill(run)
-                    bill = bill_of(run, prices)
-                    states.spend(run, bill)
-                    priced &= bill.nano() is not None
+                    spent = [_read(self._runs.popleft(), prices) for _ in range(many)]
+                    priced = states.spend(filter(None, spent)) and priced
                 finally:
                     self._under_way = 0
         return priced
@@ -63,6 +60,15 @@ class Lately:
         self._lock = threading.Lock()
         self._under_way = 0
         self._runs.clear()
+
+
+def _read(run: Run, prices: Prices) -> tuple[Run, AnyBill] | None:
+    try:
+        models.read_bill(run)
+        return run, bill_of(run, prices)
+    except Exception as error:  # noqa: BLE001 - our own fault with one call, of many that are counted with it
+        guard.swallowed("count call", error)
+        return None
 
 
 def bill_of(run: Run, prices: Prices) -> AnyBill:

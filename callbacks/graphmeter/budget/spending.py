@@ -12,7 +12,7 @@ from graphmeter import guard, models, names, runs
 from graphmeter.budget.accounts import Accounts
 from graphmeter.budget.bills import AnyBill
 from graphmeter.budget.calls import OPEN, Call
-from graphmeter.budget.desk import Desk, desks
+from graphmeter.budget.desk import IN_USE, Desk
 from graphmeter.budget.exceeded import BudgetExceeded
 from graphmeter.budget.lately import bill_of
 from graphmeter.records import Run, Tree
@@ -36,15 +36,16 @@ def accounts_of(tree: Tree) -> Accounts:
         return tree.accounts
 
 
-@guard.guarded
 def _spent(run: Run) -> None:
-    calls, accounts = OPEN.pop(run.run_id.int, None), run.tree.accounts
-    active = desks()
-    if calls is None and accounts is None and run.status == names.OK:
-        for desk in active:
-            desk.ended(run)
-    elif active or calls or accounts is not None:
-        _count(run, active, calls or [], accounts)
+    try:
+        calls, accounts = OPEN.pop(run.run_id.int, None) if OPEN else None, run.tree.accounts
+        if calls is None and accounts is None and run.status is names.OK:
+            for desk in IN_USE:
+                desk.ended(run)
+        elif IN_USE or calls or accounts is not None:
+            _count(run, IN_USE.copy(), calls or [], accounts)
+    except Exception as error:  # noqa: BLE001 - as guard.guarded, which would be a call more for every model call
+        guard.swallowed("spent", error)
 
 
 def _count(run: Run, active: list[Desk], calls: list[tuple[BudgetGuard, Call]], accounts: Accounts | None) -> None:
@@ -56,7 +57,7 @@ def _count(run: Run, active: list[Desk], calls: list[tuple[BudgetGuard, Call]], 
     bills: dict[Desk, AnyBill] = {desk: bill_of(run, desk.prices) for desk in active}
     for desk, bill in bills.items():
         desk.used()
-        desk.states.spend(run, bill)
+        desk.states.spend([(run, bill)])
     if accounts is not None:
         for each, account in tuple(accounts.of.items()):
             account.end(run.run_id.int, _at(each.desk, run, bills))

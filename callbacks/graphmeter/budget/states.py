@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from graphmeter import destination
@@ -48,6 +48,34 @@ class _Entry:
         self.units = units
 
 
+class _Sums:
+    """Calls that ended together, added up by the budgets that they count against: of many there are few kinds."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[tuple[Account, ...], list[int]]] = {}
+        """By the number of the accounts: those, then nano-USD, tokens and the most of each that a call took."""
+
+    def add(self, accounts: tuple[Account, ...], nano: int, tokens: int) -> None:
+        found = self._of.get(id(accounts))
+        if found is None:
+            self._of[id(accounts)] = accounts, [nano, tokens, nano, tokens]
+            return
+        sums = found[1]
+        sums[0] += nano
+        sums[1] += tokens
+        if nano > sums[2]:
+            sums[2] = nano
+        if tokens > sums[3]:
+            sums[3] = tokens
+
+    def all(self) -> Iterator[tuple[Account, int, int]]:
+        """Budgets, what was spent of each in its units, and the most that a call took."""
+        for accounts, (nano, tokens, most_nano, most_tokens) in self._of.values():
+            for account in accounts:
+                usd = account[0].unit == "usd"
+                yield account, nano if usd else tokens, most_nano if usd else most_tokens
+
+
 class Snapshot(NamedTuple):
     """What a collector said."""
 
@@ -80,6 +108,8 @@ class States:
         """Calls that have no price yet, in no entry."""
         self.dearest: dict[Unit, int] = {"usd": 0, "tokens": 0}
         """The most that a call of this process took so far, by unit."""
+        self.version = object()
+        """Another one after all that may have made `units` more, or calls that are owed."""
 
     @property
     def age_s(self) -> float:
@@ -119,6 +149,7 @@ class States:
         matcher = Matcher(watched) if before is None or before.matcher.definitions != watched else before.matcher
         names_ = frozenset(each.name for each in definitions)
         self.snapshot, self.etag = Snapshot(definitions, names_, matcher, rows), etag
+        self.version = object()
 
     def watch(self, budgets: frozenset[str]) -> None:
         """Somebody asks for these budgets from now on, `*` for all hard ones: only those are counted here."""
@@ -127,6 +158,7 @@ class States:
             before = self.snapshot
             if before is not None:
                 self.snapshot = before._replace(matcher=Matcher(self._of_interest(before.definitions)))
+                self.version = object()
 
     def watches(self, budgets: frozenset[str]) -> bool:
         """Whether somebody has asked for all of them."""
@@ -151,24 +183,31 @@ class States:
                 else:
                     self._sums.pop(entry.key, None)
 
-    def spend(self, run: Run, bill: AnyBill) -> None:
-        """A call of this process has ended."""
-        snapshot = self.snapshot
-        if snapshot is None:
-            return
-        accounts = snapshot.matcher.met(run.shared)
-        if accounts is None:
-            accounts = snapshot.matcher.accounts(Measured(run), self.resource)
-        if not accounts:
-            return
-        with self._lock:
+    def spend(self, calls: Iterable[tuple[Run, AnyBill]]) -> bool:
+        """Calls of this process have ended; whether all have a price."""
+        snapshot, sums, owed, priced = self.snapshot, _Sums(), list[tuple[_Key, AnyBill]](), True
+        for run, bill in calls:
+            nano = bill.nano()
+            priced = priced and nano is not None
+            if snapshot is None:
+                continue
+            accounts = snapshot.matcher.met(run.shared)
+            if accounts is None:
+                accounts = snapshot.matcher.accounts(Measured(run), self.resource)
+            if nano is not None:
+                sums.add(accounts, nano, bill.tokens)
+                continue
             for definition, scope in accounts:
-                key = (definition.name, scope)
-                units = bill.nano() if definition.unit == "usd" else bill.tokens
-                if units is None:
-                    self._owed.append((key, bill))
+                if definition.unit == "usd":
+                    owed.append(((definition.name, scope), bill))
                 else:
-                    self._add(key, units, definition.unit)
+                    sums.add(((definition, scope),), 0, bill.tokens)
+        with self._lock:
+            self._owed += owed
+            for (definition, scope), units, dearest in sums.all():
+                self._add((definition.name, scope), units, dearest, definition.unit)
+            self.version = object()
+        return priced
 
     def settle(self) -> None:
         """Prices have become known: add what was owed."""
@@ -179,11 +218,12 @@ class States:
                 if nano is None:
                     self._owed.append((key, bill))
                 else:
-                    self._add(key, nano, "usd")
+                    self._add(key, nano, nano, "usd")
+            self.version = object()
 
-    def _add(self, key: _Key, units: int, unit: Unit) -> None:
-        if units > self.dearest[unit]:
-            self.dearest[unit] = units
+    def _add(self, key: _Key, units: int, dearest: int, unit: Unit) -> None:
+        if dearest > self.dearest[unit]:
+            self.dearest[unit] = dearest
         now, entry = time.monotonic(), self._latest.get(key)
         if entry is not None and now - entry.at < _MERGED_S:
             entry.units += units

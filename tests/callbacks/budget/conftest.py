@@ -17,5 +17,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     counts.forget()
     OPEN.clear()
     monkeypatch.setattr(desk, "_desks", {})
+    in_use = desk.IN_USE.copy()
+    desk.IN_USE.clear()
     yield
+    desk.IN_USE[:] = in_use
     monkeypatch.setattr(runs, "spent", None)

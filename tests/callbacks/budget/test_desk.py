@@ -122,7 +122,7 @@ def threads_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Threads of desks end when they look up next."""
     yield
     monkeypatch.setattr(desks, "IDLE_S", -1.0)
-    for each in desks.desks():
+    for each in desks.IN_USE:
         each.prices.wanted.clear()
         each._bell.set()
         if each._thread is not None:

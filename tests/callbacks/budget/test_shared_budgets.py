@@ -11,9 +11,11 @@ from langgraph.types import Command, interrupt
 
 import graphmeter
 from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of
-from graphmeter import BudgetExceeded, BudgetGuard, meter, stats
+from graphmeter import BudgetExceeded, BudgetGuard, meter, names, stats
 from graphmeter.budget import lately
+from graphmeter.budget.bills import Paid
 from graphmeter.budget.calls import OPEN
+from graphmeter.runs import RUNS
 from graphmeter.testing import InMemorySpans, budgets, measure
 
 pytestmark = pytest.mark.usefixtures("no_faults", "counted")
@@ -52,6 +54,26 @@ def test_far_from_the_limit_calls_are_counted_when_somebody_asks_or_many_wait(
         with pytest.raises(BudgetExceeded, match="budget 'support'"):
             metered(last, spans, budget="support").invoke({})
         assert 0 == last.answers
+
+
+@pytest.mark.parametrize("whose", ["another's", "its own"])
+def test_what_is_spent_within_a_run_is_seen_by_the_next_call_of_it(spans: InMemorySpans, whose: str) -> None:
+    model = FakeChat()
+    ask = asking(model)
+
+    def spend_all(state: State) -> State:
+        if whose == "another's":
+            known.spend("support", usd=1_000_000)
+        else:
+            dear = next(run for run in RUNS.values() if run.kind == names.NODE)
+            known.desk.states.spend([(dear, Paid(10**15, 1))])
+        return {}
+
+    with budgets(support={"limit_usd": 1_000_000}, call_usd="0.02") as known:
+        nodes = [("first", ask), ("second", ask), ("third", ask), ("other", spend_all), ("last", ask)]
+        with pytest.raises(BudgetExceeded, match="budget 'support'"):
+            meter(chain_of(*nodes), handler=spans.handler(), budget="support").invoke({})
+    assert 3 == model.answers
 
 
 async def test_asynchronous_graphs_and_tokens(spans: InMemorySpans) -> None:

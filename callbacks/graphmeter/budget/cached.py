@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Final
 
 from graphmeter.budget.calls import Call, Measured, Spent
@@ -79,9 +80,12 @@ class Cached:
         """See `Mode`."""
         desk = self._at
         # Not in use: another one has taken its place.
-        if desk is None or desk not in IN_USE or not desk.fresh():
+        if desk is None or desk not in IN_USE:
             return False
         states, shared = desk.states, run.tree.shared
+        desk.used_at = now = monotonic()
+        if now - states.asked_at > desk.max_age_s:
+            return False
         alike = self._alike.get(id(shared))
         if alike is not None and alike.calm is states.version and alike.shared is shared:
             return True

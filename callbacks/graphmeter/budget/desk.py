@@ -15,15 +15,13 @@ from dataclasses import replace
 from typing import Final
 
 from graphmeter import client, destination, forks, guard
-from graphmeter.budget import counts
+from graphmeter.budget import counts, lately
 from graphmeter.budget.exceeded import Unknown
-from graphmeter.budget.lately import Lately
 from graphmeter.budget.objectives import MAX_AGE_S, Objectives
 from graphmeter.budget.pool import Pool
 from graphmeter.budget.prices import Prices
 from graphmeter.budget.source import TRACES, Http, Silent, Source
 from graphmeter.budget.states import States
-from graphmeter.records import Run
 
 _log = logging.getLogger("graphmeter")
 
@@ -53,12 +51,15 @@ class Desk:
         self._pool: Pool | None = None
         self.states = States(client.settings().flush_interval_s)
         self.prices = Prices()
-        self.lately = Lately()
+        self.lately = lately.Lately()
+        self.most_lately = 1
+        """So many calls that have ended are to be counted by whoever ends one more."""
         self.slos = Objectives()
         self.max_age_s = float("inf")
         """How old budgets may be: the least of what guards want."""
         self._prices_at = _NEVER
-        self._used_at = _NEVER
+        self.used_at = _NEVER
+        """When a guard last asked, or a call was counted."""
         self._failed_at = {"budgets": _NEVER, "prices": _NEVER, "slos": _NEVER}
         self._why = {"budgets": "", "prices": "", "slos": ""}
         self._reset()
@@ -78,7 +79,7 @@ class Desk:
 
     def fresh(self) -> bool:
         """Whether what is known of budgets may be used. False: `look`, unless `failing`."""
-        self._used_at = now = time.monotonic()
+        self.used_at = now = time.monotonic()
         return now - self.states.asked_at <= self.max_age_s
 
     @property
@@ -98,7 +99,7 @@ class Desk:
             Unknown: the collector does not answer.
         """
         self.start()
-        began = self._used_at = time.monotonic()
+        began = self.used_at = time.monotonic()
         with self._asking["budgets"]:
             if time.monotonic() - self.states.asked_at <= min(self.max_age_s, IDLE_S):
                 return
@@ -121,7 +122,7 @@ class Desk:
 
         With `wait` the first question may block; nobody waits for a collector that has just not answered.
         """
-        began = self._used_at = self.slos.used_at = time.monotonic()
+        began = self.used_at = self.slos.used_at = time.monotonic()
         failing = self._failed_at["slos"] > self.slos.asked_at
         if self.slos.age_s > MAX_AGE_S and not (failing and self._thread is not None):
             self.start()
@@ -139,21 +140,17 @@ class Desk:
         why = self._why["slos"] if self._failed_at["slos"] > self.slos.asked_at else ""
         return why and f"the collector at {self.where} does not answer: {why}"
 
-    def ended(self, run: Run) -> None:
-        """A call has ended well, and will be counted."""
-        if self.lately.add(run) or not self.prices.known:
-            self.count()
-
     def count(self) -> None:
         """Count all calls that have ended."""
         if self.lately:
             self.used()
             if not self.lately.count(self.states, self.prices):
                 self.hurry()
+            self.most_lately = lately.MOST if self.prices.known else 1
 
     def used(self) -> None:
         """A call has ended that counts here: what is known has to be kept up to date."""
-        self._used_at = time.monotonic()
+        self.used_at = time.monotonic()
         if self._thread is None and (self.prices.known or self.max_age_s < float("inf")):
             self.start()
 
@@ -168,7 +165,7 @@ class Desk:
             return
         with self._starting:
             if self._thread is None:
-                self._used_at = time.monotonic()
+                self.used_at = time.monotonic()
                 thread = threading.Thread(target=self._serve, name="graphmeter-budgets", daemon=True)
                 try:
                     thread.start()
@@ -193,7 +190,7 @@ class Desk:
             self._bell.clear()
             self._count()
             now = time.monotonic()
-            if now - self._used_at > IDLE_S and not self.prices.wanted:
+            if now - self.used_at > IDLE_S and not self.prices.wanted:
                 with self._starting:
                     self._thread = None
                 return

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from graphmeter.budget.states import States
 
 MOST: Final = 256
-"""Calls that wait: enough for the exporter's thread to have read most of their answers."""
+"""Calls that wait: enough for the exporter's thread to have read most of their answers. Who ends one more counts them all: a
+thread that is woken for it takes more of the processor, for both then ask for Python's lock."""
 FAR: Final = 100
 """What waits is taken to cost so many times what the dearest call so far did."""
 
@@ -29,27 +30,23 @@ class Lately:
     """The calls that wait to be counted at one collector's budgets. Any thread may use it."""
 
     def __init__(self) -> None:
-        self._runs: deque[Run] = deque()
+        self.runs: deque[Run] = deque()
+        """In the order in which they ended; whoever adds one sees that they are counted once there are many."""
         self._lock = threading.Lock()
         self._under_way = 0
         """Of them those that are in nobody's sum yet, and not in the queue any more."""
 
     def __len__(self) -> int:
-        return len(self._runs) + self._under_way
-
-    def add(self, run: Run) -> bool:
-        """A call has ended; whether it is time to `count`."""
-        self._runs.append(run)
-        return len(self._runs) >= MOST
+        return len(self.runs) + self._under_way
 
     def count(self, states: States, prices: Prices) -> bool:
         """Add all that wait to what is spent, also what another thread is adding; whether all have a price."""
         priced = True
         with self._lock:
-            while self._runs:
-                self._under_way = many = len(self._runs)
+            while self.runs:
+                self._under_way = many = len(self.runs)
                 try:
-                    spent = [_read(self._runs.popleft(), prices) for _ in range(many)]
+                    spent = [_read(self.runs.popleft(), prices) for _ in range(many)]
                     priced = states.spend(filter(None, spent)) and priced
                 finally:
                     self._under_way = 0
@@ -59,7 +56,7 @@ class Lately:
         """In a forked child: what the parent spent is the parent's to count."""
         self._lock = threading.Lock()
         self._under_way = 0
-        self._runs.clear()
+        self.runs.clear()
 
 
 def _read(run: Run, prices: Prices) -> tuple[Run, AnyBill] | None:

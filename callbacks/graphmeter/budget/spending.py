@@ -40,8 +40,12 @@ def _spent(run: Run) -> None:
     try:
         calls, accounts = OPEN.pop(run.run_id.int, None) if OPEN else None, run.tree.accounts
         if calls is None and accounts is None and run.status is names.OK:
+            # In the middle of a graph every function more is one that is in no cache of the processor.
             for desk in IN_USE:
-                desk.ended(run)
+                waiting = desk.lately.runs
+                waiting.append(run)
+                if len(waiting) >= desk.most_lately:
+                    desk.count()
         elif IN_USE or calls or accounts is not None:
             _count(run, IN_USE.copy(), calls or [], accounts)
     except Exception as error:  # noqa: BLE001 - as guard.guarded, which would be a call more for every model call

@@ -48,7 +48,7 @@ class KnownBudgets:
 
     def fail(self, *, failing: bool = True) -> None:
         """The collector cannot be reached any more: guards fail open or closed. With `failing=False` it is back."""
-        self._desk.away = failing
+        self._desk.go_away(away=failing)
 
     @property
     def desk(self) -> Desk:
@@ -89,7 +89,11 @@ class _Desk(Desk):
 
     def tell(self, said: Mapping[str, Any]) -> None:
         self.states.learn(said, "")
-        self.states.asked_at = time.monotonic()
+        self.go_away(away=self.away)
+
+    def go_away(self, *, away: bool) -> None:
+        self.away = away
+        self.states.asked_at = float("-inf") if away else time.monotonic()
 
     @property
     def where(self) -> str:

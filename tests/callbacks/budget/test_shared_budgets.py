@@ -12,7 +12,6 @@ from langgraph.types import Command, interrupt
 import graphmeter
 from callbacks.fakes import FakeChat, State, asking, asking_async, chain_of
 from graphmeter import BudgetExceeded, BudgetGuard, meter, names, stats
-from graphmeter.budget import lately
 from graphmeter.budget.bills import Paid
 from graphmeter.budget.calls import OPEN
 from graphmeter.runs import RUNS
@@ -38,15 +37,13 @@ def test_a_budget_stops_with_what_this_process_adds_to_it(spans: InMemorySpans) 
     assert (2, {"stopped": 2}, {}) == (model.answers, stats().guarded, OPEN)
 
 
-def test_far_from_the_limit_calls_are_counted_when_somebody_asks_or_many_wait(
-    spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_far_from_the_limit_calls_are_counted_when_somebody_asks_or_many_wait(spans: InMemorySpans) -> None:
     with budgets(support={"limit_usd": 1_000_000}, call_usd="0.02") as known:
         metered(FakeChat(), spans, budget="support").invoke({})
         assert 2 == len(known.desk.lately), "the first one at once: nothing was known of what a call costs"
         assert 60_000_000 == graphmeter.budget.status("support").spent_units
         assert 0 == len(known.desk.lately)
-        monkeypatch.setattr(lately, "MOST", 3)
+        known.desk.most_lately = 3
         metered(FakeChat(), spans, budget="support", calls=4).invoke({})
         assert 1 == len(known.desk.lately)
         known.spend("support", usd=1_000_000 - 0.14)

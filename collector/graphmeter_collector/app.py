@@ -235,6 +235,7 @@ class Collector:
         """
         await asyncio.to_thread(migrate, self.settings.database())
         await self.store.open()
+        await self.pipeline.rehearse()
         await self.precreate()
         if self.spool is not None:
             await self.spool.remember()

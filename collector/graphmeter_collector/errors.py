@@ -196,3 +196,7 @@ class StartupError(CollectorError):
 
 class DatabaseAway(StartupError):
     """Nothing answers where the database should be: it may be back soon."""
+
+
+class TakenBack(Exception):
+    """Ends a transaction that is not to be kept; whoever began it catches it."""

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 import structlog
 
 from graphmeter import names
-from graphmeter_collector import otlp
+from graphmeter_collector import otlp, rehearsal
 from graphmeter_collector.decode.request import Decoded, Window, decode_request
 from graphmeter_collector.errors import CollectorError, Stopping, StoreFailed, StoreUnavailable, TooManyRequests
 from graphmeter_collector.receive.answers import Ack
@@ -44,6 +44,8 @@ ACK_TIMEOUT_S: Final = 60.0
 """A commit that hangs longer than any sender waits is answered with 503; that it may succeed later is harmless."""
 SPOOL_AFTER_S: Final = 5.0
 """With a spool, a commit that takes longer counts as a database that is away: official exporters give up after ten."""
+REHEARSE_WITHIN_S: Final = 5.0
+"""Longer than that a start does not wait for a transaction that nobody needs."""
 _SHOWN_REJECTIONS: Final = 5
 
 
@@ -178,6 +180,15 @@ class Pipeline:
                 self.went_away(why)
         self._metrics.inc(names.COLLECTOR_SPOOLED, by=len(records))
         return []
+
+    async def rehearse(self) -> None:
+        """Write a request and take it back, so that whoever sends first finds everything in place. Never raises."""
+        try:
+            decoded = await self._read(otlp.of(rehearsal.request()), ANONYMOUS, time.time_ns())
+            async with asyncio.timeout(REHEARSE_WITHIN_S):
+                await self._store.rehearse(decoded.records)
+        except Exception as error:  # noqa: BLE001 - logged; what is wrong with it is told to who sends first
+            _log.warning("rehearsal_failed", error=str(error))
 
     async def store_again(self, requests: Sequence[Spooled]) -> None:
         """The way of spooled requests, as of their receipt, in one transaction beside those of live ones.

@@ -37,6 +37,10 @@ class Store(Protocol):
         """
         ...
 
+    async def rehearse(self, records: Sequence[SpanRecord]) -> None:
+        """Do all that `write` would do with these spans, none of which is stored, and take it back."""
+        ...
+
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:
         """Settle foreign spans whose ancestors have come, or have not for `wait_ns`: a bounded number, each exactly once.
 

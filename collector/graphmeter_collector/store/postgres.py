@@ -19,7 +19,7 @@ from asyncpg.exceptions._base import DataError as ClientDataError
 from sqlalchemy.engine import URL
 
 from graphmeter import names
-from graphmeter_collector.errors import StoreUnavailable
+from graphmeter_collector.errors import StoreUnavailable, TakenBack
 from graphmeter_collector.records import Settling, SpanKey, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import Decision, Judged, LostRun, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
@@ -134,6 +134,18 @@ class PostgresStore:
             return await self._write(part, destinations)
 
         return await write_what_can_be_written(records, attempt)
+
+    async def rehearse(self, records: Sequence[SpanRecord]) -> None:
+        spans, said = facts.split(records)
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                await self._store(connection, facts.once(spans), said, ())
+                raise TakenBack
+
+        async with self._writing:
+            with suppress(TakenBack):
+                await self._retried(work)
 
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:
         async def attempt(limit: int, *, count: bool) -> Settling:

@@ -7,14 +7,14 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from sqlalchemy import Table
 from sqlalchemy.engine import URL
 
 from graphmeter import names
-from graphmeter_collector.errors import StartupError, StoreUnavailable
+from graphmeter_collector.errors import StartupError, StoreUnavailable, TakenBack
 from graphmeter_collector.records import (
     ClientChange,
     RunTotals,
@@ -152,6 +152,17 @@ class SqliteStore:
             return result
 
         return await write_what_can_be_written(records, attempt)
+
+    async def rehearse(self, records: Sequence[SpanRecord]) -> None:
+        def written(db: sqlite3.Connection) -> None:
+            self._write_all(db, records, (), all_new=True)
+            raise TakenBack
+
+        def work() -> None:
+            with suppress(TakenBack), self._rollups.committed():
+                self._run(written)
+
+        await self._call(work)
 
     def _store(self, part: Sequence[SpanRecord], destinations: Sequence[str]) -> tuple[WriteResult, set[SpanKey]]:
         try:

@@ -6,14 +6,19 @@ A call inside of a measured graph may hear of no handler: `model.generate()` tak
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import ref
 
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
 from graphmeter import guard, neighbours, roots
 from graphmeter.runs import RUNS
+
+_config_here: Final = var_child_runnable_config.get
+_modules: Final = sys.modules
 
 if TYPE_CHECKING:
     from graphmeter.handler import GraphMeterCallbackHandler
@@ -45,17 +50,28 @@ class Hook:
             )
 
     def get(self) -> GraphMeterCallbackHandler | None:
-        """The handler for what is being configured here."""
+        """The handler for what is being configured here.
+
+        LangChain asks twice for everything that it runs, in the middle of graphs, where each function more that is called
+        is one that no cache of the processor holds: so `roots.around` is repeated here.
+        """
         handler = self.everywhere
-        if handler is None and RUNS:
+        if handler is None:
+            config = _config_here()
+            if config is None:
+                return None
             try:
-                run = roots.around()
-                if run is not None:
-                    found = self._handlers.get(run.tree.sink)
-                    handler = None if found is None else found()
+                run = RUNS.get(getattr(getattr(config.get("callbacks"), "parent_run_id", None), "int", roots.NONE))
+                if run is None or (found := self._handlers.get(run.tree.sink)) is None:
+                    return None
+                handler = found()
             except Exception as error:  # noqa: BLE001 - as guard.guarded, which would be a call more for every run
                 guard.swallowed("hook", error)
-        if handler is not None and neighbours.present():
+        if (
+            handler is not None
+            and (neighbours.found or len(_modules) != neighbours.modules_seen)
+            and neighbours.present()
+        ):
             neighbours.stand_first(handler)
         return handler
 

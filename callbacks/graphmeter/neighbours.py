@@ -31,20 +31,22 @@ _MOST_FRAMES: Final = 8
 """Between our callback and LangChain's manager lie two to four."""
 
 
-_present = False
-_modules_seen = 0
+found = False
+"""Whether one was there when somebody last looked."""
+modules_seen = 0
+"""How many modules were loaded then; others may be neighbours."""
 
 
 def present() -> bool:
     """Whether somebody else may record LangChain's runs as spans."""
-    global _present, _modules_seen  # asked for every call; looked up when something was imported since
-    if _present:
+    global found, modules_seen  # asked for every call; looked up when something was imported since
+    if found:
         return True
     count = len(sys.modules)
-    if count != _modules_seen:
-        _modules_seen = count
-        _present = any(name in sys.modules for name in _MODULES)
-    return _present
+    if count != modules_seen:
+        modules_seen = count
+        found = any(name in sys.modules for name in _MODULES)
+    return found
 
 
 @guard.guarded

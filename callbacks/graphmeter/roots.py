@@ -15,7 +15,7 @@ from graphmeter.capture import Capture
 from graphmeter.records import Run, Sink, Tree, Value, trace_id_of
 from graphmeter.runs import RUNS
 
-_NONE: Final = -1
+NONE: Final = -1
 """No run has this number. LangChain lets pass what is no UUID where an application names its runs."""
 
 
@@ -35,7 +35,7 @@ class Ground:
 
 def parent_of(parent_run_id: UUID | None) -> Run | None:
     """The open run that a new one belongs to, also when the application passed `callbacks=[…]` of its own in between."""
-    parent = RUNS.get(getattr(parent_run_id, "int", _NONE))
+    parent = RUNS.get(getattr(parent_run_id, "int", NONE))
     return parent if parent is not None else around()
 
 
@@ -45,7 +45,7 @@ def around() -> Run | None:
     if config is None:
         return None
     run_id = getattr(config.get("callbacks"), "parent_run_id", None)
-    return RUNS.get(getattr(run_id, "int", _NONE))
+    return RUNS.get(getattr(run_id, "int", NONE))
 
 
 def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[str, Any], graph: str = "") -> Tree:

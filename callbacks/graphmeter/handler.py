@@ -33,7 +33,7 @@ from graphmeter.langgraph import HIDDEN, NS, become_node
 from graphmeter.names import CANCELLED, ERROR, MODEL, NODE, RETRIEVER, RUN, TOOL
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
 from graphmeter.redact import Function
-from graphmeter.roots import parent_of
+from graphmeter.roots import NONE, parent_of
 from graphmeter.runs import RUNS, begin, cancelled_late, finish
 from graphmeter.usage.streams import Told
 
@@ -184,7 +184,8 @@ class GraphMeterCallbackHandler(_Base):
             said = metadata or _NO_METADATA
             if parent_run_id is None and neighbours.present():
                 neighbours.tell(said)
-            parent = parent_of(parent_run_id)
+            # Nearly always at once, and not by a function more.
+            parent = RUNS.get(getattr(parent_run_id, "int", NONE)) or parent_of(parent_run_id)
             label = name or (serialized or _NO_METADATA).get("name") or "chain"
             graph = None
             ns = said.get(NS)
@@ -472,7 +473,7 @@ class GraphMeterCallbackHandler(_Base):
         said = metadata or _NO_METADATA
         if parent_run_id is None and neighbours.present():
             neighbours.tell(said)
-        parent = parent_of(parent_run_id)
+        parent = RUNS.get(getattr(parent_run_id, "int", NONE)) or parent_of(parent_run_id)
         if parent is not None:
             return Run(kind, name, run_id, parent, parent.tree, said.get(NS) or "")
         run = Run(kind, name, run_id, None, roots.plant(self._ground, run_id, None, said), said.get(NS) or "")

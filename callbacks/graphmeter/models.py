@@ -18,6 +18,13 @@ PROVIDER_KEY: Final = "graphmeter_provider"
 """Metadata key of a model that says whose it is, where its integration does not know."""
 
 
+_Integration = tuple[str, str, str, int]
+_AGAIN: dict[_Integration, tuple[Mapping[str, Any] | None, str, Facts]] = {}
+"""What was found of an integration's calls, by the number of the object that LangChain describes it by, which is the same each
+time. The object is kept here, so no other one gets its number."""
+_MOST_AGAIN: Final = 256
+
+
 def asked(
     metadata: Mapping[str, Any],
     params: Mapping[str, Any] | None,
@@ -25,6 +32,29 @@ def asked(
     serialized: Mapping[str, Any] | None = None,
 ) -> tuple[str, Facts]:
     """Name of the requested model (empty if nobody says) and the attributes known at the start of a call."""
+    model, provider = metadata.get("ls_model_name"), metadata.get("ls_provider")
+    if (
+        type(model) is not str
+        or type(provider) is not str
+        or PROVIDER_KEY in metadata
+        or (params and "stream" in params)
+    ):
+        return _asked(metadata, params, operation, serialized)
+    key = model, provider, operation, id(serialized)
+    known = _AGAIN.get(key)
+    if known is None:
+        if len(_AGAIN) >= _MOST_AGAIN:
+            _AGAIN.clear()
+        known = _AGAIN[key] = (serialized, *_asked(metadata, params, operation, serialized))
+    return known[1], known[2].copy()
+
+
+def _asked(
+    metadata: Mapping[str, Any],
+    params: Mapping[str, Any] | None,
+    operation: str,
+    serialized: Mapping[str, Any] | None,
+) -> tuple[str, Facts]:
     model = metadata.get("ls_model_name")
     if not model and params:
         model = params.get("model") or params.get("model_name") or params.get("model_id")

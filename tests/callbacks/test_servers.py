@@ -81,3 +81,28 @@ def test_a_model_may_say_whose_it_is() -> None:
     _, facts = models.asked(said, None, names.OP_CHAT, {"kwargs": {"openai_api_base": "http://gpu-7:8000/v1"}})
     expected = {names.PROVIDER: "vllm", names.SERVER_ADDRESS: "gpu-7", names.SERVER_PORT: 8000}
     assert {names.OPERATION: "chat", **expected} == facts
+
+
+def test_what_is_remembered_of_an_integration_is_told_of_no_other() -> None:
+    said = {"ls_model_name": "m", "ls_provider": "openai"}
+
+    def address(serialized: dict[str, Any]) -> Any:
+        name, facts = models.asked(said, None, names.OP_CHAT, serialized)
+        assert ("m", "openai", False) == (name, facts[names.PROVIDER], "mine" in facts)
+        facts["mine"] = True  # what is added to one call is no part of the next
+        return facts[names.SERVER_ADDRESS]
+
+    kept = {"kwargs": {"base_url": "http://kept:1/v1"}}
+    for number in range(1_000):
+        # Objects that nobody else holds: the next one may be where the last one was.
+        assert f"host{number}" == address({"kwargs": {"base_url": f"http://host{number}:1/v1"}})
+        assert "kept" == address(kept)
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, ["openai"], 3, None])
+def test_what_no_integration_says_is_looked_at_each_time(odd: Any) -> None:
+    for key in ("ls_model_name", "ls_provider"):
+        said = {"ls_model_name": "m", "ls_provider": "openai", key: odd}
+        name, facts = models.asked(said, {"model": "asked"}, names.OP_CHAT, {"kwargs": {}})
+        assert ("openai" if key == "ls_model_name" else None) == facts.get(names.PROVIDER)
+        assert name in ("", "m", "asked")

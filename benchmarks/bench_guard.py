@@ -31,7 +31,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import START, StateGraph
-from racing import Runner, calm, shuffled
+from racing import calm, runners, shuffled
 
 from graphmeter import BudgetGuard, GraphMeterCallbackHandler, client, meter, names, runs
 from graphmeter.budget import desk, lately, spending
@@ -273,15 +273,15 @@ def main() -> None:
     took: dict[tuple[str, bool], list[float]] = {}
     own: dict[tuple[str, bool], float] = {}
     for _ in range(asked.series):
-        runners = [Runner(name, _work) for name in names_]
-        for runner in runners:
+        started = runners(names_, _work)
+        for runner in started:
             for asynchronous in (False, True):
                 runner.ask((asynchronous, WARM_UP))
         for _ in range(asked.rounds):
             for asynchronous in (False, True):
-                for runner in shuffled(runners):
+                for runner in shuffled(started):
                     took.setdefault((runner.name, asynchronous), []).append(runner.ask((asynchronous, asked.runs)))
-        for runner in runners:
+        for runner in started:
             for asynchronous in (False, True):
                 key = runner.name, asynchronous
                 own[key] = min(own.get(key, float("inf")), runner.ask((asynchronous, 0)))

@@ -29,7 +29,7 @@ import contestants
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, StateGraph
-from racing import Runner, calm, shuffled
+from racing import Runner, calm, runners, shuffled
 
 EVENTS = 22
 NODES, CALLS = 10, 5
@@ -149,10 +149,10 @@ def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.
 def race(names: list[str], series: int, rounds: int, runs: int, *, encode: bool) -> tuple[list[Runner], Taken]:
     """Every contestant through every workload, `rounds` times in each of `series`."""
     took: Taken = {}
-    runners: list[Runner] = []
+    started: list[Runner] = []
     for _ in range(series):
-        runners = [Runner(name, _work, encode) for name in names]
-        present = [runner for runner in runners if not _missing(runner)]
+        started = runners(names, _work, encode)
+        present = [runner for runner in started if not _missing(runner)]
         for runner in present:
             for workload in WORKLOADS:
                 runner.ask((workload, WARM_UP))
@@ -162,7 +162,7 @@ def race(names: list[str], series: int, rounds: int, runs: int, *, encode: bool)
                     took.setdefault((runner.name, workload), []).append(runner.ask((workload, runs)))
         for runner in present:
             runner.stop()
-    return runners, took
+    return started, took
 
 
 TABLES = {"built": False, "encoded": True}
@@ -194,14 +194,14 @@ def _calm(took: list[Took]) -> Took:
     return Took(*(calm(figures) for figures in zip(*took, strict=True)))
 
 
-def report(runners: list[Runner], took: Taken, runs: int) -> None:
+def report(started: list[Runner], took: Taken, runs: int) -> None:
     """Print the table."""
     heads = [f"{graph}, {'async' if asynchronous else 'sync'}" for graph, asynchronous in WORKLOADS]
     print(f"{'':28}" + "".join(f"{head:>22}" for head in heads))
     print(f"{'':28}" + f"{'wall':>10}{'µs/event':>12}" * len(WORKLOADS))
     added: dict[tuple[str, Workload], float] = {}
     base = {workload: _calm(took[contestants.BASE, workload]) for workload in WORKLOADS}
-    for runner in runners:
+    for runner in started:
         if missing := _missing(runner):
             print(f"{runner.name:28}  {missing}")
             continue
@@ -215,7 +215,7 @@ def report(runners: list[Runner], took: Taken, runs: int) -> None:
         print(line)
     print("\nno handler, ms a run:       " + "".join(f"{base[w].wall / runs * 1e3:>10.2f}{'':12}" for w in WORKLOADS))
     peers = [name for name in contestants.PEERS if (name, WORKLOADS[0]) in added]
-    if contestants.OURS not in {runner.name for runner in runners if not _missing(runner)}:
+    if contestants.OURS not in {runner.name for runner in started if not _missing(runner)}:
         return
     shares = []
     for workload in WORKLOADS:
@@ -249,8 +249,8 @@ def main() -> None:
     for table, encode in TABLES.items():
         if asked.table in (table, "both"):
             print(f"\n{table}: exporters {'encode what they would send' if encode else 'throw everything away'}\n")
-            runners, took = race(names, asked.series, asked.rounds, asked.runs, encode=encode)
-            report(runners, took, asked.runs)
+            started, took = race(names, asked.series, asked.rounds, asked.runs, encode=encode)
+            report(started, took, asked.runs)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ PROVIDER_KEY: Final = "graphmeter_provider"
 
 _Integration = tuple[str, str, str, int]
 _AGAIN: dict[_Integration, tuple[Mapping[str, Any] | None, str, Facts]] = {}
-"""What was found of an integration's calls, by the number of the object that LangChain describes it by, which is the same each
-time. The object is kept here, so no other one gets its number."""
+"""What was found of an integration's calls, by the number of the object that LangChain describes it by, the same each time.
+The object is kept here, so no other one gets its number."""
 _MOST_AGAIN: Final = 256
 
 

@@ -16,7 +16,7 @@ from graphmeter.budget.calls import Call, Measured, Spent
 from graphmeter.budget.desk import IN_USE, Desk, desk_of
 from graphmeter.budget.exceeded import Status, Unknown
 from graphmeter.budget.lately import FAR, MOST
-from graphmeter.budget.matching import ALL_HARD, Account, Definition
+from graphmeter.budget.matching import ALL_HARD, Account, Definition, Matcher
 from graphmeter.budget.modes import WAIT, Verdict
 from graphmeter.budget.states import Snapshot, States
 from graphmeter.records import Run, Value
@@ -26,18 +26,19 @@ _MOST_WAIT: Final = 2 * MOST
 """Calls that wait to be counted at a time; twice as many as are let, for several threads may end one at once."""
 
 
-class _Alike:
-    """What calls of one attribution are held to, as long as the collector has said nothing new."""
+class _Limits:
+    """What calls are held to that count against the same budgets, as long as those are defined as they are."""
 
-    __slots__ = ("calm", "limits", "shared", "snapshot")
+    __slots__ = ("accounts", "calm", "limits", "matcher")
 
     def __init__(
-        self, shared: Mapping[str, Value], snapshot: Snapshot, limits: tuple[tuple[Account, int], ...]
+        self, matcher: Matcher, accounts: tuple[Account, ...], limits: tuple[tuple[Account, int], ...]
     ) -> None:
-        self.shared = shared
-        """The attribution, lest another one gets its number."""
-        self.snapshot = snapshot
+        self.matcher = matcher
+        self.accounts = accounts
+        """All that the calls count against, lest other ones get their number."""
         self.limits = limits
+        """Those of them that are watched."""
         self.calm: object = None
         """Version of the states by which no limit could be reached, however many wait to be counted."""
 
@@ -61,8 +62,10 @@ class Cached:
         """The desk that knows what is watched here; another one may take its place in a test."""
         self._seen: Snapshot | None = None
         """What was said last, and names all that is watched here."""
-        self._alike: dict[int, _Alike] = {}
-        """By the number of an attribution."""
+        self._runs: dict[int, tuple[Mapping[str, Value], _Limits]] = {}
+        """By the number of a run's attribution, and that itself, lest another one gets its number."""
+        self._limits: dict[int, _Limits] = {}
+        """By the number of what calls count against: nearly all runs count against the same."""
 
     def begin(self) -> None:
         """See `Mode`."""
@@ -86,43 +89,53 @@ class Cached:
         desk.used_at = now = monotonic()
         if now - states.asked_at > desk.max_age_s:
             return False
-        alike = self._alike.get(id(shared))
-        if alike is not None and alike.calm is states.version and alike.shared is shared:
+        known = self._runs.get(id(shared))
+        if known is not None and known[0] is shared and known[1].calm is states.version:
             return True
-        return self._looked(desk, run, alike)
+        return self._looked(desk, run, known)
 
-    def _looked(self, desk: Desk, run: Run, alike: _Alike | None) -> bool:
+    def _looked(self, desk: Desk, run: Run, known: tuple[Mapping[str, Value], _Limits] | None) -> bool:
         states = desk.states
         version, snapshot = states.version, states.snapshot
-        if states.owing or snapshot is not self._seen:
+        if states.owing or snapshot is None or snapshot is not self._seen:
             return False
-        if alike is None or alike.shared is not run.tree.shared or alike.snapshot is not snapshot:
-            alike = self._alike_to(run, states)
-            if alike is None:
+        if known is not None and known[0] is run.tree.shared and known[1].matcher is snapshot.matcher:
+            limits = known[1]
+        else:
+            found = self._limits_of(run, states, snapshot.matcher)
+            if found is None:
                 return False
-        if not _reached(alike, states, _MOST_WAIT):
-            alike.calm = version
+            limits = found
+        if limits.calm is version:
             return True
-        if not _reached(alike, states, len(desk.lately)):
+        if not _reached(limits, states, _MOST_WAIT):
+            limits.calm = version
+            return True
+        if not _reached(limits, states, len(desk.lately)):
             return True
         if not desk.lately:
             return False
         desk.count()
-        return not states.owing and not _reached(alike, states, 0)
+        return not states.owing and not _reached(limits, states, 0)
 
-    def _alike_to(self, run: Run, states: States) -> _Alike | None:
+    def _limits_of(self, run: Run, states: States, matcher: Matcher) -> _Limits | None:
         """What holds for all calls of the run that `run` is of; None: they differ, or nobody can tell."""
-        snapshot = states.snapshot
-        if snapshot is None or not snapshot.matcher.same_in_a_run:
+        if not matcher.same_in_a_run:
             return None
-        watched = [account for account in states.accounts(Measured(run)) if self._watches(account[0])]
-        if not all(definition.counted for definition, _ in watched):
-            return None
-        if len(self._alike) >= _MOST_RUNS:
-            self._alike.clear()
-        limits = tuple((account, account[0].limit_units) for account in watched)
-        alike = self._alike[id(run.tree.shared)] = _Alike(run.tree.shared, snapshot, limits)
-        return alike
+        accounts = states.accounts(Measured(run))
+        found = self._limits.get(id(accounts))
+        if found is None:
+            watched = [account for account in accounts if self._watches(account[0])]
+            if not all(definition.counted for definition, _ in watched):
+                return None
+            if len(self._limits) >= _MOST_RUNS:
+                self._limits.clear()
+            limits = tuple((account, account[0].limit_units) for account in watched)
+            found = self._limits[id(accounts)] = _Limits(matcher, accounts, limits)
+        if len(self._runs) >= _MOST_RUNS:
+            self._runs.clear()
+        self._runs[id(run.tree.shared)] = run.tree.shared, found
+        return found
 
     def ask(self, call: Call) -> Verdict:
         """See `Mode`."""
@@ -207,9 +220,9 @@ class Cached:
         return desk
 
 
-def _reached(alike: _Alike, states: States, waiting: int) -> bool:
+def _reached(limits: _Limits, states: States, waiting: int) -> bool:
     """Whether a limit is reached, or could be by so many calls that wait to be counted."""
-    for account, limit in alike.limits:
+    for account, limit in limits.limits:
         left = limit - states.units(account)
         if left <= 0:
             return True

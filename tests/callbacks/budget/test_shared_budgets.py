@@ -73,6 +73,22 @@ def test_what_is_spent_within_a_run_is_seen_by_the_next_call_of_it(spans: InMemo
     assert 3 == model.answers
 
 
+def test_a_limit_that_is_lowered_within_a_run_holds_for_the_rest_of_it(spans: InMemorySpans) -> None:
+    model = FakeChat()
+    ask = asking(model)
+
+    def lower(state: State) -> State:
+        known._budgets["support"]["limit"] = 70_000_000
+        known.spend("support")
+        return {}
+
+    with budgets(support={"limit_usd": 1_000_000}, call_usd="0.02") as known:
+        before, after = [(f"before{n}", ask) for n in range(3)], [(f"after{n}", ask) for n in range(3)]
+        with pytest.raises(BudgetExceeded, match=r"0\.08 of 0\.07 USD"):
+            meter(chain_of(*before, ("other", lower), *after), handler=spans.handler(), budget="support").invoke({})
+    assert 4 == model.answers
+
+
 async def test_asynchronous_graphs_and_tokens(spans: InMemorySpans) -> None:
     model = FakeChat()
     with budgets(support={"limit_tokens": 30}):

@@ -203,7 +203,7 @@ def _measured_first(operation: str) -> Either:
 class GuardedHandler(Asks, GraphMeterCallbackHandler):
     """Measures as another handler does, and asks a guard: one callback for both.
 
-    A handler more costs a model call up to 20 µs, nearly all of them LangChain's; see `make bench-guard`.
+    A handler more costs a model call up to 10 µs, nearly all of them LangChain's; see `make bench-guard`.
 
     Args:
         measuring: Whose runs these are: its exporter, its attribution, what it captures.

@@ -168,12 +168,7 @@ def _measured_first(operation: str) -> Either:
         **kwargs: Any,
     ) -> None:
         run = self._asked(operation, serialized, messages, run_id, parent_run_id, metadata, kwargs)
-        try:
-            if run is not None and self._sure(run):
-                return
-        except Exception as error:  # noqa: BLE001 - as in `_surely`, which would be a function more for every call
-            boundary.swallowed("budget guard", error)
-        if not self._surely(RUNS.get(run_id.int)):
+        if not self._surely(run or RUNS.get(run_id.int)):
             self._ask(serialized, messages, run_id, parent_run_id, metadata, kwargs.get("invocation_params"))
 
     async def waiting(
@@ -188,12 +183,7 @@ def _measured_first(operation: str) -> Either:
         **kwargs: Any,
     ) -> None:
         run = self._asked(operation, serialized, messages, run_id, parent_run_id, metadata, kwargs)
-        try:
-            if run is not None and self._sure(run):
-                return
-        except Exception as error:  # noqa: BLE001 - as in `_surely`
-            boundary.swallowed("budget guard", error)
-        if not self._surely(RUNS.get(run_id.int)):
+        if not self._surely(run or RUNS.get(run_id.int)):
             params = kwargs.get("invocation_params")
             await self._ask_waiting(serialized, messages, run_id, parent_run_id, metadata, params)
 
@@ -218,7 +208,6 @@ class GuardedHandler(Asks, GraphMeterCallbackHandler):
         self._made_of = measuring, guard
         self._ground = measuring.ground
         self.guards = (guard,)
-        self._sure = guard.surely
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GuardedHandler, self._made_of

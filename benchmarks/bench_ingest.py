@@ -5,6 +5,7 @@ real HTTP on connections that stay open. Everything is on: attribution, prices, 
 Raw means the rows of `span`, `span_body` and `ledger` alone, prepared before the clock starts, many to a transaction: what
 the database can do at best. Ratios of one run are what to watch; the rest is the machine's, and so is the rate where others
 work on it. `per core` is what remains true then: spans per second of CPU time, of collector and database together.
+Processors are kept awake meanwhile (see `awake`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
+from awake import awake
 from load import Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -356,7 +358,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
     parser.add_argument("--grow", type=int, default=0, help="show the cost of a span up to so many stored, instead")
     given = parser.parse_args()
-    with databases(given.store) as found:
+    with awake(), databases(given.store) as found:
         for database in found:
             if given.grow:
                 grow(database, given.grow)

@@ -46,9 +46,13 @@ class Runner:
 
 
 def runners(names: Sequence[str], work: Callable[..., None], *args: Any) -> list[Runner]:
-    """A new process for each, in the order of the names; begun in another one, lest the first has the best of the memory."""
-    made = {name: Runner(name, work, *args) for name in ORDER.sample(names, len(names))}
-    return [made[name] for name in names]
+    """A new process for each, in the order of the names; begun in another one, lest the first has the best of the memory.
+
+    A name may be there several times: what all others are compared with deserves more processes than one.
+    """
+    order = ORDER.sample(range(len(names)), len(names))
+    made = {index: Runner(names[index], work, *args) for index in order}
+    return [made[index] for index in range(len(names))]
 
 
 def shuffled(runners: Sequence[Runner]) -> Iterator[Runner]:

@@ -234,7 +234,7 @@ class Pipeline:
 
     async def _commit(self, records: list[SpanRecord], came_s: float) -> list[Rejection]:
         """Queue for the next transaction and wait until it is durable."""
-        size = sum(len(record.body) for record in records)
+        size = sum([len(record.body) for record in records])
         self._admit(len(records), size)
         waiting = _Waiting(records, size, came_s, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from support.postgres import Server
 
 RAW_SPANS_PER_TRANSACTION = 4_096
+RUN_IN_CHECKPOINTS = 3
 RETENTION_DAYS = 30
 STEP = 100_000
 """Spans that are made at once while tables grow: 50 MB."""
@@ -256,8 +257,23 @@ def databases(wanted: str) -> Iterator[list[Database]]:
                 print(f"{missing}\n")
             else:
                 process = server_process(server.create())
+                asyncio.run(run_in(server.create()))
                 found.append(Database("Postgres", server.create, raw_postgres, process, server.stop, server.restart))
         yield found
+
+
+async def run_in(database_url: str) -> None:
+    """Take a new server past its first checkpoints: from then on it writes its log over old files, as one does that has run
+    for a while, while a new one makes, and fills with zeros, every file that it writes."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("CREATE TABLE filling (filling text)")
+        for _ in range(RUN_IN_CHECKPOINTS):
+            await connection.execute("INSERT INTO filling SELECT repeat('x', 1000) FROM generate_series(1, 400000)")
+            await connection.execute("TRUNCATE filling")
+            await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
 
 
 def server_process(database_url: str) -> int:

@@ -99,7 +99,8 @@ def questions(month: Month, run: dict[str, Any]) -> list[Question]:
         ),
         ask("1,000 runs", "runs", limit=1000),
         ask("one run by its id", f"runs/{run['run_id']}"),
-        ask("one run by 8 digits of its run id", f"runs/{run['run_id'][:8]}"),
+        # What begins with the time needs more of it than a random id does; pages show as much.
+        ask("one run by the beginning of its run id", f"runs/{run['run_id'][:13]}"),
         ask("one run by its trace id", f"runs/{run['trace_id']}"),
         ask("its trace", f"runs/{run['run_id']}/trace"),
         ask("cost, 30 days, in all", "cost", by="", **at),

@@ -15,10 +15,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from graphmeter import names
 from graphmeter_collector import otlp
-from graphmeter_collector.decode import own, wire
+from graphmeter_collector.decode import likeness, own, wire
 from graphmeter_collector.decode.attributes import Repairs, pick, pick_tags
 
-KNOWN = wire.Attributes(own.OWN, names.TAG_PREFIX)
+KNOWN = wire.Attributes(own.OWN, names.TAG_PREFIX, likeness.DIFFERING)
 """Shared by all examples, as it is by all requests: what one has left behind must not change another."""
 
 KEYS = st.one_of(
@@ -139,7 +139,7 @@ def test_fields_in_any_order_and_more_than_once_are_read_as_protobuf_reads_them(
 
 
 @pytest.mark.parametrize(
-    "key", [names.GRAPH, names.USAGE_INPUT, "http.route", names.INPUT_MESSAGES, names.TAG_PREFIX + "t"]
+    "key", [names.GRAPH, names.RUN_ID, names.USAGE_INPUT, "http.route", names.INPUT_MESSAGES, names.TAG_PREFIX + "t"]
 )
 @pytest.mark.parametrize("size", [3, 300])
 def test_text_that_is_no_utf_8_is_found_wherever_it_stands(key: str, size: int) -> None:

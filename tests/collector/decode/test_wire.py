@@ -88,6 +88,13 @@ def test_attributes_say_the_same_by_their_bytes_as_by_their_messages(pairs: list
     assert expected == by_bytes(pairs), "and again, now that they are known"
 
 
+@pytest.mark.parametrize("key", sorted(own.OWN))
+def test_a_text_under_any_name_says_the_same_by_its_bytes(key: str) -> None:
+    for text in ("4b0a1f00c0ffee42", "", "17", "ü", "\x00", "x" * 300):
+        pairs = [KeyValue(key=key, value=AnyValue(string_value=text))]
+        assert slowly(pairs) == by_bytes(pairs), text
+
+
 def test_tags_beyond_the_most_are_counted_and_left_out() -> None:
     pairs = [KeyValue(key=f"{names.TAG_PREFIX}{n}", value=AnyValue(string_value="x")) for n in range(70)]
     for some in (pairs[:64], pairs[:65], pairs, [*pairs[:64], KeyValue(key=f"{names.TAG_PREFIX}y")]):

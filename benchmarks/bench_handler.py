@@ -204,7 +204,7 @@ def report(started: list[Runner], took: Taken, runs: int) -> None:
     print(f"{'':28}" + f"{'wall':>10}{'µs/event':>12}" * len(WORKLOADS))
     added: dict[tuple[str, Workload], float] = {}
     base = {workload: _calm(took[contestants.BASE, workload]) for workload in WORKLOADS}
-    for runner in started[BASES - 1 :]:
+    for runner in {runner.name: runner for runner in started}.values():
         if missing := _missing(runner):
             print(f"{runner.name:28}  {missing}")
             continue

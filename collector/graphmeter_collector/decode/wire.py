@@ -101,12 +101,6 @@ class _Known(dict[bytes, Entry]):
         self._marks = count(_TAG_MARK + 1)
         self._differing = {key: next(self._marks) for key in differing}
         self._common = {_IGNORED[0], _TAG_MARK, *self._differing.values()}
-        # What is met anew again and again: how a text of each begins, up to its value.
-        self._new_texts = {
-            bytes((_KEY_FIRST, len(key))) + key.encode(): (mark, key)
-            for key, mark in self._differing.items()
-            if table.get(key) is label and len(key) < _ONE_BYTE
-        }
 
     def __missing__(self, raw: bytes) -> Entry:
         entry = self._read(raw)
@@ -122,10 +116,6 @@ class _Known(dict[bytes, Entry]):
 
     def _read(self, raw: bytes) -> Entry:
         try:
-            start = raw[: raw[1] + 2] if len(raw) > 1 else b""
-            new = self._new_texts.get(start)
-            if new is not None and (text := _short_text(raw, len(start))):
-                return (*new, text)
             entry = self._read_text(raw)
         except UnicodeDecodeError as problem:
             raise DecodeError(f"an attribute is not UTF-8: {problem}") from problem

@@ -36,6 +36,7 @@ from graphmeter_collector.decode.request import Window, decode_request
 from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.records import SpanRecord
 from graphmeter_collector.store import facts, sql, tables
+from graphmeter_collector.store.batch import Batch
 from graphmeter_collector.store.migrate import migrate
 
 HERE = Path(__file__).resolve().parent
@@ -172,17 +173,10 @@ def raw_rows(bodies: Sequence[bytes]) -> list[Rows]:
     for record in records:
         book.price(record)
     parts = [
-        facts.once(records[first : first + RAW_SPANS_PER_TRANSACTION])
+        Batch.of(records[first : first + RAW_SPANS_PER_TRANSACTION])
         for first in range(0, len(records), RAW_SPANS_PER_TRANSACTION)
     ]
-    return [
-        [
-            [facts.span_row(record) for record in part],
-            facts.body_rows(part),
-            [facts.ledger_row(record) for record in part if facts.is_call(record)],
-        ]
-        for part in parts
-    ]
+    return [[part.rows, part.bodies, part.ledger] for part in parts]
 
 
 async def raw_sqlite(database_url: str, transactions: Sequence[Rows]) -> float:

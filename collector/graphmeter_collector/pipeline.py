@@ -27,6 +27,7 @@ from graphmeter_collector.records import ANONYMOUS, Caller, Rejection, SpanRecor
 from graphmeter_collector.spool.frames import Spooled
 from graphmeter_collector.spool.spool import Spool
 from graphmeter_collector.store import Store
+from graphmeter_collector.store.batch import Delivery
 from graphmeter_collector.telemetry import Metrics
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -61,9 +62,9 @@ class Prices(Protocol):
 class _Waiting:
     """One request between decode and commit."""
 
-    records: list[SpanRecord]
+    delivery: Delivery
     size: int
-    """Bytes of the records' bodies."""
+    """Bytes of the spans' bodies."""
     came_s: float
     """When, by the performance counter."""
     done: asyncio.Future[list[Rejection]]
@@ -150,41 +151,42 @@ class Pipeline:
         """
         received_ns, came_s = time.time_ns(), time.perf_counter()
         request = otlp.of(given)
-        decoded = await self._read(request, caller, received_ns)
-        records = decoded.records
-        refused_by_store = await self._keep(request, caller, received_ns, records, came_s) if records else []
+        decoded, delivery = await self._read(request, caller, received_ns)
+        refused_by_store = []
+        if decoded.records:
+            refused_by_store = await self._keep(request, caller, received_ns, delivery, came_s)
         self._count_request(decoded, refused_by_store)
         return _acknowledgement(decoded, refused_by_store)
 
     async def _keep(
-        self, request: otlp.Request, caller: Caller, received_ns: int, records: list[SpanRecord], came_s: float
+        self, request: otlp.Request, caller: Caller, received_ns: int, delivery: Delivery, came_s: float
     ) -> list[Rejection]:
         """In the database or, while that is away, on disk; returns what the database refused."""
         if self._spool is None:
-            return await self._commit(records, came_s)
+            return await self._commit(delivery, came_s)
         why = ""
         if self._away:
             self._refuse_when_stopping()
         else:
             try:
-                return await self._commit(records, came_s)
+                return await self._commit(delivery, came_s)
             except StoreFailed:
                 raise
             except StoreUnavailable as error:
                 why = str(error)
         try:
-            await self._spool.append(Spooled(request.body, caller, received_ns, len(records)))
+            await self._spool.append(Spooled(request.body, caller, received_ns, len(delivery.given)))
         finally:
             # Only now: a database that answers while nothing lies on disk counts as back.
             if why:
                 self.went_away(why)
-        self._metrics.inc(names.COLLECTOR_SPOOLED, by=len(records))
+        self._metrics.inc(names.COLLECTOR_SPOOLED, by=len(delivery.given))
         return []
 
     async def rehearse(self) -> None:
         """Write a request and take it back, so that whoever sends first finds everything in place. Never raises."""
         try:
-            decoded = await self._read(otlp.of(rehearsal.request()), ANONYMOUS, time.time_ns())
+            decoded, _ = await self._read(otlp.of(rehearsal.request()), ANONYMOUS, time.time_ns())
             async with asyncio.timeout(REHEARSE_WITHIN_S):
                 await self._store.rehearse(decoded.records)
         except Exception as error:  # noqa: BLE001 - logged; what is wrong with it is told to who sends first
@@ -196,28 +198,29 @@ class Pipeline:
         Raises:
             StoreUnavailable: nothing is known about them; they may be given again, and should be.
         """
-        records: list[SpanRecord] = []
+        deliveries = []
         for request in requests:
             # What was rejected then is rejected again, and was counted and told to its sender then.
-            records += (await self._read(otlp.read(request.body), request.caller, request.received_ns)).records
+            deliveries.append((await self._read(otlp.read(request.body), request.caller, request.received_ns))[1])
             await asyncio.sleep(0)
-        if not records:
+        spans = sum(len(delivery.given) for delivery in deliveries)
+        if not spans:
             return
         try:
-            result = await self._store.write(records, destinations=self.destinations)
+            result = await self._store.write(deliveries, destinations=self.destinations)
         except CollectorError:
             raise
         except Exception as error:
-            _log.exception("replay_failed", spans=len(records))
+            _log.exception("replay_failed", spans=spans)
             raise StoreFailed(f"storing failed: {type(error).__name__}") from error
         self._count_commit(result)
-        self._metrics.inc(names.COLLECTOR_REPLAYED, by=len(records))
+        self._metrics.inc(names.COLLECTOR_REPLAYED, by=spans)
         for _, rejection in result.rejected:
             self._metrics.inc(names.COLLECTOR_REJECTED, rejection.reason)
             _log.error("spooled_span_rejected", reason=rejection.reason, why=rejection.message)
 
-    async def _read(self, request: otlp.Request, caller: Caller, received_ns: int) -> Decoded:
-        """Decode and price. A large request takes seconds, during which others, and `/health`, must get their answers."""
+    async def _read(self, request: otlp.Request, caller: Caller, received_ns: int) -> tuple[Decoded, Delivery]:
+        """Decode, price and sort out. A large request takes seconds: others, and `/health`, must be answered."""
         spans = request.size
         if spans <= LARGE_REQUEST_SPANS:
             return self._decode(request, caller, received_ns)
@@ -226,19 +229,19 @@ class Pipeline:
             self._admit(spans, 0)
             return await asyncio.to_thread(self._decode, request, caller, received_ns)
 
-    def _decode(self, request: otlp.Request, caller: Caller, received_ns: int) -> Decoded:
+    def _decode(self, request: otlp.Request, caller: Caller, received_ns: int) -> tuple[Decoded, Delivery]:
         decoded = decode_request(request, Window.around(received_ns, self.retention_days), caller)
         for record in decoded.records:
             self._book.price(record)
-        return decoded
+        return decoded, Delivery(decoded.records)
 
-    async def _commit(self, records: list[SpanRecord], came_s: float) -> list[Rejection]:
+    async def _commit(self, delivery: Delivery, came_s: float) -> list[Rejection]:
         """Queue for the next transaction and wait until it is durable."""
-        size = sum([len(record.body) for record in records])
-        self._admit(len(records), size)
-        waiting = _Waiting(records, size, came_s, asyncio.get_running_loop().create_future())
+        size = sum([len(record.body) for record in delivery.given])
+        self._admit(len(delivery.given), size)
+        waiting = _Waiting(delivery, size, came_s, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        self._queued_spans += len(records)
+        self._queued_spans += len(delivery.given)
         self._queued_bytes += size
         self._idle.clear()
         self._arrived.set()
@@ -300,30 +303,31 @@ class Pipeline:
     def _take_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
         spans = 0
-        while self._queue and (not group or spans + len(self._queue[0].records) <= MAX_GROUP_SPANS):
+        while self._queue and (not group or spans + len(self._queue[0].delivery.given) <= MAX_GROUP_SPANS):
             waiting = self._queue.popleft()
-            spans += len(waiting.records)
+            spans += len(waiting.delivery.given)
             group.append(waiting)
         return group
 
     async def _write(self, group: list[_Waiting]) -> None:
         """One transaction: commit, then acknowledge, then count."""
-        records = [record for waiting in group for record in waiting.records]
+        spans = sum(len(waiting.delivery.given) for waiting in group)
         began = time.perf_counter()
         try:
             if self._away:
                 raise StoreUnavailable("the database is away")  # what queued up behind the commit that found it out
-            result = await self._store.write(records, destinations=self.destinations)
+            deliveries = [waiting.delivery for waiting in group]
+            result = await self._store.write(deliveries, destinations=self.destinations)
         except CollectorError as error:
             if not self._away:
-                _log.warning("commit_failed", spans=len(records), error=str(error))
+                _log.warning("commit_failed", spans=spans, error=str(error))
             _fail(group, error)
         except asyncio.CancelledError:
             _fail(group, Stopping("the collector stopped before the commit: send again"))
             raise
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             # A fault of ours must not end the writer: whoever sends next would wait for nobody.
-            _log.exception("commit_failed", spans=len(records))
+            _log.exception("commit_failed", spans=spans)
             _fail(group, StoreFailed(f"storing failed: {type(error).__name__}"))
         else:
             self._took_s = time.perf_counter() - began
@@ -334,7 +338,7 @@ class Pipeline:
             missed = len(self._queue)
             self._expected, self._answered_s = len(group) + missed if missed < len(group) else 0, time.perf_counter()
         finally:
-            self._queued_spans -= len(records)
+            self._queued_spans -= spans
             self._queued_bytes -= sum(waiting.size for waiting in group)
 
     def _count_commit(self, result: WriteResult) -> None:
@@ -372,7 +376,8 @@ def _acknowledge(group: list[_Waiting], result: WriteResult) -> None:
     refused = {id(record): rejection for record, rejection in result.rejected}
     for waiting in group:
         if not waiting.done.done():  # the sender may have hung up
-            own = [refused[id(record)] for record in waiting.records if id(record) in refused] if refused else []
+            given = waiting.delivery.given
+            own = [refused[id(record)] for record in given if id(record) in refused] if refused else []
             waiting.done.set_result(own)
 
 

@@ -302,7 +302,7 @@ class WriteResult:
     """What one store transaction did."""
 
     new: list[SpanRecord]
-    """Stored by this transaction, in the order given; duplicates are absent."""
+    """Stored by this transaction, spans by key and then outcomes; duplicates are absent."""
     duplicates: int
     finished: list[RunTotals]
     """Runs whose end was stored by this transaction."""

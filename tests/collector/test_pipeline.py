@@ -25,6 +25,7 @@ from graphmeter_collector.price.book import PriceBook
 from graphmeter_collector.receive.answers import Ack
 from graphmeter_collector.records import Cost, SpanRecord, WriteResult
 from graphmeter_collector.reports import RunFilter
+from graphmeter_collector.store.batch import Given, delivered
 from graphmeter_collector.store.postgres import PostgresStore
 from graphmeter_collector.store.sqlite import SqliteStore
 from graphmeter_collector.telemetry import Metrics
@@ -45,13 +46,13 @@ class GatedStore(SqliteStore):
         self.entered = asyncio.Event()
         self.fault: BaseException | None = None
 
-    async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
-        self.groups.append([record.name for record in records])
+    async def write(self, given: Given, *, destinations: Sequence[str] = ()) -> WriteResult:
+        self.groups.append([record.name for delivery in delivered(given) for record in delivery.given])
         self.entered.set()
         await self.gate.wait()
         if self.fault is not None:
             raise self.fault
-        return await super().write(records, destinations=destinations)
+        return await super().write(given, destinations=destinations)
 
 
 class Book(PriceBook):

@@ -20,6 +20,7 @@ from graphmeter import names
 from graphmeter_collector import pipeline, replay
 from graphmeter_collector.errors import DatabaseAway, StartupError, StoreUnavailable
 from graphmeter_collector.records import Caller
+from graphmeter_collector.store.batch import delivered
 from graphmeter_collector.store.migrate import migrate
 from graphmeter_collector.store.postgres import PostgresStore
 from support import otlp, postgres
@@ -276,10 +277,10 @@ async def test_a_request_that_fails_alone_does_not_hold_up_the_others(
     write = PostgresStore.write
     bad = {"fails": True}
 
-    async def picky(store: PostgresStore, records: Any, **how: Any) -> Any:
-        if bad["fails"] and any(record.trace_id == trace(2) for record in records):
+    async def picky(store: PostgresStore, given: Any, **how: Any) -> Any:
+        if bad["fails"] and any(each.trace_id == trace(2) for delivery in delivered(given) for each in delivery.given):
             raise StoreUnavailable("not this one")
-        return await write(store, records, **how)
+        return await write(store, given, **how)
 
     async with collecting(url, tmp_path) as it:
         await asyncio.to_thread(own_server.stop)

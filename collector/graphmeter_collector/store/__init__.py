@@ -9,6 +9,7 @@ from typing import Protocol
 from graphmeter_collector.records import Settling, SpanRecord, Waited, WriteResult
 from graphmeter_collector.reports import Decision, Judged, LostRun, StoredReader, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
+from graphmeter_collector.store.batch import Given
 from graphmeter_collector.store.outbox import Claim
 
 
@@ -28,7 +29,7 @@ class Store(Protocol):
         """
         ...
 
-    async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
+    async def write(self, given: Given, *, destinations: Sequence[str] = ()) -> WriteResult:
         """Store what is new in one durable transaction: spans, bodies, runs, ledger, rollups, outbox.
 
         And what clients say besides spans (`graphmeter.names.NOTES`): outcomes, tags, topologies, reports, heartbeats.

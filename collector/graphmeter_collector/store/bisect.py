@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from graphmeter_collector.errors import Permanent
-from graphmeter_collector.records import Rejection, Settling, SpanRecord, WriteResult
+from graphmeter_collector.records import Rejection, Settling, WriteResult
+from graphmeter_collector.store.batch import Batch, Given, delivered, together
 
 SETTLED_AT_ONCE: Final = 1_024
 """Spans per transaction: some 50 ms, which is how long a write may have to wait for it."""
@@ -39,13 +40,13 @@ async def settle_what_can_be_settled(attempt: Settle) -> Settling:
             limit //= _FEWER
 
 
-async def write_what_can_be_written(
-    records: Sequence[SpanRecord], attempt: Callable[[Sequence[SpanRecord]], Awaitable[WriteResult]]
-) -> WriteResult:
-    """Write all records in one transaction, or else all but those that the database refuses, in several."""
+async def write_what_can_be_written(given: Given, attempt: Callable[[Batch], Awaitable[WriteResult]]) -> WriteResult:
+    """Write all spans in one transaction, or else all but those that the database refuses, in several."""
+    deliveries = delivered(given)
     try:
-        return await attempt(records)
+        return await attempt(together(deliveries))
     except SpanRefused as refusal:
+        records = [record for delivery in deliveries for record in delivery.given]
         if len(records) == 1:
             [record] = records
             message = f"span {record.span_id.hex()} of trace {record.trace_id.hex()}: {refusal}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import structlog
 
 from graphmeter_collector.records import SpanKey, SpanRecord
-from graphmeter_collector.store.facts import is_call
+from graphmeter_collector.store.batch import Batch
 from graphmeter_config import Budget
 from graphmeter_config.spend import COLUMNS, TAG
 
@@ -169,11 +169,11 @@ class Spend:
         self,
         connection: asyncpg.Connection[asyncpg.Record],
         writer: int,
-        records: Sequence[SpanRecord],
+        batch: Batch,
         billed: Collection[SpanKey],
     ) -> None:
         """Count what this transaction of Postgres has put on the ledger; `billed` were there before."""
-        calls = _calls(records, billed)
+        calls = _calls(batch, billed)
         if not calls:
             return
         await connection.execute(LOCK_SHARED)
@@ -189,11 +189,11 @@ class Spend:
         self,
         db: sqlite3.Connection,
         writer: int,
-        records: Sequence[SpanRecord],
+        batch: Batch,
         billed: Collection[SpanKey],
     ) -> None:
         """The same in a transaction of SQLite."""
-        calls = _calls(records, billed)
+        calls = _calls(batch, billed)
         if not calls:
             return
         [version] = db.execute(VERSION).fetchone()
@@ -242,10 +242,6 @@ class Spend:
         )
 
 
-def _calls(records: Sequence[SpanRecord], billed: Collection[SpanKey]) -> list[SpanRecord]:
+def _calls(batch: Batch, billed: Collection[SpanKey]) -> list[SpanRecord]:
     """Calls on the ledger since this transaction that were not answered from a cache."""
-    return [
-        record
-        for record in records
-        if is_call(record) and not record.cache_hit and not (billed and record.key in billed)
-    ]
+    return [record for record in batch.calls if not record.cache_hit and not (billed and record.key in billed)]

@@ -26,9 +26,6 @@ Row = tuple[Any, ...]
 DUPLICATE = "duplicate"
 """Cost status of a call that another span has brought to the ledger already."""
 
-ELSEWHERE = frozenset(names.NOTES) - {names.START}
-"""Notes without a row in `span`. Start records have one: it tells a second delivery, and runs are counted by them."""
-
 ROLLUP_DIMENSIONS = ("service", "environment", "graph", "team", "node", "kind", "provider", "model")
 ROLLUP_SUMS = (
     "count",
@@ -70,37 +67,6 @@ class Rollup:
     sums: list[int] = field(default_factory=lambda: [0] * len(ROLLUP_SUMS))
     """In the order of `ROLLUP_SUMS`."""
     latency: histogram.Buckets = field(default_factory=dict)
-
-
-def split(records: Sequence[SpanRecord]) -> tuple[Sequence[SpanRecord], list[SpanRecord]]:
-    """What has a row in `span`, and the notes that are kept elsewhere."""
-    notes = [record for record in records if record.kind in ELSEWHERE]
-    return ([record for record in records if record.kind not in ELSEWHERE] if notes else records), notes
-
-
-def once(records: Sequence[SpanRecord]) -> list[SpanRecord]:
-    """Each span once, the first of its copies, sorted by key."""
-    # Backwards, so that the first is the last to be put in.
-    unique = {record.key: record for record in reversed(records)}
-    return [unique[key] for key in sorted(unique)]
-
-
-def in_order(records: Sequence[SpanRecord], new: Collection[SpanRecord]) -> list[SpanRecord]:
-    """The new ones, each once, in the order in which they were given."""
-    if len(new) == len(records):
-        return list(records)
-    left = {id(record) for record in new}
-    found = []
-    for record in records:
-        if id(record) in left:
-            left.discard(id(record))
-            found.append(record)
-    return found
-
-
-def counted(records: Sequence[SpanRecord]) -> Sequence[SpanRecord]:
-    """Those of which something follows now: all but foreign spans that wait for their ancestors."""
-    return [record for record in records if not record.waits_for]
 
 
 def is_call(record: SpanRecord) -> bool:
@@ -166,15 +132,9 @@ def span_row(record: SpanRecord) -> Row:
     )
 
 
-def body_rows(records: Sequence[SpanRecord]) -> list[Row]:
-    """Rows of `span_body`. A start record has served its purpose once its run is known: nobody shows or forwards it."""
-    return [(r.trace_id, r.span_id, r.day, r.envelope.id, r.body) for r in records if r.kind != names.START]
-
-
-def envelope_rows(records: Sequence[SpanRecord], known: Collection[bytes] = ()) -> list[Row]:
-    """Rows of `span_envelope` that are not `known` to be there."""
-    envelopes = {record.envelope.id: record.envelope for record in records if record.kind != names.START}
-    return [tuple(envelopes[key]) for key in sorted(envelopes) if key not in known]
+def body_row(record: SpanRecord) -> Row:
+    """Row of `span_body`."""
+    return (record.trace_id, record.span_id, record.day, record.envelope.id, record.body)
 
 
 def outbox_rows(records: Sequence[SpanRecord], destinations: Sequence[str], queued_ns: int) -> list[Row]:

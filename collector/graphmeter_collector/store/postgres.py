@@ -24,11 +24,9 @@ from graphmeter_collector.records import Settling, SpanKey, SpanRecord, Waited, 
 from graphmeter_collector.reports import Decision, Judged, LostRun, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
-    ancestry,
     decisions,
     expiry,
     facts,
-    notes,
     partitions,
     parts,
     reservations,
@@ -38,6 +36,7 @@ from graphmeter_collector.store import (
     waits,
     waste,
 )
+from graphmeter_collector.store.batch import Batch, Given
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.budget_spend import Spend
 from graphmeter_collector.store.engine import CONNECT_TIMEOUT_S, cannot_use, connect, shown
@@ -129,18 +128,18 @@ class PostgresStore:
             if await run(lambda connection: connection.fetchval("SELECT pg_is_in_recovery()")):
                 raise StoreUnavailable(f"{self._shown} is a standby: it cannot be written")
 
-    async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
-        async def attempt(part: Sequence[SpanRecord]) -> WriteResult:
+    async def write(self, given: Given, *, destinations: Sequence[str] = ()) -> WriteResult:
+        async def attempt(part: Batch) -> WriteResult:
             return await self._write(part, destinations)
 
-        return await write_what_can_be_written(records, attempt)
+        return await write_what_can_be_written(given, attempt)
 
     async def rehearse(self, records: Sequence[SpanRecord]) -> None:
-        spans, said = facts.split(records)
+        given = Batch.of(records)
 
         async def work(connection: Connection) -> None:
             async with connection.transaction():
-                await self._store(connection, facts.once(spans), said, ())
+                await self._store(connection, given, ())
                 raise TakenBack
 
         async with self._writing:
@@ -152,14 +151,12 @@ class PostgresStore:
             async def work(connection: Connection) -> tuple[Settling, set[SpanKey]]:
                 if not await connection.fetchval(unsettled.LEFT):
                     return Settling(WriteResult(new=[], duplicates=0, finished=[]), 0, waiting=False), set()
-                known = (unsettled.NO_ENVELOPE.id,)
+                known = {unsettled.NO_ENVELOPE.id}
                 async with connection.transaction():
                     transaction = Transaction(connection, self._writer, (), known, self._rollups)
-                    settling, billed = await settle_some(transaction, now_ns - wait_ns, limit, count=count)
-                    if count:
-                        await self.spend.add(connection, self._writer, settling.result.settled, billed)
-                        await reservations.release(connection, settling.result.settled)
-                    return settling, billed
+                    settling, stored = await settle_some(transaction, now_ns - wait_ns, limit, count=count)
+                    await self._follow_up(connection, stored)
+                    return settling, stored.billed
 
             async with self._writing:
                 settling, billed = await self._retried(work)
@@ -330,56 +327,45 @@ class PostgresStore:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    async def _write(self, records: Sequence[SpanRecord], destinations: Sequence[str]) -> WriteResult:
-        spans, said = facts.split(records)
-        given = facts.once(spans)
-        ancestry.settle_what_is_known(given)
+    async def _write(self, given: Batch, destinations: Sequence[str]) -> WriteResult:
         async with self._writing:
-            stored = await self._retried(lambda connection: self._store(connection, given, said, destinations))
+            stored = await self._retried(lambda connection: self._store(connection, given, destinations))
         # Only after the commit: what was rolled back is not there.
         if len(self._envelopes) > MAX_REMEMBERED_ENVELOPES:
             self._envelopes.clear()
-        self._envelopes.update(record.envelope.id for record in stored.new if record.kind != names.START)
-        facts.mark_duplicates(stored.new, stored.billed)
-        new = facts.in_order(records, [*stored.new, *stored.outcomes])
-        finished = [
-            stored.totals[record.trace_id, record.run_id].of(record)
-            for record in new
-            if record.kind == names.RUN and record.run_id
-        ]
-        merged = notes.merged(said)
-        return WriteResult(
-            new=new,
-            duplicates=len(records) - len(new) - merged,
-            finished=finished,
-            merged=merged,
-            clients=list(stored.clients),
-            wasted=list(stored.wasted),
+        self._envelopes |= stored.new.envelopes.keys()
+        facts.mark_duplicates(stored.new.calls, stored.billed)
+        return given.result(
+            [*stored.new.records, *stored.outcomes],
+            finished=[
+                stored.totals[record.trace_id, record.run_id].of(record)
+                for record in stored.new.records
+                if record.kind == names.RUN and record.run_id
+            ],
+            clients=stored.clients,
+            wasted=stored.wasted,
         )
 
-    async def _store(
-        self,
-        connection: Connection,
-        given: Sequence[SpanRecord],
-        said: Sequence[SpanRecord],
-        destinations: Sequence[str],
-    ) -> Stored:
-        for day in sorted({record.day for record in given} - self._days):
+    async def _store(self, connection: Connection, given: Batch, destinations: Sequence[str]) -> Stored:
+        for day in sorted(given.days - self._days):
             await self._ensure_partition(connection, day)
-        transaction = Transaction(connection, self._writer, destinations, self._envelopes, self._rollups, said)
+        transaction = Transaction(connection, self._writer, destinations, self._envelopes, self._rollups)
         try:
             async with connection.transaction():
                 stored = await transaction.store_all(given)
-                await self.spend.add(connection, self._writer, stored.new, stored.billed)
-                await reservations.release(connection, stored.new)
+                await self._follow_up(connection, stored)
                 return stored
         except asyncpg.UniqueViolationError:
             self._rollups.undo()
             async with connection.transaction():
                 stored = await transaction.store_new(given)
-                await self.spend.add(connection, self._writer, stored.new, stored.billed)
-                await reservations.release(connection, stored.new)
+                await self._follow_up(connection, stored)
                 return stored
+
+    async def _follow_up(self, connection: Connection, stored: Stored) -> None:
+        """Count on budgets what was put on the ledger."""
+        await self.spend.add(connection, self._writer, stored.new, stored.billed)
+        await reservations.release(connection, stored.new.odd)
 
     async def _ensure_partition(self, connection: Connection, day: int) -> None:
         await partitions.ensure(connection, day)

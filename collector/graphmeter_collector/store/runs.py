@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from graphmeter import names
 from graphmeter_collector.records import SpanKey, SpanRecord
-from graphmeter_collector.store.facts import PIECES, Row, is_paid_piece, tags_json
+from graphmeter_collector.store.facts import PIECES, Row, tags_json
 from graphmeter_collector.store.waste import is_bad_attempt, is_undecided
 
 _SIGNS_OF_LIFE = (names.START, names.HEARTBEAT)
@@ -118,29 +118,51 @@ def changes(records: Sequence[SpanRecord], billed: Collection[SpanKey] = ()) -> 
     # Roots first: what a root settles need not be looked for on all other spans of its run.
     for root in [record for record in records if record.kind == names.RUN]:
         if root.run_id:
-            run = _run_of(runs, root)
-            if not run.root_seen:
-                _settle(run, root)
+            whole = _run_of(runs, root)
+            if not whole.root_seen:
+                _settle(whole, root)
+    trace_id, run_id = b"", ""
+    run: Run | None = None
     for record in records:
-        if not record.run_id:
+        # Sorted by key, so that the one before is mostly of the same run.
+        if record.run_id != run_id or record.trace_id != trace_id:
+            trace_id, run_id = record.trace_id, record.run_id
+            run = _run_of(runs, record) if run_id else None
+        if run is None:
             continue
         kind = record.kind
-        run = _run_of(runs, record)
-        counted = kind == names.MODEL and not record.cache_hit and not (billed and record.key in billed)
-        _add(run, record)
-        if counted:
-            _add_call(run, record)
-            run.unpriced_calls += record.cost is None or record.cost.status == "unpriced"
-            if record.status == names.CANCELLED:
+        ended_ns = record.start_ns + record.duration_ns
+        if ended_ns > run.last_seen_ns:
+            run.last_seen_ns = ended_ns
+        if not run.root_seen:
+            _guess(run, record)
+        if kind in _SIGNS_OF_LIFE:
+            if record.heartbeat_ns > run.heartbeat_ns:
+                run.heartbeat_ns = record.heartbeat_ns
+            continue
+        run.spans += 1
+        if kind == names.NODE:
+            run.node_attempts += 1
+            if record.status != names.OK or not record.attempt_final:
+                run.node_errors += record.status == names.ERROR
+                run.bad_attempts += is_bad_attempt(record)
+            if record.node:
+                _add_attempt(_node_of(nodes, record), record)
+        elif kind == names.MODEL:
+            if not (record.cache_hit or (billed and record.key in billed)):
+                run.unpriced_calls += record.cost is None or record.cost.status == "unpriced"
+                if record.status == names.CANCELLED:
+                    run.cancelled_calls += is_undecided(record)
+                _add_call(record, run, _node_of(nodes, record) if record.node else None)
+        elif kind in PIECES:
+            run.tool_calls += kind == names.TOOL
+            if record.cost is not None:
+                run.cost_nano += record.cost.total_nano
                 run.cancelled_calls += is_undecided(record)
-        if record.node and (counted or kind == names.NODE or is_paid_piece(record)):
-            node_key = (record.trace_id, record.run_id, record.node)
-            node = nodes.get(node_key)
-            if node is None:
-                node = nodes[node_key] = RunNode(*node_key)
-            _add_to_node(node, record)
-            if counted:
-                _add_call(node, record)
+                if record.node:
+                    node = _node_of(nodes, record)
+                    _widen(node, record)
+                    node.cost_nano += record.cost.total_nano
     return [_run_row(runs[key]) for key in sorted(runs)], [_run_node_row(nodes[key]) for key in sorted(nodes)]
 
 
@@ -152,28 +174,12 @@ def _run_of(runs: dict[tuple[bytes, str], Run], record: SpanRecord) -> Run:
     return run
 
 
-def _add(run: Run, record: SpanRecord) -> None:
-    kind = record.kind
-    ended_ns = record.start_ns + record.duration_ns
-    if ended_ns > run.last_seen_ns:
-        run.last_seen_ns = ended_ns
-    if record.heartbeat_ns > run.heartbeat_ns:
-        run.heartbeat_ns = record.heartbeat_ns
-    if not run.root_seen:
-        _guess(run, record)
-    if kind in _SIGNS_OF_LIFE:
-        return
-    run.spans += 1
-    if kind == names.NODE:
-        run.node_attempts += 1
-        if record.status != names.OK or not record.attempt_final:
-            run.node_errors += record.status == names.ERROR
-            run.bad_attempts += is_bad_attempt(record)
-    elif kind in PIECES:
-        run.tool_calls += kind == names.TOOL
-        if record.cost is not None:
-            run.cost_nano += record.cost.total_nano
-            run.cancelled_calls += is_undecided(record)
+def _node_of(nodes: dict[tuple[bytes, str, str], RunNode], record: SpanRecord) -> RunNode:
+    key = (record.trace_id, record.run_id, record.node)
+    node = nodes.get(key)
+    if node is None:
+        node = nodes[key] = RunNode(*key)
+    return node
 
 
 def _guess(run: Run, record: SpanRecord) -> None:
@@ -188,13 +194,20 @@ def _guess(run: Run, record: SpanRecord) -> None:
         run.steps = max(run.steps, record.step)
 
 
-def _add_call(to: Run | RunNode, record: SpanRecord) -> None:
+def _add_call(record: SpanRecord, run: Run, node: RunNode | None) -> None:
     usage, cost = record.usage, record.cost
-    to.model_calls += 1
-    to.input_tokens += usage.total_input
-    to.output_tokens += usage.total_output
-    if cost is not None:
-        to.cost_nano += cost.total_nano
+    input_tokens, output_tokens = usage.total_input, usage.total_output
+    nano = cost.total_nano if cost is not None else 0
+    run.model_calls += 1
+    run.input_tokens += input_tokens
+    run.output_tokens += output_tokens
+    run.cost_nano += nano
+    if node is not None:
+        _widen(node, record)
+        node.model_calls += 1
+        node.input_tokens += input_tokens
+        node.output_tokens += output_tokens
+        node.cost_nano += nano
 
 
 def _settle(run: Run, root: SpanRecord) -> None:
@@ -219,19 +232,20 @@ def greatest_tags(left: str, right: str) -> str:
     return max((left, right), key=lambda text: "" if text == "{}" else text)
 
 
-def _add_to_node(node: RunNode, record: SpanRecord) -> None:
-    start_ns, duration_ns = record.start_ns, record.duration_ns
+def _add_attempt(node: RunNode, record: SpanRecord) -> None:
+    _widen(node, record)
+    node.attempts += 1
+    node.duration_ns += record.duration_ns
+    if record.status == names.ERROR:
+        node.errors += 1
+
+
+def _widen(node: RunNode, record: SpanRecord) -> None:
+    start_ns, ended_ns = record.start_ns, record.start_ns + record.duration_ns
     if start_ns < node.first_ns:
         node.first_ns = start_ns
-    if start_ns + duration_ns > node.last_ns:
-        node.last_ns = start_ns + duration_ns
-    if record.kind == names.NODE:
-        node.attempts += 1
-        node.duration_ns += duration_ns
-        if record.status == names.ERROR:
-            node.errors += 1
-    elif record.kind in PIECES and record.cost is not None:
-        node.cost_nano += record.cost.total_nano
+    if ended_ns > node.last_ns:
+        node.last_ns = ended_ns
 
 
 _run_row: Callable[[Run], Row] = attrgetter(*[each.name for each in fields(Run)])

@@ -9,24 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphmeter import names
-from graphmeter_collector.records import Settling, SpanKey
+from graphmeter_collector.records import Settling
 from graphmeter_collector.store import unsettled
 from graphmeter_collector.store.transaction import Stored, Transaction
 
 
-async def settle_some(
-    transaction: Transaction, due_ns: int, limit: int, *, count: bool
-) -> tuple[Settling, set[SpanKey]]:
-    """Settle up to `limit` spans; with `count=False` nothing follows from it.
-
-    Returns what was settled, and which of its calls the ledger had already.
-    """
+async def settle_some(transaction: Transaction, due_ns: int, limit: int, *, count: bool) -> tuple[Settling, Stored]:
+    """Settle up to `limit` spans; with `count=False` nothing follows from it."""
     connection = transaction.connection
     found = await connection.fetch(unsettled.DUE_POSTGRES, due_ns, limit)
     if len(found) < limit:
         found += await connection.fetch(unsettled.READY_POSTGRES, limit - len(found))
     stored = Stored()
-    batch = unsettled.Batch(found, due_ns)
+    batch = unsettled.Due(found, due_ns)
     if batch:
         while wanted := batch.wanted():
             batch.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *batch.near_days))
@@ -44,10 +39,12 @@ async def settle_some(
         if count:
             stored = await transaction.count_settled(batch.settled)
     finished = [
-        stored.totals[record.trace_id, record.run_id].of(record) for record in stored.new if record.kind == names.RUN
+        stored.totals[record.trace_id, record.run_id].of(record)
+        for record in stored.new.records
+        if record.kind == names.RUN
     ]
     left = await connection.fetchval(unsettled.LEFT)
-    return unsettled.outcome(batch, finished, stored.wasted, left=left, counted=count), stored.billed
+    return unsettled.outcome(batch, finished, stored.wasted, left=left, counted=count), stored
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

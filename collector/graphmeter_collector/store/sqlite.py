@@ -28,7 +28,6 @@ from graphmeter_collector.records import (
 from graphmeter_collector.reports import Decision, Judged, LostRun, Unended, WaitingTrace
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import (
-    ancestry,
     decisions,
     expiry,
     facts,
@@ -42,6 +41,7 @@ from graphmeter_collector.store import (
     waits,
     waste,
 )
+from graphmeter_collector.store.batch import Batch, Given
 from graphmeter_collector.store.bisect import SpanRefused, settle_what_can_be_settled, write_what_can_be_written
 from graphmeter_collector.store.budget_spend import Spend
 from graphmeter_collector.store.engine import BUSY_TIMEOUT_MS, sqlite_path
@@ -145,17 +145,17 @@ class SqliteStore:
     async def ping(self) -> None:
         await self._transaction(lambda db: db.execute("SELECT 1").fetchone())
 
-    async def write(self, records: Sequence[SpanRecord], *, destinations: Sequence[str] = ()) -> WriteResult:
-        async def attempt(part: Sequence[SpanRecord]) -> WriteResult:
+    async def write(self, given: Given, *, destinations: Sequence[str] = ()) -> WriteResult:
+        async def attempt(part: Batch) -> WriteResult:
             result, billed = await self._call(lambda: self._store(part, destinations))
             facts.mark_duplicates(result.new, billed)
             return result
 
-        return await write_what_can_be_written(records, attempt)
+        return await write_what_can_be_written(given, attempt)
 
     async def rehearse(self, records: Sequence[SpanRecord]) -> None:
         def written(db: sqlite3.Connection) -> None:
-            self._write_all(db, records, (), all_new=True)
+            self._write_all(db, Batch.of(records), (), all_new=True)
             raise TakenBack
 
         def work() -> None:
@@ -164,7 +164,7 @@ class SqliteStore:
 
         await self._call(work)
 
-    def _store(self, part: Sequence[SpanRecord], destinations: Sequence[str]) -> tuple[WriteResult, set[SpanKey]]:
+    def _store(self, part: Batch, destinations: Sequence[str]) -> tuple[WriteResult, set[SpanKey]]:
         try:
             with self._rollups.committed():
                 return self._run(lambda db: self._write_all(db, part, destinations, all_new=True))
@@ -173,21 +173,23 @@ class SqliteStore:
                 return self._run(lambda db: self._write_all(db, part, destinations, all_new=False))
 
     def _write_all(
-        self, db: sqlite3.Connection, part: Sequence[SpanRecord], destinations: Sequence[str], *, all_new: bool
+        self, db: sqlite3.Connection, part: Batch, destinations: Sequence[str], *, all_new: bool
     ) -> tuple[WriteResult, set[SpanKey]]:
-        result, billed = _write(db, part, destinations, self._rollups, all_new=all_new)
-        self.spend.add_sqlite(db, WRITER, result.new, billed)
-        reservations.release_sqlite(db, result.new)
+        new, result, billed = _write(db, part, destinations, self._rollups, all_new=all_new)
+        self._follow_up(db, new, billed)
         return result, billed
 
     def _settle_all(
         self, db: sqlite3.Connection, due_ns: int, limit: int, *, count: bool
     ) -> tuple[Settling, set[SpanKey]]:
-        settling, billed = _settle(db, due_ns, limit, self._rollups, count=count)
-        if count:
-            self.spend.add_sqlite(db, WRITER, settling.result.settled, billed)
-            reservations.release_sqlite(db, settling.result.settled)
+        counted, settling, billed = _settle(db, due_ns, limit, self._rollups, count=count)
+        self._follow_up(db, counted, billed)
         return settling, billed
+
+    def _follow_up(self, db: sqlite3.Connection, new: Batch, billed: set[SpanKey]) -> None:
+        """Count on budgets what was put on the ledger; `billed` were there before."""
+        self.spend.add_sqlite(db, WRITER, new, billed)
+        reservations.release_sqlite(db, new.odd)
 
     async def settle(self, now_ns: int, wait_ns: int) -> Settling:
         async def attempt(limit: int, *, count: bool) -> Settling:
@@ -349,57 +351,38 @@ class SqliteStore:
 
 
 def _write(
-    db: sqlite3.Connection,
-    records: Sequence[SpanRecord],
-    destinations: Sequence[str],
-    rollups: Remembered,
-    *,
-    all_new: bool,
-) -> tuple[WriteResult, set[SpanKey]]:
-    """What was stored, and which new calls the ledger had already.
+    db: sqlite3.Connection, given: Batch, destinations: Sequence[str], rollups: Remembered, *, all_new: bool
+) -> tuple[Batch, WriteResult, set[SpanKey]]:
+    """What was new, what was done, and which new calls the ledger had already.
 
     Raises:
         _StoredBefore: not all are new: take the transaction back, and come again without `all_new`.
     """
-    spans, said = facts.split(records)
-    given = facts.once(spans)
-    ancestry.settle_what_is_known(given)
+    new, billed = given, set[SpanKey]()
     if all_new:
-        new, billed = given, set[SpanKey]()
-        _insert_all(db, _SPAN, [facts.span_row(record) for record in new])
-        _insert_all(db, _LEDGER, [facts.ledger_row(record) for record in new if facts.is_call(record)])
+        _insert_all(db, _SPAN, new.rows)
+        _insert_all(db, _LEDGER, new.ledger)
     else:
-        new = _write_spans(db, given)
-        billed = _write_ledger(db, [record for record in new if facts.is_call(record)])
-    db.executemany(_BODY, facts.body_rows(new))
-    db.executemany(_ENVELOPE, facts.envelope_rows(new))
-    db.executemany(_OUTBOX, facts.outbox_rows(new, destinations, time.time_ns()))
-    db.executemany(_UNSETTLED, unsettled.rows(new, time.time_ns()))
-    wasted = _aggregate(db, facts.counted(new), billed, rollups, runs.heartbeats(said))
-    outcomes, clients = _write_notes(db, said) if said else ([], [])
-    in_order = facts.in_order(records, [*new, *outcomes])
-    finished = [_totals(db, record) for record in in_order if record.kind == names.RUN and record.run_id]
-    merged = notes.merged(said)
-    result = WriteResult(
-        new=in_order,
-        duplicates=len(records) - len(in_order) - merged,
-        finished=finished,
-        merged=merged,
-        clients=clients,
-        wasted=wasted,
-    )
-    return result, billed
+        # Nobody else writes in this transaction, so what is not there now is new.
+        keys = [record.key for record in given.records]
+        new = given.only({key for key in keys if not db.execute(_STORED, key).fetchone()})
+        db.executemany(_SPAN, new.rows)
+        billed = _write_ledger(db, new)
+    db.executemany(_BODY, new.bodies)
+    db.executemany(_ENVELOPE, [new.envelopes[key] for key in sorted(new.envelopes)])
+    db.executemany(_OUTBOX, facts.outbox_rows(new.records, destinations, time.time_ns()))
+    db.executemany(_UNSETTLED, unsettled.rows(new.odd, time.time_ns()))
+    wasted = _aggregate(db, new, billed, rollups)
+    outcomes, clients = _write_notes(db, given.notes) if given.notes else ([], [])
+    finished = [_totals(db, record) for record in new.records if record.kind == names.RUN and record.run_id]
+    result = given.result([*new.records, *outcomes], finished=finished, clients=clients, wasted=wasted)
+    return new, result, billed
 
 
-def _aggregate(
-    db: sqlite3.Connection,
-    counted: Sequence[SpanRecord],
-    billed: set[SpanKey],
-    rollups: Remembered,
-    heartbeats: Sequence[SpanRecord] = (),
-) -> list[Wasted]:
+def _aggregate(db: sqlite3.Connection, new: Batch, billed: set[SpanKey], rollups: Remembered) -> list[Wasted]:
     """What follows from spans, besides the ledger; returns calls that were found to be for nothing."""
-    run_rows, node_rows = runs.changes([*counted, *heartbeats], billed)
+    counted = new.counted
+    run_rows, node_rows = runs.changes([*counted, *runs.heartbeats(new.notes)], billed)
     db.executemany(_RUN, run_rows)
     db.executemany(_RUN_NODE, node_rows)
     hourly = facts.rollups(counted, billed)
@@ -407,9 +390,10 @@ def _aggregate(
     daily = facts.daily(hourly)
     _write_rollups(db, tables.rollup_hour, hourly, rollups)
     _write_rollups(db, tables.rollup_day, daily, rollups)
-    db.executemany(_WAIT, notes.wait_rows(counted))
+    db.executemany(_WAIT, notes.wait_rows(new.to_look_at()))
     flags = {row[:2]: waste.Flags(*db.execute(waste.FLAGS_SQLITE, row[:2]).fetchone()) for row in run_rows}
-    return _find_waste(db, waste.Look(counted, billed, {run: said for run, said in flags.items() if said}))
+    flags = {run: said for run, said in flags.items() if said}
+    return _find_waste(db, waste.Look(new.to_look_at({trace_id for trace_id, _ in flags}), billed, flags))
 
 
 def _find_waste(db: sqlite3.Connection, look: waste.Look) -> list[Wasted]:
@@ -430,14 +414,16 @@ def _find_waste(db: sqlite3.Connection, look: waste.Look) -> list[Wasted]:
 
 def _settle(
     db: sqlite3.Connection, due_ns: int, limit: int, rollups: Remembered, *, count: bool
-) -> tuple[Settling, set[SpanKey]]:
-    """Settle some spans; with `count=False` nothing follows from it. Also returns which calls the ledger had already."""
+) -> tuple[Batch, Settling, set[SpanKey]]:
+    """Settle some spans; with `count=False` nothing follows from it. Also returns those of which something follows, and
+    which of their calls the ledger had already."""
     found = db.execute(unsettled.DUE_SQLITE, (due_ns, limit)).fetchall()
     if len(found) < limit:
         found += db.execute(unsettled.READY_SQLITE, (limit - len(found),)).fetchall()
     billed: set[SpanKey] = set()
     wasted: list[Wasted] = []
-    batch = unsettled.Batch(found, due_ns)
+    counted = Batch()
+    batch = unsettled.Due(found, due_ns)
     if batch:
         while wanted := batch.wanted():
             rows = [db.execute(unsettled.ANCESTOR_SQLITE, (*each, *batch.days)).fetchone() for each in wanted]
@@ -448,11 +434,12 @@ def _settle(
         db.executemany(unsettled.DELETE_SQLITE, [record.key for record in batch.settled])
         db.executemany(unsettled.UPDATE_SPAN_SQLITE, [unsettled.settled_row(record) for record in batch.settled])
         if count:
-            billed = _write_ledger(db, [record for record in batch.settled if facts.is_call(record)])
-            wasted = _aggregate(db, batch.settled, billed, rollups)
+            counted.add(batch.settled)
+            billed = _write_ledger(db, counted)
+            wasted = _aggregate(db, counted, billed, rollups)
     finished = [_totals(db, record) for record in batch.settled if count and record.kind == names.RUN]
     [left] = db.execute(unsettled.LEFT).fetchone()
-    return unsettled.outcome(batch, finished, wasted, left=bool(left), counted=count), billed
+    return counted, unsettled.outcome(batch, finished, wasted, left=bool(left), counted=count), billed
 
 
 def _write_notes(db: sqlite3.Connection, said: Sequence[SpanRecord]) -> tuple[list[SpanRecord], list[ClientChange]]:
@@ -481,17 +468,10 @@ def _insert_all(db: sqlite3.Connection, statement: str, rows: Sequence[facts.Row
         raise _StoredBefore
 
 
-def _write_spans(db: sqlite3.Connection, given: Sequence[SpanRecord]) -> list[SpanRecord]:
-    """Store the spans that are not there yet; returns those."""
-    # Nobody else writes in this transaction, so what is not there now is new.
-    new = [record for record in given if not db.execute(_STORED, record.key).fetchone()]
-    db.executemany(_SPAN, [facts.span_row(record) for record in new])
-    return new
-
-
-def _write_ledger(db: sqlite3.Connection, calls: Sequence[SpanRecord]) -> set[SpanKey]:
+def _write_ledger(db: sqlite3.Connection, batch: Batch) -> set[SpanKey]:
     """Bill the calls that are not billed yet; returns the others."""
-    billed = {record.key for record in calls if db.execute(_LEDGER, facts.ledger_row(record)).rowcount == 0}
+    calls = zip(batch.calls, batch.ledger, strict=True)
+    billed = {record.key for record, row in calls if db.execute(_LEDGER, row).rowcount == 0}
     db.executemany(_NOT_BILLED_HERE, sorted(billed))
     return billed
 

@@ -7,7 +7,7 @@ the caller rolls back and comes again with `store_new`, which asks row by row.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from sqlalchemy import Table
 
 from graphmeter_collector.records import ClientChange, RunTotals, SpanKey, SpanRecord, Wasted
 from graphmeter_collector.store import facts, notes, runs, sql, tables, unsettled, waste
+from graphmeter_collector.store.batch import Batch
 from graphmeter_collector.store.rollups import Remembered
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Totals:
 class Stored:
     """What a transaction did."""
 
-    new: Sequence[SpanRecord] = ()
+    new: Batch = field(default_factory=Batch)
     billed: set[SpanKey] = field(default_factory=set)
     """New spans whose call the ledger had already."""
     totals: dict[tuple[bytes, str], Totals] = field(default_factory=dict)
@@ -95,58 +96,53 @@ class Transaction:
     writer: int
     """Slot whose rollup rows nobody else writes."""
     destinations: Sequence[str]
-    known_envelopes: Collection[bytes]
+    known_envelopes: Set[bytes]
     rollups: Remembered
     """Rows of the slot."""
-    notes: Sequence[SpanRecord] = ()
-    """What has no row in `span`."""
 
-    async def store_all(self, given: Sequence[SpanRecord]) -> Stored:
+    async def store_all(self, given: Batch) -> Stored:
         """Store spans of which none is stored yet.
 
         Raises:
             asyncpg.UniqueViolationError: one is, or something that follows from it: a call on the ledger.
         """
-        calls = [record for record in given if facts.is_call(record)]
-        await self._copy(tables.span, [facts.span_row(record) for record in given])
-        await self._copy(tables.ledger, [facts.ledger_row(record) for record in calls])
-        await self._copy(tables.span_body, facts.body_rows(given))
-        await self._copy(tables.outbox, facts.outbox_rows(given, self.destinations, time.time_ns()))
-        await self._copy(tables.unsettled, unsettled.rows(given, time.time_ns()))
+        await self._copy(tables.span, given.rows)
+        await self._copy(tables.ledger, given.ledger)
+        await self._copy(tables.span_body, given.bodies)
+        await self._copy(tables.outbox, facts.outbox_rows(given.records, self.destinations, time.time_ns()))
+        await self._copy(tables.unsettled, unsettled.rows(given.odd, time.time_ns()))
         return await self._aggregate(Stored(given), all_new=True)
 
-    async def store_new(self, given: Sequence[SpanRecord]) -> Stored:
+    async def store_new(self, given: Batch) -> Stored:
         """Store those of the spans that are not stored yet."""
         await self.connection.execute(_STAGE)
-        await self._copy(tables.span, [facts.span_row(record) for record in given], into="incoming")
-        inserted = {tuple(row) for row in await self.connection.fetch(_UNSTAGE)}
-        new = [record for record in given if record.key in inserted]
-        if not new and not self.notes:
+        await self._copy(tables.span, given.rows, into="incoming")
+        new = given.only({tuple(row) for row in await self.connection.fetch(_UNSTAGE)})
+        if not new.records and not new.notes:
             return Stored()
-        billed = await self._bill([record for record in new if facts.is_call(record)])
-        await self._insert(_BODY, facts.body_rows(new))
-        await self._insert(_OUTBOX, facts.outbox_rows(new, self.destinations, time.time_ns()))
-        await self._copy(tables.unsettled, unsettled.rows(new, time.time_ns()))
+        billed = await self._bill(new)
+        await self._insert(_BODY, new.bodies)
+        await self._insert(_OUTBOX, facts.outbox_rows(new.records, self.destinations, time.time_ns()))
+        await self._copy(tables.unsettled, unsettled.rows(new.odd, time.time_ns()))
         return await self._aggregate(Stored(new, billed))
 
     async def count_settled(self, settled: Sequence[SpanRecord]) -> Stored:
         """Write what follows from spans that were stored unsettled."""
-        return await self._aggregate(
-            Stored(settled, await self._bill([record for record in settled if facts.is_call(record)]))
-        )
+        batch = Batch()
+        batch.add(settled)
+        return await self._aggregate(Stored(batch, await self._bill(batch)))
 
-    async def _bill(self, calls: Sequence[SpanRecord]) -> set[SpanKey]:
-        """Put calls on the ledger; returns those whose call is there already."""
-        rows = [facts.ledger_row(record) for record in calls]
-        inserted = {tuple(row) for row in await self._insert(_LEDGER, rows)}
-        billed = {record.key for record in calls if (record.trace_id, record.span_id) not in inserted}
+    async def _bill(self, batch: Batch) -> set[SpanKey]:
+        """Put its calls on the ledger; returns those whose call is there already."""
+        inserted = {tuple(row) for row in await self._insert(_LEDGER, batch.ledger)}
+        billed = {record.key for record in batch.calls if (record.trace_id, record.span_id) not in inserted}
         await self._insert(_NOT_BILLED_HERE, sorted(billed))
         return billed
 
     async def _aggregate(self, stored: Stored, *, all_new: bool = False) -> Stored:
         """What follows from spans, besides the ledger. With `all_new` the caller comes again if something was there."""
-        counted = facts.counted(stored.new)
-        run_rows, node_rows = runs.changes([*counted, *runs.heartbeats(self.notes)], stored.billed)
+        counted = stored.new.counted
+        run_rows, node_rows = runs.changes([*counted, *runs.heartbeats(stored.new.notes)], stored.billed)
         new_runs = set()
         flags: dict[waste.Run, waste.Flags] = {}
         for trace_id, run_id, cost_nano, steps, new, *said in await self._insert(_RUN, run_rows):
@@ -157,25 +153,28 @@ class Transaction:
                 new_runs.add((trace_id, run_id))
         if all_new and new_runs:
             # Nodes are written after their run, so of a new one, which is locked by us, none are there.
-            await self._copy(tables.run_node, [row for row in node_rows if row[:2] in new_runs])
-            node_rows = [row for row in node_rows if row[:2] not in new_runs]
+            some = len(new_runs) < len(run_rows)
+            await self._copy(tables.run_node, [row for row in node_rows if row[:2] in new_runs] if some else node_rows)
+            node_rows = [row for row in node_rows if row[:2] not in new_runs] if some else []
         await self._insert(_RUN_NODE, node_rows)
         hourly = facts.rollups(counted, stored.billed)
         # Before rows are read: those of an hour are then merged into what is added to it.
         daily = facts.daily(hourly)
         await self._roll_up(tables.rollup_hour, hourly)
         await self._roll_up(tables.rollup_day, daily)
-        await self._insert(_WAIT, notes.wait_rows(counted))
-        stored.wasted = await find_waste(self.connection, waste.Look(counted, stored.billed, flags))
-        if self.notes:
-            await self._note(stored)
+        await self._insert(_WAIT, notes.wait_rows(stored.new.to_look_at()))
+        flagged = stored.new.to_look_at({trace_id for trace_id, _ in flags})
+        stored.wasted = await find_waste(self.connection, waste.Look(flagged, stored.billed, flags))
+        if stored.new.notes:
+            await self._note(stored, stored.new.notes)
         # Last: other collectors that see the same envelope for the first time wait for this row until our commit.
-        await self._insert(_ENVELOPE, facts.envelope_rows(stored.new, self.known_envelopes))
+        envelopes = stored.new.envelopes
+        await self._insert(_ENVELOPE, [(*envelopes[key],) for key in sorted(envelopes.keys() - self.known_envelopes)])
         return stored
 
-    async def _note(self, stored: Stored) -> None:
+    async def _note(self, stored: Stored, given: Sequence[SpanRecord]) -> None:
         """Store what clients say besides spans."""
-        said = notes.outcomes(self.notes)
+        said = notes.outcomes(given)
         inserted = {tuple(row) for row in await self._insert(_OUTCOME, [notes.outcome_row(note) for note in said])}
         stored.outcomes = [note for note in said if (note.trace_id, note.span_id) in inserted]
         if unknown := [note for note in stored.outcomes if not note.graph]:
@@ -184,9 +183,9 @@ class Transaction:
             for note in unknown:
                 if note.run_id in known:
                     notes.attribute(note, known[note.run_id])
-        await self._insert(_RUN_TAG, notes.tag_rows(self.notes))
-        await self._insert(_TOPOLOGY, notes.topology_rows(self.notes))
-        if reports := notes.report_rows(self.notes):
+        await self._insert(_RUN_TAG, notes.tag_rows(given))
+        await self._insert(_TOPOLOGY, notes.topology_rows(given))
+        if reports := notes.report_rows(given):
             # First a row of nothing, then a lock on it: of two collectors that hear of a client, only one counts a report.
             await self._insert(_NO_REPORT, [(*row[:3], *(0,) * (len(row) - 4), row[-1]) for row in reports])
             rows = await self.connection.fetch(_REPORTED, [row[0] for row in reports])

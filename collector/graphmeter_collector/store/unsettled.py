@@ -173,9 +173,7 @@ DELETE_POSTGRES: Final = (
 )
 
 
-def outcome(
-    batch: Batch, finished: list[RunTotals], wasted: Sequence[Wasted], *, left: bool, counted: bool
-) -> Settling:
+def outcome(batch: Due, finished: list[RunTotals], wasted: Sequence[Wasted], *, left: bool, counted: bool) -> Settling:
     """What a transaction that settled a batch did."""
     if counted:
         result = WriteResult(new=[], duplicates=0, finished=finished, settled=batch.settled, wasted=list(wasted))
@@ -191,7 +189,7 @@ def outcome(
     return Settling(WriteResult(new=[], duplicates=0, finished=[], rejected=refused), 0, left)
 
 
-class Batch:
+class Due:
     """Some unsettled spans, locked by the transaction that looks at them. Asks for ancestors level by level: the spans of
     one trace share most of them."""
 

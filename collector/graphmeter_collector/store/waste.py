@@ -158,16 +158,15 @@ class Look:
     """What one transaction has to look at, and what it finds."""
 
     def __init__(self, counted: Iterable[SpanRecord], billed: Collection[SpanKey], flags: Mapping[Run, Flags]) -> None:
-        """`counted` are the spans that the transaction counts, `billed` those of them whose call was on the ledger before,
-        and `flags` those of its runs that have any."""
+        """`counted` are spans that the transaction counts: those that did not end well, and all of runs that have `flags`;
+        `billed` are those whose call was on the ledger before."""
         self._flags = flags
         self._known: dict[AttemptKey, Attempt] = {}
         self._calls: dict[tuple[bytes, bytes], Call] = {}
         self._asked: set[AttemptKey] = set()
         self._whole: set[Run] = set()
         """Runs all of whose calls are asked for."""
-        traces = {trace_id for trace_id, _ in flags}
-        for record in [each for each in counted if each.status != names.OK or each.trace_id in traces]:
+        for record in counted:
             said = flags.get((record.trace_id, record.run_id), _WELL)
             if record.kind == names.NODE:
                 if said:

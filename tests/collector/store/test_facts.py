@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from graphmeter import names
-from graphmeter_collector.records import Envelope, TokenUsage
+from graphmeter_collector.records import TokenUsage
 from graphmeter_collector.store import facts, histogram, runs, tables
-from support.records import ENVELOPE, SECOND, T0_NS, call, priced, record, span_id, trace, whole_run
+from graphmeter_collector.store.batch import Batch
+from support.records import SECOND, T0_NS, call, priced, record, whole_run
 
 HOUR = T0_NS // facts.HOUR_NS
 
@@ -63,22 +64,6 @@ def test_rollup_keys_and_sums_are_the_tables_columns_in_order() -> None:
     for name, period in (("rollup_hour", "hour"), ("rollup_day", "day")):
         expected = [period, *facts.ROLLUP_DIMENSIONS, "writer", *facts.ROLLUP_SUMS, "latency"]
         assert expected == tables.column_names(tables.metadata.tables[name])
-
-
-def test_each_span_is_taken_once_sorted_by_key() -> None:
-    spans = [record(3), record(1, of=2), record(1), record(3, node="second copy")]
-
-    found = facts.once(spans)
-
-    assert sorted([(trace(1), span_id(1)), (trace(1), span_id(3)), (trace(2), span_id(1))]) == [
-        (each.trace_id, each.span_id) for each in found
-    ]
-    assert spans[0] in found
-    assert spans[3] not in found
-
-
-def test_a_span_of_another_day_is_another_span() -> None:
-    assert 2 == len(facts.once([record(1), record(1, at_s=86_400)]))
 
 
 def test_order_of_spans_does_not_change_what_they_add() -> None:
@@ -196,18 +181,9 @@ def test_start_records_leave_a_stub_and_no_body() -> None:
     [[run], nodes] = runs.changes([start])
 
     assert (0, names.RUNNING) == (as_row("run", run)["spans"], as_row("run", run)["status"])
-    assert ([], [], [], {}, []) == (
+    assert ([], [], {}, []) == (
         nodes,
-        facts.body_rows([start]),
-        facts.envelope_rows([start]),
+        Batch.of([start]).bodies,
         facts.rollups([start]),
         facts.outbox_rows([start], ["jaeger"], 1),
     )
-
-
-def test_an_envelope_is_written_once_unless_it_is_known() -> None:
-    other = Envelope(b"a" * 16, b"r", b"s", "u", "v")
-    spans = [record(1), record(2), record(3, envelope=other)]
-
-    assert [tuple(other), tuple(ENVELOPE)] == facts.envelope_rows(spans)
-    assert [tuple(other)] == facts.envelope_rows(spans, {ENVELOPE.id})

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from collector.store.dump import Dump, dump, fresh, opened
 from graphmeter import names
 from graphmeter_collector.records import Outcome, SpanRecord
+from graphmeter_collector.store.batch import Delivery
 from graphmeter_collector.store.migrate import migrate
 from support import postgres
 from support.records import call, note, record, report, topology, whole_run
@@ -103,7 +104,9 @@ def expected() -> Dump:
 
 async def write_in_pieces(url: str, pieces: Iterator[list[SpanRecord]]) -> Dump:
     async with opened(url) as store:
-        written = [await store.write(piece) for piece in pieces if piece]
+        # In twos, as senders that come at the same time.
+        deliveries = [Delivery(piece) for piece in pieces if piece]
+        written = [await store.write(deliveries[at : at + 2]) for at in range(0, len(deliveries), 2)]
     ended = [totals for result in written for totals in result.finished]
     # Whatever the order: what reports add sums to what the last one says.
     reported = [change[2:] for result in written for change in result.clients]

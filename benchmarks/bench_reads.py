@@ -3,7 +3,8 @@
 The month is that of `month.py`, stored by the pipeline (`fill_month.py`). Questions are asked one after the other on one
 connection, of a collector as `graphmeter serve` starts it. `cold`: once, after database and collector were started anew and
 their files dropped from the system's cache. Then each so many times: the median, the worst, and the CPU that an answer takes
-of collector and database together, which is what stays true where others work on the machine, too.
+of collector and database together, which is what stays true where others work on the machine, too. Processors are kept awake
+meanwhile (see `awake`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import asyncpg
+from awake import awake
 from bench_ingest import collector, databases, server_process
 from fill_month import fill, last_hour_ns
 from month import DAY, HOUR, Month
@@ -149,7 +151,7 @@ def measure(database_url: str, month: Month, rounds: int, begin_cold: Callable[[
     asked = questions(month, run)
     database = begin_cold()
     cold = {}
-    with collector(database_url, database) as running:
+    with awake(), collector(database_url, database) as running:
         ready_s = running.ready_s
         once = Asking(running.url)
         for question in asked:

@@ -33,6 +33,7 @@ class Store(Protocol):
         """Store what is new in one durable transaction: spans, bodies, runs, ledger, rollups, outbox.
 
         And what clients say besides spans (`graphmeter.names.NOTES`): outcomes, tags, topologies, reports, heartbeats.
+        All of it as it came, or as deliveries that were sorted out when they came.
         Idempotent by (trace_id, span_id, day): whatever was stored before, by whichever collector, changes nothing.
         A record the database refuses is in `rejected`; the others are stored.
         """

@@ -61,6 +61,7 @@ class Batch:
         self.envelopes: dict[bytes, Envelope] = {}
         """By id."""
         self.places: list[_Place] = []
+        """Of the traces, in their order."""
 
     @classmethod
     def of(cls, given: Sequence[SpanRecord]) -> Batch:
@@ -175,6 +176,7 @@ class Delivery:
 
 
 Given: TypeAlias = Sequence[SpanRecord] | Sequence[Delivery]
+"""What a store can be given to write."""
 
 
 def delivered(given: Given) -> list[Delivery]:

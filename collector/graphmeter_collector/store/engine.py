@@ -122,7 +122,11 @@ def _postgres_engine(url: URL, *, read_only: bool = False) -> AsyncEngine:
         if read_only:
             # Reports read indexes from end to end, which are in memory more often than not; at the default's price of a page
             # the planner prefers to read the whole table.
-            await connection.execute("SET default_transaction_read_only = on; SET random_page_cost = 1.1")
+            try:
+                await connection.execute("SET default_transaction_read_only = on; SET random_page_cost = 1.1")
+            except BaseException:
+                connection.terminate()  # nobody else knows of it yet
+                raise
         return connection
 
     return create_async_engine(

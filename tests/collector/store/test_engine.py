@@ -10,13 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from collector.store.dump import opened
+from collector.waiting import until
 from graphmeter_collector.errors import StartupError
 from graphmeter_collector.reports import RunFilter
 from graphmeter_collector.store import open_store
-from graphmeter_collector.store.engine import parse, sqlite_path
+from graphmeter_collector.store.engine import parse, read_engine, sqlite_path
 from graphmeter_collector.store.lock import FileLock
 from graphmeter_collector.store.migrate import current, migrate
 from graphmeter_collector.store.read import open_reader
@@ -135,3 +137,30 @@ async def test_an_unmigrated_or_missing_file_is_refused_with_the_remedy(empty_sq
     await asyncio.to_thread(migrate, empty_sqlite_url)
     async with opened(empty_sqlite_url):
         pass
+
+
+async def test_a_connection_whose_asker_is_gone_before_it_is_ready_is_closed(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[asyncpg.Connection[asyncpg.Record]] = []
+
+    async def hanging(connection: asyncpg.Connection[asyncpg.Record], *_: object) -> None:
+        made.append(connection)
+        await asyncio.Event().wait()
+
+    engine = read_engine(parse(postgres_url))
+
+    async def ask() -> None:
+        async with engine.connect():
+            raise AssertionError("it cannot be ready")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "execute", hanging)
+        asking = asyncio.create_task(ask())
+        await until(lambda: made)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    await engine.dispose()
+
+    assert [True] == [connection.is_closed() for connection in made]

@@ -210,8 +210,8 @@ def _merged(batches: Sequence[Batch]) -> Batch:
         trace_id, number, first = order[at]
         begin, at = at, at + 1
         if alone[begin]:
-            # And what follows it both here and there.
-            while at < last and alone[at] and order[at][1:] == (number, first + at - begin):
+            # And what follows it there: nothing of others comes between.
+            while at < last and alone[at] and order[at][1] == number:
                 at += 1
             whole.take(batches[number], first, first + at - begin)
         else:

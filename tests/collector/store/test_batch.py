@@ -124,6 +124,31 @@ def test_the_envelopes_of_start_records_alone_are_not_kept() -> None:
     ).envelopes
 
 
+def test_days_and_envelopes_of_all_deliveries_are_known() -> None:
+    other = Envelope(b"a" * 16, b"r", b"s", "u", "v")
+
+    batch = together([Delivery([record(1)]), Delivery([record(1, of=2, at_s=86_400, envelope=other)])])
+
+    assert {record(1).day, record(1).day + 1} == batch.days
+    assert {ENVELOPE.id, other.id} == set(batch.envelopes)
+
+
+def test_what_is_to_be_looked_at_is_named_once() -> None:
+    failed = record(3, of=2, status=names.ERROR)
+    batch = together([Delivery([record(1), record(1, of=2)]), Delivery([record(2, of=2), failed, record(1, of=3)])])
+
+    assert [failed] == batch.to_look_at()
+    assert [span_id(1), span_id(2), span_id(3)] == sorted(each.span_id for each in batch.to_look_at({trace(2)}))
+
+
+def test_what_was_delivered_can_be_written_again() -> None:
+    theirs, ours = Delivery(foreign_run(1)), Delivery(whole_run(2))
+
+    for deliveries in ([theirs], [ours], [theirs, ours]):
+        assert described(together(deliveries)) == described(together(deliveries))
+    assert 3 == len(together([theirs]).records)
+
+
 def test_a_foreign_span_is_settled_by_what_another_request_brought() -> None:
     root, node, model = foreign_run(1)
 

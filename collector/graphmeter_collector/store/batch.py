@@ -159,6 +159,7 @@ class Delivery:
 
     def __init__(self, given: Sequence[SpanRecord]) -> None:
         self.given = given
+        """As it came, copies included."""
         notes = [record for record in given if record.kind in ELSEWHERE]
         spans = [record for record in given if record.kind not in ELSEWHERE] if notes else given
         self.batch = Batch(len(given), notes)

@@ -21,30 +21,30 @@ async def settle_some(transaction: Transaction, due_ns: int, limit: int, *, coun
     if len(found) < limit:
         found += await connection.fetch(unsettled.READY_POSTGRES, limit - len(found))
     stored = Stored()
-    batch = unsettled.Due(found, due_ns)
-    if batch:
-        while wanted := batch.wanted():
-            batch.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *batch.near_days))
-        while wanted := batch.wanted_at_last():
-            batch.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *batch.all_days))
-        orphaned = batch.orphaned()
-        batch.decide(await connection.fetch(unsettled.ONLY_RUNS_POSTGRES, orphaned) if orphaned else ())
-        if batch.moved:
-            await connection.execute(unsettled.MOVE_POSTGRES, *_columns(batch.moved))
-        if batch.settled:
-            keys = [record.key for record in batch.settled]
+    due = unsettled.Due(found, due_ns)
+    if due:
+        while wanted := due.wanted():
+            due.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *due.near_days))
+        while wanted := due.wanted_at_last():
+            due.learn(await connection.fetch(unsettled.ANCESTORS_POSTGRES, *_columns(wanted), *due.all_days))
+        orphaned = due.orphaned()
+        due.decide(await connection.fetch(unsettled.ONLY_RUNS_POSTGRES, orphaned) if orphaned else ())
+        if due.moved:
+            await connection.execute(unsettled.MOVE_POSTGRES, *_columns(due.moved))
+        if due.settled:
+            keys = [record.key for record in due.settled]
             await connection.execute(unsettled.DELETE_POSTGRES, *_columns(keys))
-            rows = [unsettled.settled_row(record) for record in batch.settled]
+            rows = [unsettled.settled_row(record) for record in due.settled]
             await connection.execute(unsettled.UPDATE_SPAN_POSTGRES, *_columns(rows))
         if count:
-            stored = await transaction.count_settled(batch.settled)
+            stored = await transaction.count_settled(due.settled)
     finished = [
         stored.totals[record.trace_id, record.run_id].of(record)
         for record in stored.new.records
         if record.kind == names.RUN
     ]
     left = await connection.fetchval(unsettled.LEFT)
-    return unsettled.outcome(batch, finished, stored.wasted, left=left, counted=count), stored
+    return unsettled.outcome(due, finished, stored.wasted, left=left, counted=count), stored
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

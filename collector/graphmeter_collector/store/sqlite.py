@@ -423,23 +423,23 @@ def _settle(
     billed: set[SpanKey] = set()
     wasted: list[Wasted] = []
     counted = Batch()
-    batch = unsettled.Due(found, due_ns)
-    if batch:
-        while wanted := batch.wanted():
-            rows = [db.execute(unsettled.ANCESTOR_SQLITE, (*each, *batch.days)).fetchone() for each in wanted]
-            batch.learn(row for row in rows if row is not None)
-        runs_found = [db.execute(unsettled.ONLY_RUN_SQLITE, (each,)).fetchone() for each in batch.orphaned()]
-        batch.decide(row for row in runs_found if row is not None)
-        db.executemany(unsettled.MOVE_SQLITE, batch.moved)
-        db.executemany(unsettled.DELETE_SQLITE, [record.key for record in batch.settled])
-        db.executemany(unsettled.UPDATE_SPAN_SQLITE, [unsettled.settled_row(record) for record in batch.settled])
+    due = unsettled.Due(found, due_ns)
+    if due:
+        while wanted := due.wanted():
+            rows = [db.execute(unsettled.ANCESTOR_SQLITE, (*each, *due.days)).fetchone() for each in wanted]
+            due.learn(row for row in rows if row is not None)
+        runs_found = [db.execute(unsettled.ONLY_RUN_SQLITE, (each,)).fetchone() for each in due.orphaned()]
+        due.decide(row for row in runs_found if row is not None)
+        db.executemany(unsettled.MOVE_SQLITE, due.moved)
+        db.executemany(unsettled.DELETE_SQLITE, [record.key for record in due.settled])
+        db.executemany(unsettled.UPDATE_SPAN_SQLITE, [unsettled.settled_row(record) for record in due.settled])
         if count:
-            counted.add(batch.settled)
+            counted.add(due.settled)
             billed = _write_ledger(db, counted)
             wasted = _aggregate(db, counted, billed, rollups)
-    finished = [_totals(db, record) for record in batch.settled if count and record.kind == names.RUN]
+    finished = [_totals(db, record) for record in due.settled if count and record.kind == names.RUN]
     [left] = db.execute(unsettled.LEFT).fetchone()
-    return counted, unsettled.outcome(batch, finished, wasted, left=bool(left), counted=count), billed
+    return counted, unsettled.outcome(due, finished, wasted, left=bool(left), counted=count), billed
 
 
 def _write_notes(db: sqlite3.Connection, said: Sequence[SpanRecord]) -> tuple[list[SpanRecord], list[ClientChange]]:

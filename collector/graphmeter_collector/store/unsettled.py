@@ -173,18 +173,18 @@ DELETE_POSTGRES: Final = (
 )
 
 
-def outcome(batch: Due, finished: list[RunTotals], wasted: Sequence[Wasted], *, left: bool, counted: bool) -> Settling:
-    """What a transaction that settled a batch did."""
+def outcome(due: Due, finished: list[RunTotals], wasted: Sequence[Wasted], *, left: bool, counted: bool) -> Settling:
+    """What a transaction that settled some spans did."""
     if counted:
-        result = WriteResult(new=[], duplicates=0, finished=finished, settled=batch.settled, wasted=list(wasted))
-        return Settling(result, batch.given_up, left)
+        result = WriteResult(new=[], duplicates=0, finished=finished, settled=due.settled, wasted=list(wasted))
+        return Settling(result, due.given_up, left)
     message = "the database refused what would follow from it: it is in the trace, and not counted"
     refused = [
         (
             each,
             Rejection("refused_when_settled", f"span {each.span_id.hex()} of trace {each.trace_id.hex()}: {message}"),
         )
-        for each in batch.settled
+        for each in due.settled
     ]
     return Settling(WriteResult(new=[], duplicates=0, finished=[], rejected=refused), 0, left)
 

@@ -47,8 +47,10 @@ BACKLOG_EVERY_S: Final = 10.0
 BACKLOG_REST: Final = 50
 """Counting a long outbox takes seconds; it is counted again after so many times as long."""
 SIZES_EVERY_S: Final = 300.0
-SIZES_REST: Final = 500
-"""SQLite reads its whole file to tell how large its tables are; it is asked again after so many times as long."""
+SIZES_PART_REST: Final = 20
+SIZES_REST: Final = 25
+"""SQLite reads its whole file to tell how large its tables are: with a rest of so many times as long after each part (a
+twentieth of a processor while it is asked), and again after so many times as long as the whole (0.2 % over all)."""
 SAMPLING_ASK_EVERY_S: Final = 5.0
 """How often a collector that does not judge traces asks whether it should: when the one that does dies, it takes so long."""
 SAMPLING_TURN_S: Final = 60.0
@@ -224,7 +226,7 @@ class Jobs:
         began = time.monotonic()
         # Also in front of a failure: it is no reason to read everything again soon.
         try:
-            table_bytes = await self._store.table_bytes()
+            table_bytes = await self._store.table_bytes(SIZES_PART_REST)
         finally:
             self._sizes_rest_s = max(SIZES_EVERY_S, SIZES_REST * (time.monotonic() - began))
         kept = cutoffs(self._config().retention, time.time_ns())

@@ -131,8 +131,11 @@ class Store(Protocol):
         """Spans waiting, by destination."""
         ...
 
-    async def table_bytes(self) -> dict[str, int]:
-        """Bytes on disk by table, indexes included (see `store.sizes`). Takes seconds on large SQLite files."""
+    async def table_bytes(self, rest: float = 0.0) -> dict[str, int]:
+        """Bytes on disk by table, indexes included (see `store.sizes`).
+
+        Large SQLite files are read for half a minute or more; after each part, `rest` is how many times as long to pause.
+        """
         ...
 
     async def ended_runs(self) -> dict[int, int]:

@@ -324,13 +324,11 @@ class SqlReader:
         )
         return {row["destination"]: row["oldest"] for row in await self.rows(query)}
 
-    async def table_bytes(self) -> dict[str, int]:
-        """Bytes on disk by table, indexes included."""
-        statement = sizes.POSTGRES
+    async def table_bytes(self, rest: float = 0.0) -> dict[str, int]:
+        """See `Store.table_bytes`."""
         if self._sqlite:
-            [row] = await self.rows(sizes.SQLITE_CAN)
-            statement = sizes.SQLITE if row["can"] else sizes.SQLITE_FILE
-        return {row["name"]: row["bytes"] for row in await self.rows(statement)}
+            return await sizes.of_sqlite(self.rows, rest)
+        return {row["name"]: row["bytes"] for row in await self.rows(sizes.POSTGRES)}
 
     async def ended_runs(self) -> dict[int, int]:
         """Runs that have ended, by the day of their start."""

@@ -310,8 +310,8 @@ class SqliteStore:
     async def outbox_depth(self) -> dict[str, int]:
         return await self.reader.outbox_depth()
 
-    async def table_bytes(self) -> dict[str, int]:
-        return await self.reader.table_bytes()
+    async def table_bytes(self, rest: float = 0.0) -> dict[str, int]:
+        return await self.reader.table_bytes(rest)
 
     async def ended_runs(self) -> dict[int, int]:
         return await self.reader.ended_runs()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+
 from collector.store.dump import opened
 from graphmeter_collector.retention import Cutoffs
 from graphmeter_collector.store import facts, sizes, tables
@@ -42,6 +47,23 @@ async def test_on_sqlite_they_add_up_to_the_file(sqlite_url: str) -> None:
     async with open_reader(sqlite_url) as reader:
         [whole] = await reader.rows(sizes.SQLITE_FILE)
         assert {"name": sizes.WHOLE, "bytes": size} == dict(whole)
+
+
+async def test_sqlite_is_asked_for_one_tree_after_another_with_a_rest_after_each(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    clock = count()
+    monkeypatch.setattr(sizes, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(sizes, "asyncio", SimpleNamespace(sleep=rest))
+    async with opened(sqlite_url) as store:
+        await store.table_bytes(7.0)
+    assert {7.0} == set(rests)
+    assert len(rests) > len(tables.metadata.tables)  # indexes have rests of their own
 
 
 async def test_on_postgres_they_are_what_the_server_says(postgres_url: str) -> None:

@@ -58,14 +58,16 @@ NO_STATE = trace.TraceState()
 class CurrentSpan(Span):
     """Stands for an open run; once it has `ended`, for the span that was current below it."""
 
-    __slots__ = ("below", "contexts", "ended", "run")
+    __slots__ = ("before", "below", "ended", "inside", "run")
 
-    def __init__(self, run: Run, below: Span) -> None:
+    def __init__(self, run: Run, below: Span, before: Context) -> None:
         self.run = run
         self.below = below
         self.ended = False
-        self.contexts: tuple[Context, Context] | None = None
-        """The one that the run began in, and that of its body."""
+        self.before: Context | None = before
+        """The context that the run began in."""
+        self.inside: Context | None = None
+        """That of its body."""
 
     def _covers_caller(self) -> bool:
         """Whether the calling code is part of the run, as it always is but in the caller of a stream."""
@@ -207,9 +209,8 @@ def around(here: Context, span: Span) -> SpanContext | None:
 
 def enter(run: Run, here: Context, span: Span) -> None:
     """Make `run` current, on top of `span` in `here`."""
-    proxy = run.proxy = CurrentSpan(run, span)
-    inside = Context({**here, _SPAN_KEY: proxy, _RUN_KEY: run})
-    proxy.contexts = here, inside
+    proxy = run.proxy = CurrentSpan(run, span, here)
+    inside = proxy.inside = Context({**here, _SPAN_KEY: proxy, _RUN_KEY: run})
     _attach(inside)
 
 
@@ -220,10 +221,10 @@ def leave(run: Run) -> None:
         return
     run.proxy = None
     proxy.ended = True
-    contexts, proxy.contexts = proxy.contexts, None
     # Setting, not resetting by token: a token is only good in the context that made it.
-    if contexts is not None and _get_current() is contexts[1]:
-        _attach(contexts[0])
+    if proxy.before is not None and _get_current() is proxy.inside:
+        _attach(proxy.before)
+    proxy.before = proxy.inside = None  # they hold the proxy
 
 
 def sampling_of_application(

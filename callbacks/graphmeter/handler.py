@@ -84,6 +84,8 @@ class GraphMeterCallbackHandler(_Base):
 
     run_inline = True
     raise_error = False
+    # Asked for at every event: properties of LangChain's, which are a call of Python code each.
+    ignore_chain = ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_custom_event = False
     _events: ClassVar[ModuleType | None] = None
     """`graphmeter.capture.events`, once a handler of this process captures anything."""
 

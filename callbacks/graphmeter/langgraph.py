@@ -67,7 +67,6 @@ def become_node(run: Run, parent: Run, metadata: Mapping[str, Any]) -> None:
     name = metadata.get("langgraph_node") or run.name
     run.name = name = name if type(name) is str else str(name)
     run.node = f"{parent.node}.{name}" if parent.node else name
-    run.task = run
     step = metadata.get("langgraph_step")
     if isinstance(step, int):
         run.step = step

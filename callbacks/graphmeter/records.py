@@ -15,7 +15,7 @@ from uuid import UUID
 from opentelemetry.trace import Span, SpanContext, TraceFlags, TraceState
 
 from graphmeter import context, names
-from graphmeter.names import MODEL, OK
+from graphmeter.names import MODEL, NODE, OK
 from graphmeter.usage.streams import Told
 
 if TYPE_CHECKING:
@@ -234,10 +234,11 @@ class Run:
             self.node = ""
             """Path of node names."""
             self.task: Run | None = None
-            """The enclosing node attempt, itself for a node."""
+            """The node attempt around; also of a node, for a run that refers to itself is only freed when Python's collector
+            of cycles comes by."""
         else:
             self.node = parent.node
-            self.task = parent.task
+            self.task = parent if parent.kind is NODE else parent.task
         self.step = 0
         self.facts: dict[str, Value | list[str]] | None = None
         """Attributes of this run alone, beyond those made from the fields here."""
@@ -342,6 +343,11 @@ def start_of(run: Run, promise: Mapping[str, Value] = {}) -> Note:
     return Note(
         names.START, tree.trace_id, b"start", run.started_ns, run.run_id, tree.graph, run.shared, promise, tree.state
     )
+
+
+def attempt_at(run: Run) -> Run | None:
+    """The node attempt that something which `run` does belongs to: `run` itself if it is one."""
+    return run if run.kind is NODE else run.task
 
 
 def anchor(run: Run | None) -> Run | None:

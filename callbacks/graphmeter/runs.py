@@ -85,27 +85,32 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
     tree = run.tree
     run.ended_ns = perf_counter_ns() + tree.offset_ns
     run.shared = tree.shared
-    parent, kind = run.parent, run.kind
+    parent, kind, below = run.parent, run.kind, run.open
     if parent is not None and parent.open:
         parent.open.pop(key, None)
-    # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
-    settled = kind is RUN and status is CANCELLED and not run.open
-    if run.open and (status is CANCELLED or kind is RUN or parent is None):
-        _sweep(run, keep_models=status is not CANCELLED)
-    elif run.open and parent is not None:
-        # Tasks and threads of a node may go on; whoever is above sees to their end.
-        opened_in(parent).update(run.open)
+    left = False
+    if below:
+        left = True
+        if parent is None or kind is RUN or status is CANCELLED:
+            _sweep(run, keep_models=status is not CANCELLED)
+        else:
+            # Tasks and threads of a node may go on; whoever is above sees to their end.
+            opened_in(parent).update(below)
     run.closed = True
     if run.attempts:
         _release(run, failure)
     if kind is CHAIN:
         return
-    if run.interrupted and kind in (RUN, SUBGRAPH) and (status is OK or settled):
+    # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
+    if run.interrupted and (
+        (kind is RUN and (status is OK or (status is CANCELLED and not left))) or (kind is SUBGRAPH and status is OK)
+    ):
         status = INTERRUPTED
         if kind is RUN:
             waits.paused(run)
     run.status = status
-    run.failure = failure
+    if failure is not None:
+        run.failure = failure
     leave(run)
     if spent is not None and kind is MODEL:
         spent(run)

@@ -172,8 +172,8 @@ def describe(run: Run, service: str, *, error_messages: bool = False, whole: boo
 def _add_outer(attributes: dict[str, AttributeValue], attempt: Run) -> None:
     """Say which attempts of other nodes are around `attempt`: a name with a dot does not make a node one of a subgraph."""
     outer = []
-    while attempt.parent is not None and attempt.parent.task is not None:
-        attempt = attempt.parent.task
+    while attempt.task is not None:
+        attempt = attempt.task
         outer.append(f"{attempt.span_id:016x}")
     if outer:
         attributes[names.OUTER_ATTEMPTS] = " ".join(outer)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from graphmeter import attribution, client, models, names
-from graphmeter.records import Run, Tree, Value
+from graphmeter.records import Run, Tree, Value, attempt_at
 
 if TYPE_CHECKING:
     from graphmeter.budget.guarding import BudgetGuard
@@ -91,7 +91,7 @@ class Call:
     @property
     def task(self) -> Run | None:
         """The node attempt around."""
-        return None if self.around is None else self.around.task
+        return None if self.around is None else attempt_at(self.around)
 
     @property
     def graph(self) -> str:

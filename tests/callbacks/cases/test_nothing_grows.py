@@ -30,8 +30,13 @@ def left_over() -> dict[str, int]:
         "open": len(runs.RUNS),
         "strays": len(runs._STRAYS),
         "requests": len(prompts._OPEN),
-        "alive": sum(type(thing) is Run for thing in gc.get_objects()),
+        "alive": alive(),
     }
+
+
+def alive() -> int:
+    """How many runs there are in memory."""
+    return sum(type(thing) is Run for thing in gc.get_objects())
 
 
 NOTHING = {"open": 0, "strays": 0, "requests": 0, "alive": 0}
@@ -99,6 +104,20 @@ async def test_nothing_is_kept_of_runs_that_have_ended(way: Way, spans: InMemory
     assert (3 if way.asynchronous else 1) * TIMES == ended["cancelled"]
     assert 0 == sum(span.status == "" for span in spans.spans())
     assert NOTHING == left_over()
+
+
+async def test_what_has_ended_is_freed_without_a_search_for_cycles(way: Way, bound: Any) -> None:
+    graph = chain_of(("ask", way.asking(FakeChat())), ("inner", chain_of(("n", nothing), name="inner")))
+    await apart(way.invoke(graph, {}, bound))  # what is only done once
+    client.flush(60)
+    gc.collect()
+    gc.disable()
+    try:
+        await apart(way.invoke(graph, {}, bound))
+        client.flush(60)
+        assert 0 == alive()
+    finally:
+        gc.enable()
 
 
 async def test_nothing_but_the_queue_is_kept_while_the_collector_is_away(

@@ -31,6 +31,7 @@ import asyncpg
 from awake import awake
 from load import Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from racing import ORDER
 
 from graphmeter_collector.decode.request import Window, decode_request
 from graphmeter_collector.price.book import PriceBook
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 RAW_SPANS_PER_TRANSACTION = 4_096
 RUN_IN_CHECKPOINTS = 3
 RETENTION_DAYS = 30
+TURNS, TURN = 15, 30_600
+"""Turns of a collector beside another, and spans in each: a second or two."""
 STEP = 100_000
 """Spans that are made at once while tables grow: 50 MB."""
 TABLES = (tables.span, tables.span_body, tables.ledger)
@@ -330,12 +333,14 @@ def measure(database: Database, spans: int, rounds: int) -> None:
 def grow(database: Database, to: int) -> None:
     """Print what a span costs while the tables grow, each line from the one before to its own number of stored spans.
 
-    Averages over whole stretches: what the database does in the background (vacuum, checkpoints) comes in lumps.
+    Averages over whole stretches: what the database does in the background (vacuum, checkpoints) comes in lumps. Minutes lie
+    between first and last line, in which the machine changes; so what a span costs at both ends comes after it, in turns.
     """
     print(f"{database.name}, as the tables grow\n")
     print(f"{'up to':>12} {'spans/s':>8} {'collector':>10} {'database':>9} {'p99 ms':>7}")
     marks = [mark for decade in range(4, 9) for mark in (10**decade, 5 * 10**decade // 2) if mark < to]
-    with collector(database.fresh(), database.process) as running:
+    url = database.fresh()
+    with collector(url, database.process) as running:
         stored, seed = 0, 0
         for mark in (*marks, to):
             costs = []
@@ -359,6 +364,32 @@ def grow(database: Database, to: int) -> None:
                 flush=True,
             )
         print(f"\npeak {peak_mb(running.process.pid):.0f} MB\n")
+        with collector(database.fresh(), database.process) as other:
+            print("the same collector, and a new one on an empty database, in turns\n")
+            both_ends(other, running)
+    with collector(url, database.process) as running, collector(database.fresh(), database.process) as other:
+        print("a new collector on each of the two, in turns\n")
+        both_ends(other, running)
+
+
+def both_ends(empty: Collector, full: Collector) -> None:
+    """Print what a span costs `empty`, on a database that has just been made, and `full`, once both have worked a little."""
+    ends = {"empty": empty, "full": full}
+    costs: dict[str, list[Cost]] = {name: [] for name in ends}
+    for turn in range(1 + TURNS):
+        for name in ORDER.sample(list(ends), len(ends)):
+            [cost] = ends[name].load(TURN, seed=10**6 + turn)
+            costs[name] += [cost] if turn else []
+    print(f"{'':>12} {'spans/s':>8} {'collector':>10} {'database':>9} {'p99 ms':>7} {'ready':>8}")
+    for name, each in costs.items():
+        cost = Cost(*map(statistics.median, zip(*each, strict=True)))
+        print(
+            f"{name:>12} {cost.spans_per_s:>8,.0f} {cost.collector_us:>7.1f} µs {cost.database_us:>6.1f} µs "
+            f"{cost.p99_ms:>7.0f} {ends[name].ready_s:>6.1f} s"
+        )
+    pairs = zip(costs["empty"], costs["full"], strict=True)
+    ratios = statistics.quantiles([one.per_core / other.per_core for one, other in pairs], n=4)
+    print(f"\nCPU of a span, full / empty: {ratios[1]:.2f} ({ratios[0]:.2f} to {ratios[2]:.2f})\n", flush=True)
 
 
 def main() -> None:

@@ -47,10 +47,10 @@ BACKLOG_EVERY_S: Final = 10.0
 BACKLOG_REST: Final = 50
 """Counting a long outbox takes seconds; it is counted again after so many times as long."""
 SIZES_EVERY_S: Final = 300.0
-SIZES_PART_REST: Final = 20
-SIZES_REST: Final = 25
+SIZES_PART_REST: Final = 50
+SIZES_REST: Final = 10
 """SQLite reads its whole file to tell how large its tables are: with a rest of so many times as long after each part (a
-twentieth of a processor while it is asked), and again after so many times as long as the whole (0.2 % over all)."""
+fiftieth of a processor while it is asked), and again after so many times as long as the whole (0.2 % over all)."""
 SAMPLING_ASK_EVERY_S: Final = 5.0
 """How often a collector that does not judge traces asks whether it should: when the one that does dies, it takes so long."""
 SAMPLING_TURN_S: Final = 60.0

@@ -1,8 +1,9 @@
 """A load of OTLP requests, and the process that sends it: `python benchmarks/load.py URL --spans 100000`.
 
 Whole runs as the client sends them: a start record, a root, ten nodes, five model calls, each span attributed by itself.
-Every run has ids of its own; all else repeats as in an application, unless `--unique` or `--content` say otherwise. Requests
-are made before the clock starts. Prints one JSON object: spans per second, latencies of the acknowledgements, CPU.
+Every run has ids and times of its own, one after the other, the last has just ended. All else repeats as in an application,
+unless `--unique` or `--content` say otherwise. Requests are made before the clock starts. Prints one JSON object: spans per
+second, latencies of the acknowledgements, CPU.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gzip
 import json
 import random
 import resource
+import struct
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +35,9 @@ RUNS_PER_REQUEST = 30
 MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-5"), ("openai", "gpt-4o-mini"))
 CONTENT_BYTES = 2_048
 _TEMPLATES = 60
-"""Runs that differ in more than their ids."""
+"""Runs that differ in more than their ids and times."""
+_GAP_NS = 500_000
+"""Between the beginnings of two runs."""
 _UNIQUE = 4
 """Attributes per span whose values never repeat, with `unique`."""
 NO_ATTRIBUTES: Mapping[str, str | int] = {}
@@ -49,13 +53,15 @@ class Shape:
     """Every model call carries 2 KB of messages."""
 
 
-def requests(shape: Shape, spans: int, *, seed: int = 0, began_ns: int | None = None) -> Iterator[bytes]:
+def requests(shape: Shape, spans: int, *, seed: int = 0) -> Iterator[bytes]:
     """Requests of `RUNS_PER_REQUEST` whole runs each, of at least so many spans in all; another seed gives other ids."""
-    now_ns = (time.time_ns() if began_ns is None else began_ns) // 10**9 * 10**9
     rng = random.Random(seed)  # noqa: S311 - ids of a benchmark
     head = _head()
-    for first in range(0, -(-spans // SPANS_PER_RUN), RUNS_PER_REQUEST):
-        body = b"".join(_run(shape, number, now_ns, rng) for number in range(first, first + RUNS_PER_REQUEST))
+    runs = -(-spans // SPANS_PER_RUN)
+    began_ns = time.time_ns() - _RUN_NS - runs * _GAP_NS
+    for first in range(0, runs, RUNS_PER_REQUEST):
+        numbers = range(first, first + RUNS_PER_REQUEST)
+        body = b"".join(_run(shape, number, began_ns + number * _GAP_NS, rng) for number in numbers)
         scope_spans = head[1] + body
         yield _field(0x0A, head[0] + _field(0x12, scope_spans))
 
@@ -80,12 +86,15 @@ def _head() -> tuple[bytes, bytes]:
     return whole.SerializeToString(), scope.SerializeToString()
 
 
-def _run(shape: Shape, number: int, now_ns: int, rng: random.Random) -> bytes:
-    """Spans of one run: a template with ids of the same length put in."""
-    old, body = _template(shape, number % _TEMPLATES, now_ns)
-    new = ids.run_id(rng, now_ns + number * 1_000_000)  # a thousand runs a second, in the order in which they began
-    body = body.replace(old.bytes, new.bytes).replace(old.bytes[8:14], new.bytes[8:14])
-    body = body.replace(str(old).encode(), str(new).encode())
+def _run(shape: Shape, number: int, began_ns: int, rng: random.Random) -> bytes:
+    """Spans of one run: a template with times, and ids of the same length, put in."""
+    old, template, times = _template(shape, number % _TEMPLATES)
+    new = ids.run_id(rng, began_ns)
+    moved = bytearray(template)
+    for place, after_ns in times:
+        _FIXED64.pack_into(moved, place, began_ns + after_ns)
+    body = moved.replace(old.bytes, new.bytes).replace(old.bytes[8:14], new.bytes[8:14])
+    body = bytes(body.replace(str(old).encode(), str(new).encode()))
     if shape.unique:
         first, *rest = body.split(_PLACE)
         body = first + b"".join(b"%0*x" % (len(_PLACE), rng.getrandbits(48)) + part for part in rest)
@@ -95,10 +104,15 @@ def _run(shape: Shape, number: int, now_ns: int, rng: random.Random) -> bytes:
 _PLACE = b"<unique-id->"
 
 
+_RUN_NS = 100_000_000 * NODES
+_FIXED64 = struct.Struct("<Q")
+
+
 @cache
-def _template(shape: Shape, number: int, now_ns: int) -> tuple[uuid.UUID, bytes]:
+def _template(shape: Shape, number: int) -> tuple[uuid.UUID, bytes, list[tuple[int, int]]]:
+    """Id and spans of a run, and where its times stand, each with the nanoseconds since its beginning."""
     rng = random.Random(number)  # noqa: S311
-    began = now_ns - (60 + number % 600) * 1_000_000_000
+    began = time.time_ns()
     run_id = ids.run_id(rng, began)
     scope = ScopeSpans()
     common: dict[str, str | int] = {
@@ -127,7 +141,7 @@ def _template(shape: Shape, number: int, now_ns: int) -> tuple[uuid.UUID, bytes]
             _describe(span, dict.fromkeys(extra[:_UNIQUE], _PLACE.decode()))
 
     add(99, names.START, names.OP_START, (0, 0), 1)
-    add(1, names.RUN, f"{names.OP_WORKFLOW} support", (0, 100 * NODES), 0)
+    add(1, names.RUN, f"{names.OP_WORKFLOW} support", (0, _RUN_NS // 1_000_000), 0)
     for node in range(NODES):
         where: dict[str, str | int] = {names.NODE_PATH: f"node {node}", names.LANGGRAPH_STEP: node + 1}
         add(10 + node, names.NODE, f"{names.OP_NODE} node {node}", (100 * node, 100 * node + 90 + number % 7), 1, where)
@@ -148,7 +162,16 @@ def _template(shape: Shape, number: int, now_ns: int) -> tuple[uuid.UUID, bytes]
                 text = "".join(rng.choices("etaoin shrdlu", k=CONTENT_BYTES // 2))
                 call |= {names.INPUT_MESSAGES: text, names.OUTPUT_MESSAGES: text[::-1]}
             add(50 + node, names.MODEL, f"chat {model}", (100 * node + 1, 100 * node + 80), 10 + node, call)
-    return run_id, scope.SerializeToString()
+    body = scope.SerializeToString()
+    said = {at for span in scope.spans for at in (span.start_time_unix_nano, span.end_time_unix_nano)}
+    return run_id, body, [(place, at - began) for at in said for place in _places(body, _FIXED64.pack(at))]
+
+
+def _places(body: bytes, wanted: bytes) -> Iterator[int]:
+    place = body.find(wanted)
+    while place >= 0:
+        yield place
+        place = body.find(wanted, place + 1)
 
 
 def _span_id(run_id: uuid.UUID, identity: int) -> bytes:

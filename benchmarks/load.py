@@ -36,8 +36,9 @@ MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-5"), ("openai", "
 CONTENT_BYTES = 2_048
 _TEMPLATES = 60
 """Runs that differ in more than their ids and times."""
-_GAP_NS = 500_000
-"""Between the beginnings of two runs."""
+_RUN_NS, _GAP_NS = 100_000_000 * NODES, 500_000
+"""How long a run takes, and how soon after it the next one begins."""
+_FIXED64 = struct.Struct("<Q")
 _UNIQUE = 4
 """Attributes per span whose values never repeat, with `unique`."""
 NO_ATTRIBUTES: Mapping[str, str | int] = {}
@@ -104,10 +105,6 @@ def _run(shape: Shape, number: int, began_ns: int, rng: random.Random) -> bytes:
 _PLACE = b"<unique-id->"
 
 
-_RUN_NS = 100_000_000 * NODES
-_FIXED64 = struct.Struct("<Q")
-
-
 @cache
 def _template(shape: Shape, number: int) -> tuple[uuid.UUID, bytes, list[tuple[int, int]]]:
     """Id and spans of a run, and where its times stand, each with the nanoseconds since its beginning."""
@@ -141,7 +138,7 @@ def _template(shape: Shape, number: int) -> tuple[uuid.UUID, bytes, list[tuple[i
             _describe(span, dict.fromkeys(extra[:_UNIQUE], _PLACE.decode()))
 
     add(99, names.START, names.OP_START, (0, 0), 1)
-    add(1, names.RUN, f"{names.OP_WORKFLOW} support", (0, _RUN_NS // 1_000_000), 0)
+    add(1, names.RUN, f"{names.OP_WORKFLOW} support", (0, 100 * NODES), 0)
     for node in range(NODES):
         where: dict[str, str | int] = {names.NODE_PATH: f"node {node}", names.LANGGRAPH_STEP: node + 1}
         add(10 + node, names.NODE, f"{names.OP_NODE} node {node}", (100 * node, 100 * node + 90 + number % 7), 1, where)

@@ -102,8 +102,10 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
     if kind is CHAIN:
         return
     # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
-    if run.interrupted and (
-        (kind is RUN and (status is OK or (status is CANCELLED and not left))) or (kind is SUBGRAPH and status is OK)
+    if (
+        run.interrupted
+        and kind in (RUN, SUBGRAPH)
+        and (status is OK or (kind is RUN and status is CANCELLED and not left))
     ):
         status = INTERRUPTED
         if kind is RUN:

@@ -232,6 +232,21 @@ async def test_sizes_of_tables_are_shown_and_what_a_run_takes_of_them(database_u
     assert 'graphmeter_collector_bytes_per_run{table="api_key"}' not in shown
 
 
+async def test_reading_sizes_is_left_to_rest_between_its_parts(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(sqlite_url) as it:
+        rests: list[float] = []
+
+        async def table_bytes(rest: float = 0.0) -> dict[str, int]:
+            rests.append(rest)
+            return {}
+
+        monkeypatch.setattr(it.collector.store, "table_bytes", table_bytes)
+        await it.collector.jobs.refresh_sizes()
+    assert {50} == set(rests)  # a fiftieth of a processor; the job may be at it by itself, too
+
+
 async def test_what_a_destination_did_not_get_before_its_bytes_went_is_counted(sqlite_url: str) -> None:
     async with served(sqlite_url, forward=["http://127.0.0.1:9"]) as it:
         await it.send(*otlp.run(1, start_ns=ago(9 * 86_400)), *otlp.run(2, start_ns=ago(5)))

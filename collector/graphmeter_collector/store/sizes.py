@@ -52,7 +52,7 @@ _TREE: Final = text(
 _PAGES: Final = text("SELECT page_size, freelist_count FROM pragma_page_size, pragma_freelist_count").columns(
     column("page_size", BigInteger), column("freelist_count", BigInteger)
 )
-SQLITE_FILE: Final = _bytes_by_table(
+_FILE: Final = _bytes_by_table(
     f"SELECT '{WHOLE}' AS name, page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size"  # noqa: S608
 )
 _CAN: Final = text("SELECT count(*) AS can FROM pragma_module_list WHERE name = 'dbstat'").columns(
@@ -66,7 +66,7 @@ async def of_sqlite(
     """Bytes by table. `rows` answers a statement; after each tree, pause `rest` times as long as it took to be read."""
     [said] = await rows(_CAN)
     if not said["can"]:
-        return {row["name"]: row["bytes"] for row in await rows(SQLITE_FILE)}
+        return {row["name"]: row["bytes"] for row in await rows(_FILE)}
     [file] = await rows(_PAGES)
     found = {FREE: file["freelist_count"]}
     for tree in await rows(_TREES):

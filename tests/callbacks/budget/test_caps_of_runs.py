@@ -249,6 +249,8 @@ def test_a_guard_beside_a_handler_of_ones_own_in_any_order(spans: InMemorySpans)
         callbacks = [BudgetGuard(per_run_tokens=CALL), spans.handler()][::order]
         stopped(lambda callbacks=callbacks: graph.invoke({}, {"callbacks": callbacks}))  # type: ignore[misc]
     assert (2, 2) == (model.answers, len(spans.spans("model")))
+    said = [span.label for span in spans.spans() if names.BUDGET_STOPPED in span.attributes]
+    assert ["b", "b", "demo", "demo"] == sorted(said)
 
 
 def test_two_guards_of_one_run_both_count(spans: InMemorySpans) -> None:

@@ -46,8 +46,11 @@ class Delivery(Protocol):
     backlog: Backlog | None
     """Keeps spans while the other side is away; None: they wait in memory."""
 
-    def make(self, item: Run | Note, *, error_messages: bool = False) -> Ready:
-        """The span of a finished run, or of a note."""
+    def span_of(self, run: Run, *, error_messages: bool) -> Ready:
+        """The span of a finished run."""
+
+    def span_of_note(self, note: Note) -> Ready:
+        """The span of a note."""
 
     def send(self, spans: Sequence[Ready]) -> int:
         """Deliver `spans`; the number refused for good among them. Raises Unreachable or Refused."""

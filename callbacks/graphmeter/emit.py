@@ -267,24 +267,27 @@ class Pipeline:
             if not items:
                 return
             left -= len(items)
-            built = [span for item in items if (span := self._span_of(item, delivery)) is not None]
+            built = self._spans_of(items, delivery)
             self._outbox.put(built, failed=len(items) - len(built))
 
-    def _span_of(self, item: Run | Note | ReadableSpan, delivery: Delivery) -> Ready | None:
-        try:
-            if not isinstance(item, Run):
-                if not isinstance(item, Note):
-                    return item
-                if item.kind is names.START:
-                    self._heartbeats.started()
-                return delivery.make(item)
-            if item.captured is not None:
-                self._outbox.weigh(item.captured)
-            self._finished(item)
-            said = self._settings.error_messages
-            if item.tree.mirror:
-                mirror.mirror(item, delivery.resource, error_messages=said)
-            return delivery.make(item, error_messages=said)
-        except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs
-            guard.swallowed("build span", error)
-            return None
+    def _spans_of(self, items: list[Run | Note | ReadableSpan], delivery: Delivery) -> list[Ready]:
+        finished, span_of, said = self._finished, delivery.span_of, self._settings.error_messages
+        built: list[Ready] = []
+        for item in items:
+            try:
+                if isinstance(item, Run):
+                    if item.captured is not None:
+                        self._outbox.weigh(item.captured)
+                    finished(item)
+                    if item.tree.mirror:
+                        mirror.mirror(item, delivery.resource, error_messages=said)
+                    built.append(span_of(item, error_messages=said))
+                elif isinstance(item, Note):
+                    if item.kind is names.START:
+                        self._heartbeats.started()
+                    built.append(delivery.span_of_note(item))
+                else:
+                    built.append(item)
+            except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs
+                guard.swallowed("build span", error)
+        return built

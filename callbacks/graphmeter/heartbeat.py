@@ -92,4 +92,5 @@ def _beat(run: Run, now_ns: int, number: int) -> Note:
         tree.shared,
         {},
         tree.state,
+        tree,
     )

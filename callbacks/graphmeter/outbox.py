@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from graphmeter import guard
@@ -205,7 +206,7 @@ class Outbox:
     def _batch(self) -> tuple[list[Ready], bool]:
         """The spans to go next, and whether they are all there are."""
         with self.lock:
-            batch = [self._built[index] for index in range(min(len(self._built), self._batch_spans))]
+            batch = list(islice(self._built, self._batch_spans))
             return batch, len(batch) == len(self._built)
 
     def _keep(self, backlog: Backlog) -> None:
@@ -226,8 +227,11 @@ class Outbox:
         """The fate of `batch` is known; False if it was decided elsewhere meanwhile: given up, delivered, moved to disk."""
         if batch and (not self._built or self._built[0] is not batch[0]):
             return False
-        for _ in batch:
-            self._built.popleft()
+        if len(batch) == len(self._built):
+            self._built.clear()
+        else:
+            for _ in batch:
+                self._built.popleft()
         return True
 
     def _replay(self, delivery: Delivery, backlog: Backlog, *, force: bool) -> None:
@@ -298,7 +302,7 @@ class Outbox:
         """A report to go along with `batch`, which counts as exported: who reads the one has the other."""
         counts = self.counts()
         after = counts._replace(exported=counts.exported + len(batch), queued=counts.queued - len(batch))
-        return [delivery.make(self._reports.write(after))]
+        return [delivery.span_of_note(self._reports.write(after))]
 
     def close(self) -> None:
         """Nothing more is sent: what is left has failed."""

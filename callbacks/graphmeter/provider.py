@@ -76,7 +76,7 @@ class ProviderSink:
     @guard.guarded
     def _note(self, note: Note, below: Context) -> None:
         said = spans.describe_note(note, self._service)
-        span = self._tracer.start_span(said.name, below, attributes=said.own, start_time=note.at_ns)
+        span = self._tracer.start_span(said.usual.name, below, attributes=said.attributes, start_time=note.at_ns)
         span.end(note.at_ns)
 
     def close(self, run: Run) -> None:
@@ -92,9 +92,9 @@ class ProviderSink:
         self._finished(run)
         if span is None:
             return
-        description = spans.describe(run, self._service, error_messages=self._error_messages, whole=True)
-        span.update_name(description.name)
-        span.set_attributes(description.own)
+        description = spans.describe(run, self._service, error_messages=self._error_messages)
+        span.update_name(description.usual.name)
+        span.set_attributes(description.attributes)
         for event in description.events:
             span.add_event(event.name, event.attributes, event.timestamp)
         for link in run.links or ():

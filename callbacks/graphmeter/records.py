@@ -80,6 +80,8 @@ class Note(NamedTuple):
     """Attribution as of now: the run may be tagged before the note is built."""
     facts: Mapping[str, Value] = {}
     state: TraceState | None = None
+    tree: Tree | None = None
+    """That of the run, if it is there: what its spans have in common is then described once for all of them and the note."""
 
 
 class Tree:
@@ -156,7 +158,7 @@ class Tree:
         self.debug = debug
         self.described: tuple[Mapping[str, Value], dict[str, Any]] | None = None
         """For `graphmeter.spans`: a `shared`, and the attributes made of it."""
-        self.encoded: tuple[Mapping[str, Any], bytes, bytes] | None = None
+        self.encoded: tuple[Mapping[str, Any], bytes, bytes | None] | None = None
         """For `graphmeter.wire`: those attributes, the bytes of the trace state, and theirs."""
         self.finished: list[Run] = []
         """For `graphmeter.debug`, which prints them when the root has ended."""
@@ -341,7 +343,16 @@ def start_of(run: Run, promise: Mapping[str, Value] = {}) -> Note:
     """The note that says that the root `run` has started, and what signs of life will follow."""
     tree = run.tree
     return Note(
-        names.START, tree.trace_id, b"start", run.started_ns, run.run_id, tree.graph, run.shared, promise, tree.state
+        names.START,
+        tree.trace_id,
+        b"start",
+        run.started_ns,
+        run.run_id,
+        tree.graph,
+        run.shared,
+        promise,
+        tree.state,
+        tree,
     )
 
 

@@ -45,6 +45,7 @@ class HttpDelivery:
         self, destination: Destination, resource: Resource, timeout_s: float, spool: Spool | None = None
     ) -> None:
         self.resource = resource
+        self._service = service_of(resource)
         self.backlog: Backlog | None = None
         if spool is not None:
             from graphmeter.backlog import Backlog
@@ -60,10 +61,11 @@ class HttpDelivery:
             "user-agent": "graphmeter-client",
         }
 
-    def make(self, item: Run | Note, *, error_messages: bool = False) -> Ready:
-        if isinstance(item, Run):
-            return wire.encode(item, service_of(self.resource), error_messages=error_messages)
-        return wire.encode_note(item, service_of(self.resource))
+    def span_of(self, run: Run, *, error_messages: bool) -> Ready:
+        return wire.encode(run, self._service, error_messages=error_messages)
+
+    def span_of_note(self, note: Note) -> Ready:
+        return wire.encode_note(note, self._service)
 
     def send(self, spans: Sequence[Ready]) -> int:
         body, unencodable = self.encode(spans)
@@ -134,13 +136,14 @@ class ExporterDelivery:
         self.where = type(exporter).__name__
         self._exporter = exporter
 
-    def make(self, item: Run | Note, *, error_messages: bool = False) -> Ready:
-        if isinstance(item, Run):
-            return build(item, self.resource, error_messages=error_messages)
-        return build_note(item, self.resource)
+    def span_of(self, run: Run, *, error_messages: bool) -> Ready:
+        return build(run, self.resource, error_messages=error_messages)
+
+    def span_of_note(self, note: Note) -> Ready:
+        return build_note(note, self.resource)
 
     def send(self, spans: Sequence[Ready]) -> int:
-        built = [span for span in spans if not isinstance(span, bytes)]  # all of them, as `make` is ours
+        built = [span for span in spans if not isinstance(span, bytes)]  # all of them: none is made into bytes here
         if self._exporter.export(built) is not SpanExportResult.SUCCESS:
             raise Refused("the exporter reported a failure")
         return 0

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -19,14 +19,12 @@ from opentelemetry.util.types import AttributeValue
 
 from graphmeter import names
 from graphmeter.names import ERROR, MODEL, NODE, RETRIEVER, RUN, SUBGRAPH, TOOL
-from graphmeter.records import Failure, Note, Run, Value, span_id_of
+from graphmeter.records import Failure, Note, Run, Tree, Value, span_id_of
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _OPERATIONS = {
     RUN: names.OP_WORKFLOW,
     SUBGRAPH: names.OP_WORKFLOW,
-    NODE: names.OP_NODE,
-    MODEL: names.OP_CHAT,
     TOOL: names.OP_TOOL,
     RETRIEVER: names.OP_RETRIEVAL,
 }
@@ -38,16 +36,52 @@ _known: tuple[Resource, str] | None = None
 """A resource and its service name."""
 
 
-class Description(NamedTuple):
-    """One span, before it has a resource or an exporter."""
+USUAL: Final = frozenset(
+    {
+        names.KIND,
+        names.NODE_PATH,
+        names.OPERATION,
+        names.STATUS,
+        names.NODE_NAME,
+        names.ATTEMPT,
+        names.ATTEMPT_FINAL,
+        names.TOOL_NAME,
+        names.DATA_SOURCE_ID,
+        names.WORKFLOW_NAME,
+    }
+)
+"""Attributes that are in `Usual` wherever they are."""
 
-    name: str
-    kind: SpanKind
+
+class Usual:
+    """What a process says again and again: the spans of one node, model or tool differ in little else from run to run."""
+
+    __slots__ = ("attributes", "encoded", "kind", "name")
+
+    def __init__(self, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> None:
+        self.name = name
+        """Of the span."""
+        self.kind = kind
+        self.attributes = attributes
+        self.encoded: tuple[bytes, bytes] | None = None
+        """For `graphmeter.wire`: the bytes of name and kind, and those of the attributes."""
+
+
+class Description(NamedTuple):
+    """One span, before it has a resource or an exporter. Its attributes lie in three layers; what is said in two of them is
+    as the upper one says: shared, usual, own."""
+
+    usual: Usual
     own: dict[str, AttributeValue]
     shared: Mapping[str, AttributeValue] = _NOTHING
-    """Attributes of all spans of a tree. One object for all of them; where both say something, the span itself is right."""
+    """Attributes of all spans of a tree. One object for all of them."""
     status: Status = UNSET
     events: Sequence[Event] = ()
+
+    @property
+    def attributes(self) -> dict[str, AttributeValue]:
+        """All layers."""
+        return {**self.shared, **self.usual.attributes, **self.own}
 
 
 _described = partial(tuple.__new__, Description)
@@ -71,10 +105,10 @@ def note_id_of(note: Note) -> int:
     return ((digest >> 64) ^ (digest & 0xFFFF_FFFF_FFFF_FFFF)) or 1
 
 
-def _shared(run: Run, service: str) -> Mapping[str, AttributeValue]:
-    """What all spans of a tree say, ready to send: made once for all that ended with the same attribution."""
-    tree, shared = run.tree, run.shared
-    if tree.described is None or tree.described[0] is not shared:
+def _shared(tree: Tree, shared: Mapping[str, Value], service: str) -> Mapping[str, AttributeValue]:
+    """What all spans of `tree` with the attribution `shared` say, ready to send: made once while that stays."""
+    known = tree.described
+    if known is None or known[0] is not shared:
         attributes: dict[str, AttributeValue] = {}
         _add(attributes, shared)
         if tree.root_id is not None:
@@ -82,91 +116,103 @@ def _shared(run: Run, service: str) -> Mapping[str, AttributeValue]:
             attributes[names.GRAPH] = _text(tree.graph or service)
         elif tree.graph:
             attributes[names.GRAPH] = _text(tree.graph)
-        tree.described = shared, attributes
-    return tree.described[1]
+        known = tree.described = shared, attributes
+    return known[1]
 
 
 def describe_note(note: Note, service: str) -> Description:
     """Name and attributes of `note`; `service` names graphs that have no name."""
-    name = names.NOTE_NAMES[note.kind]
-    attributes: dict[str, AttributeValue] = {}
-    _add(attributes, note.shared)
-    _add(attributes, note.facts)
-    if note.run_id is not None:
-        attributes[names.RUN_ID] = str(note.run_id)
-        if note.graph is not None:
-            attributes[names.GRAPH] = _text(note.graph or service)
-    attributes[names.KIND] = note.kind
-    attributes[names.NODE_PATH] = ""
-    attributes[names.OPERATION] = name
-    if note.kind == names.START:
+    own: dict[str, AttributeValue] = {}
+    shared = _NOTHING
+    if note.tree is not None:
+        shared = _shared(note.tree, note.shared, service)
+    else:
+        _add(own, note.shared)
+        if note.run_id is not None:
+            own[names.RUN_ID] = str(note.run_id)
+            if note.graph is not None:
+                own[names.GRAPH] = _text(note.graph or service)
+    if note.facts:
+        _add(own, note.facts)
+    return Description(_usual_note(note.kind), own, shared)
+
+
+@lru_cache(maxsize=len(names.NOTES))
+def _usual_note(kind: str) -> Usual:
+    name = names.NOTE_NAMES[kind]
+    attributes: dict[str, AttributeValue] = {names.KIND: kind, names.NODE_PATH: "", names.OPERATION: name}
+    if kind == names.START:
         attributes[names.STATUS] = names.RUNNING
-    return Description(name, INTERNAL, attributes)
+    return Usual(name, INTERNAL, attributes)
 
 
-def describe(run: Run, service: str, *, error_messages: bool = False, whole: bool = False) -> Description:
-    """Name, attributes, status and events of the finished `run`; `service` names graphs that have no name.
-
-    `whole`: what the tree shares is among its own attributes, for who has no use for it apart.
-    """
-    kind = run.kind
-    shared = _shared(run, service)
-    attributes: dict[str, AttributeValue] = {}
-    if whole:
-        attributes, shared = dict(shared), _NOTHING
-    operation = _OPERATIONS[kind]
-    attributes[names.KIND] = kind
-    attributes[names.NODE_PATH] = _name(run.node)
-    attributes[names.OPERATION] = operation
-    attributes[names.STATUS] = run.status
+def describe(run: Run, service: str, *, error_messages: bool = False) -> Description:
+    """Name, attributes, status and events of the finished `run`; `service` names graphs that have no name."""
+    kind, node = run.kind, run.node
+    own: dict[str, AttributeValue] = {}
     if run.facts:
-        _add(attributes, run.facts)
-    label = _name(run.name)
-    span_kind = INTERNAL
+        _add(own, run.facts)
+    if kind == NODE:
+        usual = _usual(kind, names.OP_NODE, run.name, node, run.status, run.attempt, run.final)
+        own[names.LANGGRAPH_STEP] = run.step
+        own[names.LANGGRAPH_CHECKPOINT_NS] = _text(run.ns)
+        if "." in node:
+            _add_outer(own, run)
+    elif kind == MODEL:
+        usual = _usual(kind, str(own.pop(names.OPERATION, names.OP_CHAT)), run.name, node, run.status)
+        if names.PROVIDER in own:
+            own[names.PEER_SERVICE] = own[names.PROVIDER]
+        if run.first_ns:
+            own[names.TIME_TO_FIRST_CHUNK] = (run.first_ns - run.started_ns) / 1e9
+            own[names.REQUEST_STREAM] = True
+    elif kind in (TOOL, RETRIEVER):
+        usual = _usual(kind, _OPERATIONS[kind], run.name, node, run.status)
+    else:
+        name = run.name
+        if kind == RUN:
+            name = run.tree.graph or service
+            own[names.LANGGRAPH_STEP] = run.tree.steps
+        usual = _usual(kind, _OPERATIONS[kind], name, node, run.status)
+        if run.checkpoint_id:
+            own[names.LANGGRAPH_CHECKPOINT_ID] = _text(run.checkpoint_id)
+        if run.resumed_from:
+            own[names.RESUMED_FROM] = _text(run.resumed_from)
+    if run.task is not None and kind in (MODEL, TOOL, RETRIEVER):
+        own[names.ATTEMPT_SPAN] = f"{run.task.span_id:016x}"
+        if "." in node:
+            _add_outer(own, run.task)
+    if run.captured is not None:  # clean and cut to size already, as JSON has to be
+        own.update(run.captured.ready)
+    shared = _shared(run.tree, run.shared, service)
+    if run.status != ERROR:
+        return _described((usual, own, shared, UNSET, ()))
+    failure = run.failure or Failure("_OTHER", "")
+    own[names.ERROR_TYPE] = _text(failure.type)
+    status = Status(StatusCode.ERROR, _text(failure.message) if error_messages else None)
+    return Description(usual, own, shared, status, [_exception(run, failure, with_message=error_messages)])
+
+
+@lru_cache(maxsize=1024)
+def _usual(kind: str, operation: str, name: str, node: str, status: str, attempt: int = 1, final: bool = True) -> Usual:
+    """What does not change from run to run for what is called `name` in `node`, and ended in this way."""
+    label = _text(name)
+    attributes: dict[str, AttributeValue] = {
+        names.KIND: kind,
+        names.NODE_PATH: _text(node),
+        names.OPERATION: operation,
+        names.STATUS: status,
+    }
     if kind == NODE:
         attributes[names.NODE_NAME] = label
-        attributes[names.ATTEMPT] = run.attempt
-        attributes[names.ATTEMPT_FINAL] = run.final
-        attributes[names.LANGGRAPH_STEP] = run.step
-        attributes[names.LANGGRAPH_CHECKPOINT_NS] = _text(run.ns)
-        if "." in run.node:
-            _add_outer(attributes, run)
-    elif kind == MODEL:
-        span_kind = CLIENT
-        operation = str(attributes[names.OPERATION])
-        if names.PROVIDER in attributes:
-            attributes[names.PEER_SERVICE] = attributes[names.PROVIDER]
-        if run.first_ns:
-            attributes[names.TIME_TO_FIRST_CHUNK] = (run.first_ns - run.started_ns) / 1e9
-            attributes[names.REQUEST_STREAM] = True
+        attributes[names.ATTEMPT] = attempt
+        attributes[names.ATTEMPT_FINAL] = final
     elif kind == TOOL:
         attributes[names.TOOL_NAME] = label
     elif kind == RETRIEVER:
         attributes[names.DATA_SOURCE_ID] = label
-    else:
-        if kind == RUN:
-            label = _name(run.tree.graph or service)
-            attributes[names.LANGGRAPH_STEP] = run.tree.steps
+    elif kind != MODEL:
         attributes[names.WORKFLOW_NAME] = label
-        if run.checkpoint_id:
-            attributes[names.LANGGRAPH_CHECKPOINT_ID] = _text(run.checkpoint_id)
-        if run.resumed_from:
-            attributes[names.RESUMED_FROM] = _text(run.resumed_from)
-    if run.task is not None and kind in (MODEL, TOOL, RETRIEVER):
-        attributes[names.ATTEMPT_SPAN] = f"{run.task.span_id:016x}"
-        if "." in run.node:
-            _add_outer(attributes, run.task)
-    if run.captured is not None:  # clean and cut to size already, as JSON has to be
-        attributes.update(run.captured.ready)
-    name = f"{operation} {label}" if label else operation
-    if run.status != ERROR:
-        return _described((name, span_kind, attributes, shared, UNSET, ()))
-    failure = run.failure or Failure("_OTHER", "")
-    attributes[names.ERROR_TYPE] = _text(failure.type)
-    status = Status(StatusCode.ERROR, _text(failure.message) if error_messages else None)
-    return Description(
-        name, span_kind, attributes, shared, status, [_exception(run, failure, with_message=error_messages)]
-    )
+    return Usual(f"{operation} {label}" if label else operation, CLIENT if kind == MODEL else INTERNAL, attributes)
 
 
 def _add_outer(attributes: dict[str, AttributeValue], attempt: Run) -> None:
@@ -199,17 +245,17 @@ def service_of(resource: Resource) -> str:
 
 def build(run: Run, resource: Resource, *, error_messages: bool = False) -> ReadableSpan:
     """The finished span of `run`, sampled whatever the application's sampler says."""
-    span = describe(run, service_of(resource), error_messages=error_messages, whole=True)
-    started, ended, under = run.started_ns, run.ended_ns, run.under
+    span = describe(run, service_of(resource), error_messages=error_messages)
+    usual, started, ended, under = span.usual, run.started_ns, run.ended_ns, run.under
     return ReadableSpan(
-        span.name,
+        usual.name,
         SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, run.tree.state),
         under.context if isinstance(under, Run) else under,
         resource,
-        span.own,
+        {**span.shared, **usual.attributes, **span.own},
         span.events,
         () if run.links is None else [Link(link) for link in run.links],
-        span.kind,
+        usual.kind,
         # By place: names cost a class with an __init__ of its own as much again as all the rest.
         None,
         span.status,
@@ -224,14 +270,14 @@ def build_note(note: Note, resource: Resource) -> ReadableSpan:
     span = describe_note(note, service_of(resource))
     root = SpanContext(note.trace_id, span_id_of(note.run_id), False, _SAMPLED) if note.run_id is not None else None
     return ReadableSpan(
-        span.name,
+        span.usual.name,
         SpanContext(note.trace_id, note_id_of(note), False, _SAMPLED, note.state),
         root,
         resource,
-        span.own,
+        span.attributes,
         (),
         (),
-        span.kind,
+        span.usual.kind,
         None,
         span.status,
         note.at_ns,
@@ -247,10 +293,6 @@ def _text(text: str, longest: int = _LONGEST) -> str:
     if text.isascii():
         return text.replace("\0", "") if "\0" in text else text
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
-
-
-_name = lru_cache(maxsize=1024)(_text)
-"""For what a process says again and again: names of graphs, nodes, models and tools."""
 
 
 def _add(attributes: dict[str, AttributeValue], said: Mapping[str, Value | list[str]]) -> None:

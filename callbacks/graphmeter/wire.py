@@ -20,8 +20,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import SpanContext, Status, TraceState
 
-from graphmeter import guard, spans
-from graphmeter.records import Note, Run, span_id_of
+from graphmeter import guard, names, spans
+from graphmeter.records import Note, Run, Tree, span_id_of
 
 _DOUBLE: Final = Struct("<d").pack
 _TIMES: Final = Struct("<BQBQ").pack
@@ -31,6 +31,19 @@ _SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
 _TRUE, _FALSE = b"\x10\x01", b"\x10\x00"
 _REPEATED_CHARACTERS: Final = 64
 """Longer texts are hardly ever said twice."""
+
+_ONCE: Final = frozenset(
+    {
+        names.RUN_ID,
+        names.LANGGRAPH_CHECKPOINT_NS,
+        names.LANGGRAPH_CHECKPOINT_ID,
+        names.ATTEMPT_SPAN,
+        names.RESPONSE_ID,
+        names.TOOL_CALL_ID,
+        names.CONVERSATION_ID,
+    }
+)
+"""Short ones that are hardly ever said twice, either: remembered, they would drive out what is."""
 
 # Keys of the fields: number << 3 | wire type.
 _IN_RESOURCE: Final = b"\x0a"
@@ -51,20 +64,14 @@ _PARENT: Final = b"\x22\x08"
 def encode(run: Run, service: str, *, error_messages: bool = False) -> bytes:
     """The finished `run` as a field of a request; see `graphmeter.spans.build`."""
     said = spans.describe(run, service, error_messages=error_messages)
-    tree, shared = run.tree, said.shared
-    known = tree.encoded
-    if known is None or known[0] is not shared:
-        known = tree.encoded = shared, _state(tree.state), _attributes(_IN_SPAN, shared)
-    if shared.keys().isdisjoint(said.own):
-        attributes = known[2] + _attributes(_IN_SPAN, said.own)
-    else:
-        attributes = _attributes(_IN_SPAN, {**shared, **said.own})
+    tree = run.tree
+    state, attributes = _layers(said, tree)
     under = run.under
     return _span(
         said,
         tree.trace_id,
         span_id_of(run.run_id),
-        known[1],
+        state,
         b"" if under is None else _PARENT + under.span_id.to_bytes(8, "big"),
         _TIMES(0x39, run.started_ns, 0x41, max(run.ended_ns, run.started_ns)),
         attributes,
@@ -76,6 +83,7 @@ def encode(run: Run, service: str, *, error_messages: bool = False) -> bytes:
 def encode_note(note: Note, service: str) -> bytes:
     """`note` as a field of a request; see `graphmeter.spans.build_note`."""
     said = spans.describe_note(note, service)
+    attributes = _attributes(_IN_SPAN, said.attributes) if note.tree is None else _layers(said, note.tree)[1]
     return _span(
         said,
         note.trace_id,
@@ -83,7 +91,7 @@ def encode_note(note: Note, service: str) -> bytes:
         _state(note.state),
         b"" if note.run_id is None else _PARENT + span_id_of(note.run_id).to_bytes(8, "big"),
         _TIMES(0x39, note.at_ns, 0x41, note.at_ns),
-        _attributes(_IN_SPAN, said.own),
+        attributes,
         b"",
         _LOCAL,
     )
@@ -100,6 +108,27 @@ def request(fields: Iterable[bytes], resource: Resource) -> bytes:
     scoped = _field(b"\x0a", about) + b"".join(fields) + _text(b"\x1a", scope.schema_url or "")
     whose = _field(b"\x0a", _attributes(_IN_RESOURCE, resource.attributes))
     return _field(b"\x0a", whose + _field(b"\x12", scoped) + _text(b"\x1a", resource.schema_url))
+
+
+def _layers(said: spans.Description, tree: Tree) -> tuple[bytes, bytes]:
+    """Trace state and attributes of a span of `tree`; what many spans say is made once."""
+    shared, usual, own = said.shared, said.usual.attributes, said.own
+    known = tree.encoded
+    if known is None or known[0] is not shared:
+        apart = shared.keys().isdisjoint(spans.USUAL)
+        known = tree.encoded = shared, _state(tree.state), _attributes(_IN_SPAN, shared) if apart else None
+    if known[2] is not None and usual.keys().isdisjoint(own) and shared.keys().isdisjoint(own):
+        return known[1], known[2] + _usual(said.usual)[1] + _attributes(_IN_SPAN, own)
+    return known[1], _attributes(_IN_SPAN, said.attributes)  # what is said twice is sent once
+
+
+def _usual(usual: spans.Usual) -> tuple[bytes, bytes]:
+    """Name and kind of a span, which follow each other, and attributes."""
+    encoded = usual.encoded
+    if encoded is None:
+        head = _text(b"\x2a", usual.name) + (_CLIENT if usual.kind is spans.CLIENT else _INTERNAL)
+        encoded = usual.encoded = head, _attributes(_IN_SPAN, usual.attributes)
+    return encoded
 
 
 def _span(
@@ -125,8 +154,7 @@ def _span(
                 span_id.to_bytes(8, "big"),
                 state,
                 parent,
-                _name(said.name) if len(said.name) <= _REPEATED_CHARACTERS else _text(b"\x2a", said.name),
-                _CLIENT if said.kind is spans.CLIENT else _INTERNAL,
+                _usual(said.usual)[0],
                 times,
                 attributes,
                 events,
@@ -136,11 +164,6 @@ def _span(
             )
         ),
     )
-
-
-@lru_cache(1024)
-def _name(name: str) -> bytes:
-    return _text(b"\x2a", name)
 
 
 def _state(state: TraceState | None) -> bytes:
@@ -172,7 +195,9 @@ def _attributes(field: bytes, said: Mapping[str, Any]) -> bytes:
     for key, value in said.items():
         kind = type(value)
         try:
-            if kind is int or kind is bool or (kind is str and len(value) <= _REPEATED_CHARACTERS):
+            if kind is str and (len(value) > _REPEATED_CHARACTERS or key in _ONCE):
+                parts.append(_field(field, _key(key) + _field(b"\x12", _field(b"\x0a", value.encode()))))
+            elif kind is str or kind is int or kind is bool:
                 parts.append(_repeated(field, key, value))
             elif kind is list and len(value) == 1 and type(value[0]) is str:
                 parts.append(_repeated_list(field, key, *value))

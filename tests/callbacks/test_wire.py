@@ -107,6 +107,7 @@ NOTES = st.builds(
     SAID,
     SAID,
     st.one_of(st.none(), STATES),
+    st.one_of(st.none(), trees()),
 )
 RESOURCES = st.builds(
     Resource,

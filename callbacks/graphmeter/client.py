@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from graphmeter import forks, guard, langgraph, models, names, recent, records, runs, terminate
 from graphmeter.delivery import Delivery
@@ -135,12 +136,19 @@ def _complete(run: Run) -> None:
     if run.told is not None and run.facts is not None and run.status != names.OK:
         models.broken_off(run.facts, run.told)
     if run.facts is not None and names.USAGE_INPUT in run.facts:
-        from graphmeter import prices
-
-        cost = prices.cost_of(run.facts, run.started_ns)
+        cost = _prices().cost_of(run.facts, run.started_ns)
         if cost is not None:
             run.facts[names.COST_USD] = float(cost.usd)
             run.facts[names.COST_PRICE] = cost.price
+
+
+@cache
+def _prices() -> Any:
+    from graphmeter import (
+        prices,
+    )  # when the first call is priced; importing it for every call costs as much as its price
+
+    return prices
 
 
 @guard.guarded

@@ -68,7 +68,10 @@ class _Flat(NamedTuple):
 _flat: dict[tuple[str, str | None], _Flat | None] = {}
 """Flat prices met so far, None for models whose price is not. Ten times quicker than asking the catalogue."""
 _MOST_FLAT: Final = 1000
-_FLAT_UNITS: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "output_reasoning_tokens"})
+_DEARER: Final = frozenset(
+    _UNITS.keys() - {names.USAGE_INPUT, names.USAGE_OUTPUT, names.USAGE_CACHE_READ, names.USAGE_REASONING}
+)
+"""Usage that a flat price does not price."""
 _FLAT_RATES: Final = frozenset({"input_mtok", "output_mtok", "cache_read_mtok"})
 _RATES_OF_OTHER_UNITS: Final = frozenset({"web_searches_kcount", "storage_searches_kcount", "cache_write_mtok"})
 _missing: set[tuple[str, str | None]] = set()
@@ -97,13 +100,20 @@ def cost_of(attributes: Mapping[str, Any], at_ns: int) -> Cost | None:
     catalogue = _catalogue()
     if catalogue is None or names.USAGE_INPUT not in attributes:
         return None
-    usage = {_UNITS[name]: tokens for name, tokens in attributes.items() if name in _UNITS and tokens}
     provider = attributes.get(names.PROVIDER)
+    usage: dict[str, int] | None = None
     # The model that answered; if the catalogue lacks that snapshot, the one asked for.
     for name in (names.RESPONSE_MODEL, names.REQUEST_MODEL):
         model = attributes.get(name)
-        if not model or (model, provider) in _missing:
+        if not model:
             continue
+        flat = _flat.get((model, provider))
+        if flat is not None and (cost := _flat_cost(flat, attributes)) is not None:
+            return cost
+        if (model, provider) in _missing:
+            continue
+        if usage is None:
+            usage = {_UNITS[name]: tokens for name, tokens in attributes.items() if name in _UNITS and tokens}
         try:
             with forks.gate:  # the catalogue loads its data when first asked
                 return _price(catalogue, usage, model, provider, at_ns)
@@ -116,14 +126,17 @@ def cost_of(attributes: Mapping[str, Any], at_ns: int) -> Cost | None:
     return None
 
 
+def _flat_cost(flat: _Flat, attributes: Mapping[str, Any]) -> Cost | None:
+    """Cost by `flat`; None where it does not say all."""
+    cached = attributes.get(names.USAGE_CACHE_READ, 0)
+    plain = attributes[names.USAGE_INPUT] - cached
+    if plain < 0 or not _DEARER.isdisjoint(attributes):
+        return None
+    usd = plain * flat.input + cached * flat.cache_read + attributes.get(names.USAGE_OUTPUT, 0) * flat.output
+    return Cost(usd, flat.price)
+
+
 def _price(catalogue: _Catalogue, usage: Mapping[str, int], model: str, provider: str | None, at_ns: int) -> Cost:
-    flat = _flat.get((model, provider))
-    if flat is not None and usage.keys() <= _FLAT_UNITS:
-        cached = usage.get("cache_read_tokens", 0)
-        plain = usage.get("input_tokens", 0) - cached
-        if plain >= 0:
-            usd = plain * flat.input + cached * flat.cache_read + usage.get("output_tokens", 0) * flat.output
-            return Cost(usd, flat.price)
     found = catalogue.calculate(
         catalogue.usage(**usage),
         model,

@@ -199,6 +199,8 @@ def _attributes(field: bytes, said: Mapping[str, Any]) -> bytes:
                 parts.append(_field(field, _key(key) + _field(b"\x12", _field(b"\x0a", value.encode()))))
             elif kind is str or kind is int or kind is bool:
                 parts.append(_repeated(field, key, value))
+            elif kind is float:
+                parts.append(_field(field, _key(key) + b"\x12\x09\x21" + _DOUBLE(value)))
             elif kind is list and len(value) == 1 and type(value[0]) is str:
                 parts.append(_repeated_list(field, key, *value))
             else:

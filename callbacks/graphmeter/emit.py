@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own processors import it, too
@@ -30,8 +31,21 @@ if TYPE_CHECKING:
 _SHORTEST_SLEEP_S: Final = 0.01
 _BUILT_AT_ONCE: Final = 32
 """Spans built between two looks at how much is waiting."""
+_BUILT_IN_PLACE: Final = 4096
+"""Most spans that a flush builds in its caller's thread: some 20 ms, so that its timeout holds."""
+_TURN_S: Final = 1.0
 _SPOOLING_PATIENCE_S: Final = 1.0
 """Longest shutdown where the collector is known to be away and spans can wait on disk."""
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """Own requests must not be traced by the application's HTTP instrumentation."""
+    token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
 
 
 class _Flush:
@@ -53,6 +67,9 @@ class Pipeline:
     """
 
     opens_all = False
+    foreign: ClassVar[bool] = False
+    """Whether building spans calls code of the application, which may take any time: a redactor, its span processors. Of the
+    whole process, as one pipeline may be given what another one should have had."""
 
     def __init__(
         self,
@@ -142,13 +159,32 @@ class Pipeline:
         """Deliver what was queued before the call; False if that failed or took longer than `timeout_s`."""
         if self._stopping:
             return self._empty
+        lost = self._outbox.lost
+        if self._help():
+            return self._outbox.lost == lost
         request = _Flush()
         self._flushes.append(request)
         self._wake()
         if self._thread is None:
             self._round()
         self._hurry.set()
-        return request.done.wait(timeout_s) and request.complete
+        return request.done.wait(timeout_s) and request.complete and self._outbox.lost == lost
+
+    def _help(self) -> bool:
+        """Build what is queued in the calling thread, which waits for it anyway and has it at hand: another processor would
+        fetch it all first. Whether nothing is left to do; what may take long is left to our own thread."""
+        if self.foreign or len(self._queue) > _BUILT_IN_PLACE or not self._outbox.is_connected:
+            return False
+        if not self._rounds.acquire(blocking=False):
+            return False
+        try:
+            with _untraced():
+                self._build()
+                if self._outbox.prompt:
+                    self._outbox.send(force=True)
+            return self._outbox.delivered and not self.unfinished
+        finally:
+            self._rounds.release()
 
     def shutdown(self, timeout_s: float) -> bool:
         """Deliver what is queued, then stop for good; what cannot be delivered in `timeout_s` is on disk or has failed.
@@ -234,22 +270,23 @@ class Pipeline:
 
     def _round(self) -> None:
         """Build everything queued, then send everything built, unless it is too early to try again."""
-        # Own requests must not be traced by the application's HTTP instrumentation.
-        token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         # Taken first: what was queued before a flush is then built and sent before it is answered.
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         complete = False
+        # Whoever has it may have been interrupted by a signal whose handler waits for us: better twice than never.
+        mine = self._rounds.acquire(timeout=_TURN_S)
         try:
-            with self._rounds:
+            with _untraced():
                 lost = self._outbox.lost
                 self._build()
                 self._outbox.send(force=bool(flushes))
                 complete = self._outbox.delivered and self._outbox.lost == lost
         finally:
+            if mine:
+                self._rounds.release()
             for flush in flushes:
                 flush.complete = complete
                 flush.done.set()
-            otel_context.detach(token)
 
     @guard.guarded
     def _save(self, *, report: bool) -> None:
@@ -267,12 +304,14 @@ class Pipeline:
             if not items:
                 return
             left -= len(items)
-            built = self._spans_of(items, delivery)
-            self._outbox.put(built, failed=len(items) - len(built))
+            built: list[Ready] = []
+            try:
+                self._build_into(built, items, delivery)
+            finally:  # who flushes may be interrupted, by Ctrl-C for one
+                self._outbox.put(built, failed=len(items) - len(built))
 
-    def _spans_of(self, items: list[Run | Note | ReadableSpan], delivery: Delivery) -> list[Ready]:
+    def _build_into(self, built: list[Ready], items: list[Run | Note | ReadableSpan], delivery: Delivery) -> None:
         finished, span_of, said = self._finished, delivery.span_of, self._settings.error_messages
-        built: list[Ready] = []
         for item in items:
             try:
                 if isinstance(item, Run):
@@ -290,4 +329,3 @@ class Pipeline:
                     built.append(item)
             except Exception as error:  # noqa: BLE001 - one odd run must not cost the others; guard counts and logs
                 guard.swallowed("build span", error)
-        return built

@@ -28,6 +28,7 @@ from graphmeter import (
 )
 from graphmeter.attribution import Attribution
 from graphmeter.capture import chosen
+from graphmeter.emit import Pipeline
 from graphmeter.hook import HOOK
 from graphmeter.langgraph import HIDDEN, NS, become_node
 from graphmeter.names import CANCELLED, ERROR, MODEL, NODE, RETRIEVER, RUN, TOOL
@@ -126,6 +127,7 @@ class GraphMeterCallbackHandler(_Base):
             "tracer_provider": tracer_provider,
             "mirror": mirror,
         }
+        mirrors = settings.mirror if mirror is None else mirror
         sink: Sink
         if tracer_provider is not None:
             from graphmeter.provider import ProviderSink
@@ -133,13 +135,14 @@ class GraphMeterCallbackHandler(_Base):
             sink = ProviderSink(tracer_provider, client.finished, error_messages=settings.error_messages)
         else:
             sink = client.pipeline(endpoint=endpoint, exporter=exporter)
+            Pipeline.foreign = Pipeline.foreign or mirrors or redact is not None
         self._ground = roots.Ground(
             sink,
             said.over(settings).shared(),
             graph,
             settings.debug if debug is None else debug,
             captures,
-            settings.mirror if mirror is None else mirror,
+            mirrors,
         )
         HOOK.register(self, sink)
         if kinds:

@@ -18,11 +18,16 @@ PROVIDER_KEY: Final = "graphmeter_provider"
 """Metadata key of a model that says whose it is, where its integration does not know."""
 
 
-_Integration = tuple[str, str, str, int]
+_Integration = tuple[str | None, str, str, int]
 _AGAIN: dict[_Integration, tuple[Mapping[str, Any] | None, str, Facts]] = {}
 """What was found of an integration's calls, by the number of the object that LangChain describes it by, the same each time.
 The object is kept here, so no other one gets its number."""
 _MOST_AGAIN: Final = 256
+_TELLING: Final = frozenset({"stream"})
+"""Parameters of a single call that its attributes are made of."""
+_MODEL_KEYS: Final = ("model", "model_name", "model_id")
+_TELLING_MODEL: Final = _TELLING.union(_MODEL_KEYS)
+"""The same where LangChain names no model."""
 
 
 def asked(
@@ -34,10 +39,10 @@ def asked(
     """Name of the requested model (empty if nobody says) and the attributes known at the start of a call."""
     model, provider = metadata.get("ls_model_name"), metadata.get("ls_provider")
     if (
-        type(model) is not str
-        or type(provider) is not str
+        type(provider) is not str
+        or not (model is None or type(model) is str)
         or PROVIDER_KEY in metadata
-        or (params and "stream" in params)
+        or (params and not (_TELLING if model else _TELLING_MODEL).isdisjoint(params))
     ):
         return _asked(metadata, params, operation, serialized)
     key = model, provider, operation, id(serialized)
@@ -57,7 +62,7 @@ def _asked(
 ) -> tuple[str, Facts]:
     model = metadata.get("ls_model_name")
     if not model and params:
-        model = params.get("model") or params.get("model_name") or params.get("model_id")
+        model = next((params[key] for key in _MODEL_KEYS if params.get(key)), None)
     name = providers.model_name(model) if isinstance(model, str) else ""
     facts: Facts = {names.OPERATION: operation}
     if name:

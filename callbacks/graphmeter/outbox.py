@@ -7,7 +7,9 @@ they wait, on disk if there is a spool; once it is back new spans go first, and 
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -33,6 +35,7 @@ _CONTENT_WAITING: Final = 32 * 1024 * 1024
 _REPLAYED_AT_ONCE: Final = 8
 """Requests from disk between two looks for new spans."""
 _DISK_PATIENCE_S: Final = 1.0
+_PROMPT_S: Final = 0.001
 
 
 class Outbox:
@@ -55,6 +58,7 @@ class Outbox:
         self._batch_spans = BATCH_SPANS
         self._content_bytes = _MOST_ATTRIBUTES * settings.capture_bytes
         self._weighed = 0
+        self._took_s = math.inf
         self._built: deque[Ready] = deque()
         self._closed = False
         self._warned = False
@@ -89,6 +93,16 @@ class Outbox:
     def delivered(self) -> bool:
         """Whether nothing built waits any more, in memory or on disk."""
         return not self._built and not self._spooled
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether spans can be built."""
+        return self._delivery is not None
+
+    @property
+    def prompt(self) -> bool:
+        """Whether delivering takes no time worth mentioning: somebody's exporter did the last time, without a network."""
+        return self._delivery is not None and not self._delivery.reports and self._took_s < _PROMPT_S
 
     @property
     def spools(self) -> bool:
@@ -269,6 +283,7 @@ class Outbox:
         """Deliver the next spans, with a report if they are the last; False if the other side is away."""
         batch, last = self._batch()
         told = self._report(delivery, batch) if report and last else []
+        began = time.perf_counter()
         try:
             refused = min(delivery.send([*batch, *told]), len(batch))
         except Unreachable as error:
@@ -281,6 +296,7 @@ class Outbox:
         except Exception as error:  # noqa: BLE001 - a user's exporter may raise anything; guard counts and logs
             guard.swallowed("exporter", error)
             refused = len(batch)
+        self._took_s = time.perf_counter() - began
         self._backoff.answered()
         if told:
             self._reports.told()

@@ -106,3 +106,25 @@ def test_what_no_integration_says_is_looked_at_each_time(odd: Any) -> None:
         name, facts = models.asked(said, {"model": "asked"}, names.OP_CHAT, {"kwargs": {}})
         assert ("openai" if key == "ls_model_name" else None) == facts.get(names.PROVIDER)
         assert name in ("", "m", "asked")
+
+
+@pytest.mark.parametrize("unnamed", [{}, {"ls_model_name": None}, {"ls_model_name": ""}])
+def test_where_nobody_names_a_model_each_call_is_asked_for_its_own(unnamed: dict[str, Any]) -> None:
+    said = {"ls_provider": "openai", **unnamed}
+    described: dict[str, Any] = {"kwargs": {}}
+
+    def name(params: dict[str, Any] | None) -> str:
+        return models.asked(said, params, names.OP_CHAT, described)[0]
+
+    assert ["", "a", "b", "c", "", "d", ""] == [
+        name(params)
+        for params in (
+            None,
+            {"model": "a"},
+            {"model": "", "model_name": "b"},
+            {"model_id": "models/c"},
+            {"stop": None},
+            {"model": None, "model_id": "d"},
+            {},
+        )
+    ]

@@ -144,9 +144,8 @@ def _complete(run: Run) -> None:
 
 @cache
 def _prices() -> Any:
-    from graphmeter import (
-        prices,
-    )  # when the first call is priced; importing it for every call costs as much as its price
+    """Loaded when the first call is priced, and not looked up for every one: that costs as much as pricing it."""
+    from graphmeter import prices
 
     return prices
 

@@ -1,8 +1,8 @@
 """Our own pipeline: finished runs in from any thread, OTLP requests out of one daemon thread, bounded in between.
 
 It knows no sampler and no processor of the application. The application's side is one length check and one append; spans
-are built, priced, printed and sent in the thread. While the collector is away spans wait up to the bound, then new ones are
-dropped and counted: the graph never waits.
+are built, priced, printed and sent in the thread, as far as whoever flushes does not do it. While the collector is away
+spans wait up to the bound, then new ones are dropped and counted: the graph never waits.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _BUILT_AT_ONCE: Final = 32
 _BUILT_IN_PLACE: Final = 4096
 """Most spans that a flush builds in its caller's thread: some 20 ms, so that its timeout holds."""
 _TURN_S: Final = 1.0
+"""Longest wait for somebody else who builds and sends. A signal may have interrupted him, whose handler waits for us."""
 _SPOOLING_PATIENCE_S: Final = 1.0
 """Longest shutdown where the collector is known to be away and spans can wait on disk."""
 
@@ -95,7 +96,7 @@ class Pipeline:
         self._outbox = Outbox(self._settings, lambda: self._connect(), self._queue)
         self._heartbeats = Heartbeats(self, self._settings.heartbeat_s)
         self._starting = threading.RLock()
-        self._rounds = threading.RLock()  # a flush without a thread is a round in its caller's
+        self._rounds = threading.Lock()
         self._work = threading.Event()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
@@ -273,7 +274,6 @@ class Pipeline:
         # Taken first: what was queued before a flush is then built and sent before it is answered.
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         complete = False
-        # Whoever has it may have been interrupted by a signal whose handler waits for us: better twice than never.
         mine = self._rounds.acquire(timeout=_TURN_S)
         try:
             with _untraced():

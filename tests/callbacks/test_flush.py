@@ -174,6 +174,22 @@ def test_a_flush_is_false_where_a_span_could_not_be_built(monkeypatch: pytest.Mo
     assert one.flush()
 
 
+def test_so_is_one_that_a_collector_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = Receiver()
+    one = Sending(receiver.url, **BY_HAND)
+    one.run()
+    assert one.pipeline.flush(60)
+    with monkeypatch.context() as patched:
+        patched.setattr(one.pipeline, "_finished", lambda run: 1 / 0)
+        one.run()
+        assert not one.pipeline.flush(60)
+    one.run()
+    assert one.pipeline.flush(60)
+    assert 3 == one.pipeline.counts().failed
+    one.pipeline.shutdown(1)
+    receiver.close()
+
+
 def test_who_is_interrupted_in_the_middle_leaves_nothing_uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(run: Run) -> None:
         raise KeyboardInterrupt

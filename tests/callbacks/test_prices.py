@@ -74,6 +74,24 @@ def test_cache_writes_go_the_long_way() -> None:
     assert Decimal("0.004125") == cost.usd
 
 
+def test_a_price_that_is_remembered_does_not_stand_for_what_it_does_not_say() -> None:
+    plain: dict[str, object] = {
+        names.PROVIDER: "aws.bedrock",
+        names.REQUEST_MODEL: "global.anthropic.claude-sonnet-4-20250514-v1:0",
+        names.USAGE_INPUT: 1000,
+        names.USAGE_OUTPUT: 10,
+    }
+
+    def usd(**more: int) -> Decimal | None:
+        cost = prices.cost_of({**plain, **{getattr(names, key): tokens for key, tokens in more.items()}}, AT_NS)
+        return None if cost is None else cost.usd
+
+    for _ in range(2):  # 3.00 in, 3.75 for what is written to the cache, 15.00 out
+        assert Decimal("0.00315") == usd() == usd(USAGE_CACHE_WRITE=0)
+        assert Decimal("0.003375") == usd(USAGE_CACHE_WRITE=300)
+        assert usd(USAGE_CACHE_READ=1001) is None  # more than all of it
+
+
 @pytest.mark.parametrize(
     "attributes",
     [

@@ -165,10 +165,10 @@ class Pipeline:
             return self._outbox.lost == lost
         request = _Flush()
         self._flushes.append(request)
+        self._hurry.set()  # before it wakes: left over, it would hurry the next run's spans
         self._wake()
         if self._thread is None:
             self._round()
-        self._hurry.set()
         return request.done.wait(timeout_s) and request.complete and self._outbox.lost == lost
 
     def _help(self) -> bool:

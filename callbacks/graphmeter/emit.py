@@ -68,9 +68,9 @@ class Pipeline:
     """
 
     opens_all = False
-    foreign: ClassVar[bool] = False
-    """Whether building spans calls code of the application, which may take any time: a redactor, its span processors. Of the
-    whole process, as one pipeline may be given what another one should have had."""
+    slow: ClassVar[bool] = False
+    """Whether building a span may take any time: something captured is redacted, or code of the application is called. Of
+    the whole process, as one pipeline may be given what another one should have had."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class Pipeline:
     def _help(self) -> bool:
         """Build what is queued in the calling thread, which waits for it anyway and has it at hand: another processor would
         fetch it all first. Whether nothing is left to do; what may take long is left to our own thread."""
-        if self.foreign or len(self._queue) > _BUILT_IN_PLACE or not self._outbox.is_connected:
+        if self.slow or len(self._queue) > _BUILT_IN_PLACE or not self._outbox.is_connected:
             return False
         if not self._rounds.acquire(blocking=False):
             return False

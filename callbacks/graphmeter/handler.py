@@ -135,7 +135,8 @@ class GraphMeterCallbackHandler(_Base):
             sink = ProviderSink(tracer_provider, client.finished, error_messages=settings.error_messages)
         else:
             sink = client.pipeline(endpoint=endpoint, exporter=exporter)
-            Pipeline.foreign = Pipeline.foreign or mirrors or redact is not None
+            if mirrors or kinds or redact is not None:
+                Pipeline.slow = True
         self._ground = roots.Ground(
             sink,
             said.over(settings).shared(),

@@ -1,6 +1,6 @@
 """Finished runs in, OpenTelemetry spans out: every name and attribute of the wire contract is written here.
 
-Runs in the exporter's thread, off the application's hot path.
+Runs off the application's hot path: in the exporter's thread, or in that of whoever flushes.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def build(run: Run, resource: Resource, *, error_messages: bool = False) -> Read
         SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, run.tree.state),
         under.context if isinstance(under, Run) else under,
         resource,
-        {**span.shared, **usual.attributes, **span.own},
+        span.attributes,
         span.events,
         () if run.links is None else [Link(link) for link in run.links],
         usual.kind,

@@ -66,7 +66,7 @@ class Flushing:
 @pytest.fixture(autouse=True)
 def by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ran before in this process, and however busy the machine is."""
-    monkeypatch.setattr(Pipeline, "foreign", False)
+    monkeypatch.setattr(Pipeline, "slow", False)
     monkeypatch.setattr(outbox, "_PROMPT_S", PROMPT_S)
 
 
@@ -149,8 +149,8 @@ def test_with_nothing_to_send_nobody_is_woken(monkeypatch: pytest.MonkeyPatch) -
     receiver.close()
 
 
-@pytest.mark.parametrize("chosen", [{"redact": lambda text, where: text}, {"mirror": True}])
-def test_what_calls_code_of_the_application_is_built_by_our_thread(built_by: list[str], chosen: dict[str, Any]) -> None:
+@pytest.mark.parametrize("chosen", [{"redact": lambda text, where: text}, {"mirror": True}, {"capture": "content"}])
+def test_what_may_take_any_time_is_built_by_our_thread(built_by: list[str], chosen: dict[str, Any]) -> None:
     one = Flushing(Exporter(), **chosen)
     assert one.flush()
     assert one.flush()

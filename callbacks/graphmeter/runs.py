@@ -88,24 +88,23 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
     parent, kind, below = run.parent, run.kind, run.open
     if parent is not None and parent.open:
         parent.open.pop(key, None)
-    left = False
     if below:
-        left = True
         if parent is None or kind is RUN or status is CANCELLED:
             _sweep(run, keep_models=status is not CANCELLED)
         else:
             # Tasks and threads of a node may go on; whoever is above sees to their end.
             opened_in(parent).update(below)
     run.closed = True
-    if run.attempts:
+    at_work = bool(run.attempts)
+    if at_work:
         _release(run, failure)
     if kind is CHAIN:
         return
-    # Who reads a stream up to the interrupt and no further closes a graph that has paused already.
+    # Who reads a stream up to the interrupt and no further closes a graph that has paused, unless other nodes still worked.
     if (
         run.interrupted
         and kind in (RUN, SUBGRAPH)
-        and (status is OK or (kind is RUN and status is CANCELLED and not left))
+        and (status is OK or (kind is RUN and status is CANCELLED and not at_work))
     ):
         status = INTERRUPTED
         if kind is RUN:

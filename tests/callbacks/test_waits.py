@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
@@ -18,6 +19,7 @@ from langgraph.types import Command, interrupt
 from callbacks.fakes import State, chain_of, nothing
 from callbacks.versions import INTERRUPT_EVENTS, needs_langgraph
 from graphmeter import instrument, meter, names, older, uninstrument, waits
+from graphmeter.runs import RUNS
 from graphmeter.testing import InMemorySpans, RecordedSpan
 
 pytestmark = pytest.mark.usefixtures("no_faults", "forgotten")
@@ -329,6 +331,35 @@ async def test_a_stream_that_is_left_at_the_interrupt_has_paused(spans: InMemory
 
     first, second = of(spans)
     resumes(second, first)
+
+
+async def test_a_run_that_is_cancelled_while_a_node_beside_the_interrupt_works_has_not_paused(
+    spans: InMemorySpans,
+) -> None:
+    async def works(state: State) -> State:
+        await asyncio.sleep(60)
+        return {}
+
+    async def asks(state: State) -> State:
+        return {"x": int(interrupt("ok?"))}
+
+    builder = StateGraph(State)
+    for name, node in (("works", works), ("asks", asks)):
+        builder.add_node(name, node)
+        builder.add_edge(START, name)
+    graph = builder.compile(checkpointer=InMemorySaver(), name="test")
+
+    running = asyncio.create_task(graph.ainvoke({}, config=config(spans)))
+    async with asyncio.timeout(10):
+        while not any(run.interrupted for run in RUNS.values()):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    (root,) = of(spans)
+    assert names.CANCELLED == root.status
+    assert not waits._by_thread
 
 
 def test_a_retry_after_an_error_resumes_no_run(spans: InMemorySpans) -> None:

@@ -32,7 +32,7 @@ def hand_over(run: Run, resource: Resource, processor: Any, error_messages: bool
     """Give the span of `run` to the application's `processor`."""
     from graphmeter import spans
 
-    processor.on_end(spans.build(run, resource, error_messages=error_messages))
+    processor.on_end(spans.build(run, resource, spans.service_of(resource), error_messages=error_messages))
 
 
 @guard.guarded

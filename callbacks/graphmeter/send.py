@@ -133,14 +133,15 @@ class ExporterDelivery:
 
     def __init__(self, exporter: SpanExporter, resource: Resource) -> None:
         self.resource = resource
+        self._service = service_of(resource)
         self.where = type(exporter).__name__
         self._exporter = exporter
 
     def span_of(self, run: Run, *, error_messages: bool) -> Ready:
-        return build(run, self.resource, error_messages=error_messages)
+        return build(run, self.resource, self._service, error_messages=error_messages)
 
     def span_of_note(self, note: Note) -> Ready:
-        return build_note(note, self.resource)
+        return build_note(note, self.resource, self._service)
 
     def send(self, spans: Sequence[Ready]) -> int:
         built = [span for span in spans if not isinstance(span, bytes)]  # all of them: none is made into bytes here

@@ -32,9 +32,6 @@ _LONGEST = 8192
 UNSET = Status(StatusCode.UNSET)
 CLIENT, INTERNAL = SpanKind.CLIENT, SpanKind.INTERNAL
 _NOTHING: Mapping[str, AttributeValue] = {}
-_known: tuple[Resource, str] | None = None
-"""A resource and its service name."""
-
 
 USUAL: Final = frozenset(
     {
@@ -236,20 +233,16 @@ def _exception(run: Run, failure: Failure, *, with_message: bool) -> Event:
 
 def service_of(resource: Resource) -> str:
     """What names graphs that have no name."""
-    global _known  # asked for every span of a process, which has one resource
-    known = _known
-    if known is None or known[0] is not resource:
-        known = _known = resource, str(resource.attributes.get(names.SERVICE_NAME, ""))
-    return known[1]
+    return str(resource.attributes.get(names.SERVICE_NAME, ""))
 
 
-def build(run: Run, resource: Resource, *, error_messages: bool = False) -> ReadableSpan:
-    """The finished span of `run`, sampled whatever the application's sampler says."""
-    span = describe(run, service_of(resource), error_messages=error_messages)
-    usual, started, ended, under = span.usual, run.started_ns, run.ended_ns, run.under
+def build(run: Run, resource: Resource, service: str, *, error_messages: bool = False) -> ReadableSpan:
+    """The finished span of `run`, of `resource` and its `service`, sampled whatever the application's sampler says."""
+    span = describe(run, service, error_messages=error_messages)
+    usual, tree, under, started, ended = span.usual, run.tree, run.under, run.started_ns, run.ended_ns
     return ReadableSpan(
         usual.name,
-        SpanContext(run.tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, run.tree.state),
+        SpanContext(tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, tree.state),
         under.context if isinstance(under, Run) else under,
         resource,
         span.attributes,
@@ -265,9 +258,9 @@ def build(run: Run, resource: Resource, *, error_messages: bool = False) -> Read
     )
 
 
-def build_note(note: Note, resource: Resource) -> ReadableSpan:
+def build_note(note: Note, resource: Resource, service: str) -> ReadableSpan:
     """The span of `note`: zero duration, below the root span if it is about a run."""
-    span = describe_note(note, service_of(resource))
+    span = describe_note(note, service)
     root = SpanContext(note.trace_id, span_id_of(note.run_id), False, _SAMPLED) if note.run_id is not None else None
     return ReadableSpan(
         span.usual.name,

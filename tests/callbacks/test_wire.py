@@ -131,18 +131,17 @@ def test_runs_have_the_bytes_that_opentelemetry_gives_them(data: st.DataObject) 
     tree = data.draw(trees())
     ended = data.draw(st.lists(runs(tree), min_size=1, max_size=4))
     resource, messages = data.draw(RESOURCES), data.draw(st.booleans())
-    ours = wire.request(
-        [wire.encode(run, spans.service_of(resource), error_messages=messages) for run in ended], resource
-    )
+    service = spans.service_of(resource)
+    ours = wire.request([wire.encode(run, service, error_messages=messages) for run in ended], resource)
 
-    assert theirs(*[spans.build(run, resource, error_messages=messages) for run in ended]) == ours
+    assert theirs(*[spans.build(run, resource, service, error_messages=messages) for run in ended]) == ours
 
 
 @given(st.lists(NOTES, min_size=1, max_size=3))
 def test_notes_have_the_bytes_that_opentelemetry_gives_them(notes: list[Note]) -> None:
     ours = wire.request([wire.encode_note(note, "shop") for note in notes], SHOP)
 
-    assert theirs(*[spans.build_note(note, SHOP) for note in notes]) == ours
+    assert theirs(*[spans.build_note(note, SHOP, "shop") for note in notes]) == ours
 
 
 def note_saying(facts: Mapping[str, Any]) -> Note:
@@ -163,13 +162,13 @@ class Level(IntEnum):
 def test_values_that_are_more_than_they_seem_are_encoded_as_what_they_are(value: Any) -> None:
     note = note_saying({"fact": value})
 
-    assert theirs(spans.build_note(note, SHOP)) == wire.request([wire.encode_note(note, "shop")], SHOP)
+    assert theirs(spans.build_note(note, SHOP, "shop")) == wire.request([wire.encode_note(note, "shop")], SHOP)
 
 
 def test_equal_values_of_other_types_do_not_take_each_others_bytes() -> None:
     for value in (1, True, 1.0, "1", 0, False, 0.0, -0.0, "0", 0):
         note = note_saying({"same": value})
-        assert theirs(spans.build_note(note, SHOP)) == wire.request([wire.encode_note(note, "shop")], SHOP)
+        assert theirs(spans.build_note(note, SHOP, "shop")) == wire.request([wire.encode_note(note, "shop")], SHOP)
 
 
 @pytest.mark.parametrize(

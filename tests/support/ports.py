@@ -7,15 +7,17 @@ server that asks for this one gets it, as often as it comes back (all of ours se
 
 from __future__ import annotations
 
+import atexit
 import socket
+from contextlib import ExitStack
 
-_reserved: list[socket.socket] = []
+_reserved = ExitStack()
+atexit.register(_reserved.close)  # else the interpreter warns of each at its end
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 where nobody listens."""
-    one = socket.socket()
+    one = _reserved.enter_context(socket.socket())
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.bind(("127.0.0.1", 0))
-    _reserved.append(one)
     return int(one.getsockname()[1])

@@ -95,17 +95,17 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
             # Tasks and threads of a node may go on; whoever is above sees to their end.
             opened_in(parent).update(below)
     run.closed = True
-    at_work = bool(run.attempts)
-    if at_work:
+    # Who reads a stream up to the interrupt and no further closes a graph that has paused, unless other nodes still worked.
+    paused = (
+        run.interrupted
+        and kind in (RUN, SUBGRAPH)
+        and (status is OK or (kind is RUN and status is CANCELLED and not _was_at_work(run)))
+    )
+    if run.attempts:
         _release(run, failure)
     if kind is CHAIN:
         return
-    # Who reads a stream up to the interrupt and no further closes a graph that has paused, unless other nodes still worked.
-    if (
-        run.interrupted
-        and kind in (RUN, SUBGRAPH)
-        and (status is OK or (kind is RUN and status is CANCELLED and not at_work))
-    ):
+    if paused:
         status = INTERRUPTED
         if kind is RUN:
             waits.paused(run)
@@ -154,6 +154,17 @@ def succeed(before: Run, attempt: Run) -> None:
             # What was cancelled is not tried again, but for a node that ran out of time: it was told so, too.
             _timed_out(before, Failure(_NODE_TIMEOUT, ""))
         before.tree.sink.close(before)
+
+
+def _was_at_work(root: Run) -> bool:
+    """Whether nodes in the last step of `root`, which was cancelled, were cancelled, too.
+
+    Those of earlier steps had run out of time, and that was handled.
+    """
+    tree = root.tree
+    last = (tree.first_step or 0) + tree.steps - 1
+    attempts = attempts_in(root).copy().values()
+    return any(attempt.status is CANCELLED and attempt.step == last for attempt in attempts)
 
 
 def _release(parent: Run, failure: Failure | None) -> None:

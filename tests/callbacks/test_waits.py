@@ -17,7 +17,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
 
 from callbacks.fakes import State, chain_of, nothing
-from callbacks.versions import INTERRUPT_EVENTS, needs_langgraph
+from callbacks.versions import ERROR_HANDLER, INTERRUPT_EVENTS, needs_langgraph
 from graphmeter import instrument, meter, names, older, uninstrument, waits
 from graphmeter.runs import RUNS
 from graphmeter.testing import InMemorySpans, RecordedSpan
@@ -333,15 +333,48 @@ async def test_a_stream_that_is_left_at_the_interrupt_has_paused(spans: InMemory
     resumes(second, first)
 
 
+@needs_langgraph(ERROR_HANDLER, "error handler of a node")
+@pytest.mark.parametrize(("late", "beside"), [(False, False), (True, False), (False, True)])
+async def test_a_stream_that_is_left_at_the_interrupt_has_paused_also_if_an_error_was_handled(
+    spans: InMemorySpans, late: bool, beside: bool
+) -> None:
+    async def fail(state: State) -> State:
+        if late:
+            await asyncio.sleep(60)
+        raise ValueError
+
+    async def handle(state: State) -> Command[str]:
+        return Command() if beside else Command(goto="approve")
+
+    builder = StateGraph(State)
+    builder.add_node("fail", fail, error_handler=handle, timeout=0.05)
+    builder.add_node("approve", ask())
+    builder.add_edge(START, "fail")
+    if beside:
+        builder.add_edge(START, "approve")
+    graph: Any = builder.compile(checkpointer=InMemorySaver(), name="test")
+
+    stream = graph.astream({}, config=config(spans))
+    async for chunk in stream:
+        if "__interrupt__" in chunk:
+            break
+    await stream.aclose()
+    await graph.ainvoke(GO, config=config(spans))
+
+    first, second = of(spans)
+    resumes(second, first)
+
+
 async def test_a_run_that_is_cancelled_while_a_node_beside_the_interrupt_works_has_not_paused(
     spans: InMemorySpans,
 ) -> None:
     async def works(state: State) -> State:
-        await asyncio.sleep(60)
+        if state["x"]:
+            await asyncio.sleep(60)
         return {}
 
     async def asks(state: State) -> State:
-        return {"x": int(interrupt("ok?"))}
+        return {"x": int(interrupt("ok?"))} if state["x"] else {}
 
     builder = StateGraph(State)
     for name, node in (("works", works), ("asks", asks)):
@@ -349,7 +382,8 @@ async def test_a_run_that_is_cancelled_while_a_node_beside_the_interrupt_works_h
         builder.add_edge(START, name)
     graph = builder.compile(checkpointer=InMemorySaver(), name="test")
 
-    running = asyncio.create_task(graph.ainvoke({}, config=config(spans)))
+    await graph.ainvoke({"x": 0}, config=config(spans))  # so that the thread's steps have begun before
+    running = asyncio.create_task(graph.ainvoke({"x": 1}, config=config(spans)))
     async with asyncio.timeout(10):
         while not any(run.interrupted for run in RUNS.values()):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
@@ -357,8 +391,7 @@ async def test_a_run_that_is_cancelled_while_a_node_beside_the_interrupt_works_h
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    (root,) = of(spans)
-    assert names.CANCELLED == root.status
+    assert [names.OK, names.CANCELLED] == [root.status for root in of(spans)]
     assert not waits._by_thread
 
 

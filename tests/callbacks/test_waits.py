@@ -313,15 +313,19 @@ def test_other_threads_are_other_waits(spans: InMemorySpans) -> None:
     resumes(third, first)
 
 
+async def leave_at_interrupt(graph: Any, spans: InMemorySpans) -> None:
+    stream = graph.astream({}, config=config(spans))
+    async for chunk in stream:
+        if "__interrupt__" in chunk:
+            break
+    await stream.aclose()
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_stream_that_is_left_at_the_interrupt_has_paused(spans: InMemorySpans, asynchronous: bool) -> None:
     graph = in_node()
     if asynchronous:
-        stream = graph.astream({}, config=config(spans))
-        async for chunk in stream:
-            if "__interrupt__" in chunk:
-                break
-        await stream.aclose()
+        await leave_at_interrupt(graph, spans)
         await graph.ainvoke(GO, config=config(spans))
     else:
         for chunk in graph.stream({}, config=config(spans)):
@@ -344,21 +348,24 @@ async def test_a_stream_that_is_left_at_the_interrupt_has_paused_also_if_an_erro
         raise ValueError
 
     async def handle(state: State) -> Command[str]:
+        handled.set()
         return Command() if beside else Command(goto="approve")
 
+    async def approve(state: State) -> State:
+        await handled.wait()
+        return {"x": int(interrupt("ok?"))}
+
+    handled = asyncio.Event()
+
     builder = StateGraph(State)
-    builder.add_node("fail", fail, error_handler=handle, timeout=0.05)
-    builder.add_node("approve", ask())
+    builder.add_node("fail", fail, error_handler=handle, timeout=0.05 if late else None)
+    builder.add_node("approve", approve)
     builder.add_edge(START, "fail")
     if beside:
         builder.add_edge(START, "approve")
-    graph: Any = builder.compile(checkpointer=InMemorySaver(), name="test")
+    graph = builder.compile(checkpointer=InMemorySaver(), name="test")
 
-    stream = graph.astream({}, config=config(spans))
-    async for chunk in stream:
-        if "__interrupt__" in chunk:
-            break
-    await stream.aclose()
+    await leave_at_interrupt(graph, spans)
     await graph.ainvoke(GO, config=config(spans))
 
     first, second = of(spans)

@@ -1,14 +1,18 @@
 """What a callback handler costs a graph: no handler, one that does nothing, ours, and every peer that is installed.
 
-Each contestant lives in a process of its own, and they take turns (see `racing`). Two graphs, sync and async: ten nodes that
-do nothing, and five nodes that ask a model which answers at once. Both fire 22 callback events a run.
+Each contestant lives in a process of its own, and they take turns (see `racing`); with `--together` all live in one.
+Two graphs, sync and async: ten nodes that do nothing, and five nodes that ask a model which answers at once. Both fire
+22 callback events a run. Every run has a context of its own, as the requests of a server do: some peers leave a span
+behind in theirs.
 
     python benchmarks/bench_handler.py [--series 5] [--rounds 5] [--runs 20] [--only graphmeter,mlflow] [--table encoded]
+                                       [--together]
 
-`wall` is the time a run takes as a ratio to no handler; `µs/event` is the processor time, all threads of the process, that
-the handler adds to each callback event. Both from lower quartiles over all rounds: what others do on the same machine only
-ever adds, in bursts. Processors are kept awake (see `awake`). There are two tables: in the first, exporters throw away what
-they are given; in the second every contestant also encodes what it would send (see `contestants`).
+`wall` is the time a run takes as a ratio to no handler; `µs/event` is the processor time, all threads of the process,
+that the handler adds to each callback event. Both from lower quartiles over all rounds: what others do on the same
+machine only ever adds, in bursts. Processors are kept awake (see `awake`). There are two tables: in the first every
+contestant encodes what it would send (see `contestants`), as it does in an application; in the second, exporters throw
+away what they are given.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextvars import copy_context
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypedDict
 
@@ -30,13 +35,13 @@ from awake import awake
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, StateGraph
-from racing import Runner, calm, runners, shuffled
+from racing import calm, runners, shuffled
 
 EVENTS = 22
 NODES, CALLS = 10, 5
 WARM_UP = 30
 BASES = 3
-"""Processes without a handler in each series: the luck of one would be in every other figure."""
+"""Processes (together: turns) without a handler in each series: the luck of one would be in every other figure."""
 
 
 class Took(NamedTuple):
@@ -46,6 +51,18 @@ class Took(NamedTuple):
     cpu: float
     graph_cpu: float
     """Of the thread that runs the graphs, a part of `cpu`."""
+
+
+class Present(NamedTuple):
+    """A contestant that takes part."""
+
+    version: str
+
+
+class Missing(NamedTuple):
+    """One that does not."""
+
+    why: str
 
 
 Workload = tuple[str, bool]
@@ -110,18 +127,22 @@ def _graphs() -> dict[Workload, Any]:
 # --- one contestant's process -------------------------------------------------------------------------------------
 
 
-def _work(name: str, encode: bool, pipe: Connection) -> None:
+def _work(names: str, encode: bool, pipe: Connection) -> None:
+    """Measures the contestants `names`, separated by commas: says whether each is there, then answers questions."""
     warnings.simplefilter("ignore")
-    try:
-        contestant = contestants.ALL[name](encode)
-    except ImportError as error:
-        pipe.send(f"not installed ({error.name or error})")
-        return
+    ready: dict[str, contestants.Contestant] = {}
+    said: dict[str, Present | Missing] = {}
+    for name in names.split(","):
+        try:
+            ready[name] = contestants.ALL[name](encode)
+            said[name] = Present(ready[name].about)
+        except ImportError as error:
+            said[name] = Missing(f"not installed ({error.name or error})")
     graphs = _graphs()
-    pipe.send((contestant.about,))
+    pipe.send(said)
     while (asked := pipe.recv()) is not None:
-        workload, runs = asked
-        pipe.send(_measure(graphs[workload], workload[1], runs, contestant))
+        name, workload, runs = asked
+        pipe.send(_measure(graphs[workload], workload[1], runs, ready[name]))
 
 
 def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.Contestant) -> Took:
@@ -130,7 +151,7 @@ def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.
     async def many() -> tuple[float, float]:
         began, thread = time.perf_counter(), time.thread_time()
         for _ in range(runs):
-            await graph.ainvoke({"x": 0}, config=config)
+            await asyncio.create_task(graph.ainvoke({"x": 0}, config=config))
         return time.perf_counter() - began, time.thread_time() - thread
 
     gc.collect()
@@ -140,7 +161,7 @@ def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.
     else:
         began, thread = time.perf_counter(), time.thread_time()
         for _ in range(runs):
-            graph.invoke({"x": 0}, config=config)
+            copy_context().run(graph.invoke, {"x": 0}, config=config)
         wall, thread_cpu = time.perf_counter() - began, time.thread_time() - thread
     contestant.settle()
     return Took(wall, time.process_time() - cpu, thread_cpu)
@@ -149,26 +170,34 @@ def _measure(graph: Any, asynchronous: bool, runs: int, contestant: contestants.
 # --- the race -----------------------------------------------------------------------------------------------------
 
 
-def race(names: list[str], series: int, rounds: int, runs: int, *, encode: bool) -> tuple[list[Runner], Taken]:
+def race(
+    names: list[str], series: int, rounds: int, runs: int, *, encode: bool, together: bool
+) -> tuple[dict[str, Present | Missing], Taken]:
     """Every contestant through every workload, `rounds` times in each of `series`."""
     took: Taken = {}
-    started: list[Runner] = []
+    said: dict[str, Present | Missing] = {}
+    crews = [",".join(names)] if together else [*[contestants.BASE] * (BASES - 1), *names]
     for _ in range(series):
-        started = runners([*[contestants.BASE] * (BASES - 1), *names], _work, encode)
-        present = [runner for runner in started if not _missing(runner)]
-        for runner in present:
+        processes = runners(crews, _work, encode)
+        entrants = []
+        for process in processes:
+            said |= process.said
+            entrants += [(name, process) for name, about in process.said.items() if isinstance(about, Present)]
+        if together:
+            entrants += [(contestants.BASE, processes[0])] * (BASES - 1)
+        for name, process in entrants:
             for workload in WORKLOADS:
-                runner.ask((workload, WARM_UP))
+                process.ask((name, workload, WARM_UP))
         for _ in range(rounds):
             for workload in WORKLOADS:
-                for runner in shuffled(present):
-                    took.setdefault((runner.name, workload), []).append(runner.ask((workload, runs)))
-        for runner in present:
-            runner.stop()
-    return started, took
+                for name, process in shuffled(entrants):
+                    took.setdefault((name, workload), []).append(process.ask((name, workload, runs)))
+        for process in processes:
+            process.stop()
+    return said, took
 
 
-TABLES = {"built": False, "encoded": True}
+TABLES = {"encoded": True, "built": False}
 """How far spans get, and whether that is to bytes."""
 IMPORTS = {
     "import graphmeter": "import langchain_core.callbacks, langchain_core.runnables",
@@ -188,37 +217,32 @@ def import_times(repeats: int = 9) -> dict[str, float]:
     return {ours: statistics.median(times) for ours, times in taken.items()}
 
 
-def _missing(runner: Runner) -> str:
-    """Why the contestant takes no part."""
-    return runner.said if isinstance(runner.said, str) else ""
-
-
 def _calm(took: list[Took]) -> Took:
     return Took(*(calm(figures) for figures in zip(*took, strict=True)))
 
 
-def report(started: list[Runner], took: Taken, runs: int) -> None:
+def report(said: dict[str, Present | Missing], took: Taken, runs: int) -> None:
     """Print the table."""
     heads = [f"{graph}, {'async' if asynchronous else 'sync'}" for graph, asynchronous in WORKLOADS]
     print(f"{'':28}" + "".join(f"{head:>22}" for head in heads))
     print(f"{'':28}" + f"{'wall':>10}{'µs/event':>12}" * len(WORKLOADS))
     added: dict[tuple[str, Workload], float] = {}
     base = {workload: _calm(took[contestants.BASE, workload]) for workload in WORKLOADS}
-    for runner in {runner.name: runner for runner in started}.values():
-        if missing := _missing(runner):
-            print(f"{runner.name:28}  {missing}")
+    for name, about in said.items():
+        if isinstance(about, Missing):
+            print(f"{name:28}  {about.why}")
             continue
-        line = f"{runner.name} {runner.said[0]}".ljust(28)
+        line = f"{name} {about.version}".ljust(28)
         for workload in WORKLOADS:
-            mine = _calm(took[runner.name, workload])
+            mine = _calm(took[name, workload])
             cpu = (mine.cpu - base[workload].cpu) / runs / EVENTS * 1e6
-            added[runner.name, workload] = cpu
+            added[name, workload] = cpu
             line += f"{mine.wall / base[workload].wall:>10.2f}"
-            line += f"{cpu:>12.1f}" if runner.name != contestants.BASE else f"{'-':>12}"
+            line += f"{cpu:>12.1f}" if name != contestants.BASE else f"{'-':>12}"
         print(line)
     print("\nno handler, ms a run:       " + "".join(f"{base[w].wall / runs * 1e3:>10.2f}{'':12}" for w in WORKLOADS))
     peers = [name for name in contestants.PEERS if (name, WORKLOADS[0]) in added]
-    if contestants.OURS not in {runner.name for runner in started if not _missing(runner)}:
+    if (contestants.OURS, WORKLOADS[0]) not in added:
         return
     shares = []
     for workload in WORKLOADS:
@@ -239,6 +263,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="runs a round")
     parser.add_argument("--only", default="", help="names, separated by commas; no handler is always among them")
     parser.add_argument("--table", choices=[*TABLES, "both"], default="both")
+    parser.add_argument("--together", action="store_true", help="all contestants in one process, a new one each series")
     asked = parser.parse_args()
     names = list(contestants.ALL)
     if asked.only:
@@ -253,8 +278,8 @@ def main() -> None:
         if asked.table in (table, "both"):
             print(f"\n{table}: exporters {'encode what they would send' if encode else 'throw everything away'}\n")
             with awake():
-                started, took = race(names, asked.series, asked.rounds, asked.runs, encode=encode)
-            report(started, took, asked.runs)
+                said, took = race(names, asked.series, asked.rounds, asked.runs, encode=encode, together=asked.together)
+            report(said, took, asked.runs)
 
 
 if __name__ == "__main__":

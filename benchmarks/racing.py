@@ -10,8 +10,9 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+Entrant = TypeVar("Entrant")
 ORDER: Final = random.Random(20_261_121)  # noqa: S311 - no secret
 
 
@@ -55,7 +56,7 @@ def runners(names: Sequence[str], work: Callable[..., None], *args: Any) -> list
     return [made[index] for index in range(len(names))]
 
 
-def shuffled(runners: Sequence[Runner]) -> Iterator[Runner]:
+def shuffled(runners: Sequence[Entrant]) -> Iterator[Entrant]:
     """All of them, in another order each time; the same orders whenever the benchmark is run."""
     yield from ORDER.sample(runners, len(runners))
 

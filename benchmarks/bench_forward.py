@@ -4,7 +4,7 @@
 
 Whole runs as the client sends them (`load.py`) are stored first, as a collector stores them while a backend is away. Then
 one process forwards all of them to a backend in a process of its own, which inflates, parses and counts them. Spans per
-second of CPU (`per core`) are of forwarder and database.
+second of CPU (`per core`) are of forwarder and database. Processors are kept awake (see `awake`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from aiohttp import web
+from awake import awake
 from bench_ingest import Database, databases, family_cpu_s, peak_mb
 from load import Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -153,7 +154,7 @@ def main() -> None:
     given = parser.parse_args()
     logs.configure("console", "error")
     print(f"{'':<26}{'spans/s':>9}{'per core':>10}{'collector':>12}{'database':>11}{'grown MB':>9}")
-    with databases(given.store) as found:
+    with awake(), databases(given.store) as found:
         for database in found:
             measure(database, given.spans, given.rounds)
 

@@ -6,9 +6,10 @@ collector that is a function of the process, so that the guard's own work is mea
 `added` is what a process with a guard takes beyond one without: processor time of all its threads, so also what LangChain
 does for the guard, and what is counted later and elsewhere. Every contestant lives in a process of its own, and they take
 turns (see `racing`); lower quartiles over all rounds. Calls are counted up to 256 at a time, so a round holds several times
-as many, and ends when all are counted. A callback handler that does nothing says what of it LangChain takes for a handler
-more. `own` is what the guard's code takes in a loop: its look at a call before it is made, and counting the call when it has
-ended; the best of many repetitions, where all that it needs is in the caches of the processor.
+as many, and ends when all are counted. Processors are kept awake (see `awake`). A callback handler that does nothing says
+what of it LangChain takes for a handler more. `own` is what the guard's code takes in a loop: its look at a call before it
+is made, and counting the call when it has ended; the best of many repetitions, where all that it needs is in the caches of
+the processor.
 
     python benchmarks/bench_guard.py [--series 6] [--rounds 4] [--runs 64] [--only "one budget"]
 """
@@ -26,6 +27,7 @@ from typing import Any, Final, TypedDict
 from uuid import UUID, uuid4
 
 import contestants
+from awake import awake
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseCallbackHandler, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -262,6 +264,27 @@ def own_us(guard: BudgetGuard | None, handler: GraphMeterCallbackHandler, asynch
 # --- the race -----------------------------------------------------------------------------------------------------------
 
 
+Row = tuple[str, bool]
+"""A guard, and whether the graph runs asynchronously."""
+
+
+def race(names_: list[str], rounds: int, runs_: int, took: dict[Row, list[float]], own: dict[Row, float]) -> None:
+    """One series: new processes; what calls took there, and the best of `own`."""
+    started = runners(names_, _work)
+    for runner in started:
+        for asynchronous in (False, True):
+            runner.ask((asynchronous, WARM_UP))
+    for _ in range(rounds):
+        for asynchronous in (False, True):
+            for runner in shuffled(started):
+                took.setdefault((runner.name, asynchronous), []).append(runner.ask((asynchronous, runs_)))
+    for runner in started:
+        for asynchronous in (False, True):
+            key = runner.name, asynchronous
+            own[key] = min(own.get(key, float("inf")), runner.ask((asynchronous, 0)))
+        runner.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=6, help="each has new processes")
@@ -270,22 +293,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names, separated by semicolons; no guard is always among them")
     asked = parser.parse_args()
     names_ = [name for name in GUARDS if not asked.only or name in (NONE, *asked.only.split(";"))]
-    took: dict[tuple[str, bool], list[float]] = {}
-    own: dict[tuple[str, bool], float] = {}
-    for _ in range(asked.series):
-        started = runners(names_, _work)
-        for runner in started:
-            for asynchronous in (False, True):
-                runner.ask((asynchronous, WARM_UP))
-        for _ in range(asked.rounds):
-            for asynchronous in (False, True):
-                for runner in shuffled(started):
-                    took.setdefault((runner.name, asynchronous), []).append(runner.ask((asynchronous, asked.runs)))
-        for runner in started:
-            for asynchronous in (False, True):
-                key = runner.name, asynchronous
-                own[key] = min(own.get(key, float("inf")), runner.ask((asynchronous, 0)))
-            runner.stop()
+    took: dict[Row, list[float]] = {}
+    own: dict[Row, float] = {}
+    with awake():
+        for _ in range(asked.series):
+            race(names_, asked.rounds, asked.runs, took, own)
     print("| µs per model call | own, sync | own, async | added, sync | added, async |")
     print("|---|---|---|---|---|")
     none = {asynchronous: calm(took[NONE, asynchronous]) for asynchronous in (False, True)}

@@ -5,7 +5,8 @@
 The same runs (a root, ten nodes, five model calls) as our client sends them and as OpenInference does: whole runs in one
 request, which are settled at the commit; and the calls and nodes first, the roots in later requests, so that every span is
 stored, waits, is looked for, settled and counted. OTLP bytes in, until nothing waits any more; no HTTP. With `--stored` the
-table of spans holds so many others before, over a week, and Postgres's plans of the settling queries are printed.
+table of spans holds so many others before, over a week, and Postgres's plans of the settling queries are printed. Processors
+are kept awake (see `awake`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 
 import asyncpg
+from awake import awake
 from bench_ingest import Database, databases, family_cpu_s
 from load import CALLS, MODELS, NODES, RUNS_PER_REQUEST, Shape, requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -246,7 +248,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
     given = parser.parse_args()
     logs.configure("console", "error")
-    with databases(given.store) as found:
+    with awake(), databases(given.store) as found:
         for database in found:
             measure(database, given.spans, given.stored, given.rounds)
 

@@ -5,7 +5,8 @@
 Every trace is cut in two: half of its spans goes into one request, half into another. One collector gets all requests, or
 each of two gets one half of every trace at the same time, so that both write the same runs, nodes and rollups. The rounds
 take turns. Afterwards every table must hold the same in both databases, sums over writers included. Sender, collectors and
-Postgres share the machine: on two cores a second collector shows what it costs, not how far it scales.
+Postgres share the machine: on two cores a second collector shows what it costs, not how far it scales. Processors are kept
+awake (see `awake`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import asyncpg
+from awake import awake
 from bench_ingest import Database, collector, cpu_s, databases, family_cpu_s
 from load import Shape, requests, send
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -108,7 +110,7 @@ def main() -> None:
     )
     wrong: set[str] = set()
     took: dict[int, list[Took]] = {1: [], 2: []}
-    with databases("postgres") as found:
+    with awake(), databases("postgres") as found:
         for database in found:
             for _ in range(given.rounds):
                 urls = []

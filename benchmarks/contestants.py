@@ -9,8 +9,8 @@ with `encode`, what it would send, encoded as for its own backend:
 - mlflow: OTLP as its REST store makes it, one request per span, in the graph's thread; the header of a trace, a small JSON
   message, is left out.
 
-A contestant is made in a process of its own, since some of them change LangChain when they are loaded. What is not installed
-raises ImportError.
+Some of them change LangChain when they are loaded: what they do to others shows where all share a process. What is not
+installed raises ImportError.
 """
 
 from __future__ import annotations

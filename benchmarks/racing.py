@@ -56,9 +56,9 @@ def runners(names: Sequence[str], work: Callable[..., None], *args: Any) -> list
     return [made[index] for index in range(len(names))]
 
 
-def shuffled(runners: Sequence[Entrant]) -> Iterator[Entrant]:
+def shuffled(entrants: Sequence[Entrant]) -> Iterator[Entrant]:
     """All of them, in another order each time; the same orders whenever the benchmark is run."""
-    yield from ORDER.sample(runners, len(runners))
+    yield from ORDER.sample(entrants, len(entrants))
 
 
 def calm(figures: Sequence[float]) -> float:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _RUN_KEY = otel_context.create_key("graphmeter-run")
 # The key under which the API keeps the current span is private; an otherwise empty context shows it.
-_SPAN_KEY = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))
+SPAN_KEY = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))
 
 
 def ways(runtime: object) -> tuple[Callable[[], Context], Callable[[Context], object]]:
@@ -49,7 +49,7 @@ def ways(runtime: object) -> tuple[Callable[[], Context], Callable[[Context], ob
     return otel_context.get_current, otel_context.attach
 
 
-_get_current, _attach = ways(otel_context._RUNTIME_CONTEXT)
+get_context, _attach = ways(otel_context._RUNTIME_CONTEXT)
 
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 NO_STATE = trace.TraceState()
@@ -144,8 +144,8 @@ def current() -> tuple[Context, Span]:
 
     The context is as it is, with that proxy: to be built upon, or put back, for either of which it is as good.
     """
-    here = _get_current()
-    span = here.get(_SPAN_KEY)
+    here = get_context()
+    span = here.get(SPAN_KEY)
     if type(span) is not CurrentSpan:
         return here, span if isinstance(span, Span) else INVALID_SPAN
     if not span.ended:
@@ -158,7 +158,7 @@ def current() -> tuple[Context, Span]:
 
 def run_here() -> Run | None:
     """The run of ours that started last in the current context; it may have ended since."""
-    run: Run | None = _get_current().get(_RUN_KEY)  # type: ignore[assignment]
+    run: Run | None = get_context().get(_RUN_KEY)  # type: ignore[assignment]
     return run
 
 
@@ -210,7 +210,7 @@ def around(here: Context, span: Span) -> SpanContext | None:
 def enter(run: Run, here: Context, span: Span) -> None:
     """Make `run` current, on top of `span` in `here`."""
     proxy = run.proxy = CurrentSpan(run, span, here)
-    inside = proxy.inside = Context({**here, _SPAN_KEY: proxy, _RUN_KEY: run})
+    inside = proxy.inside = Context({**here, SPAN_KEY: proxy, _RUN_KEY: run})
     _attach(inside)
 
 
@@ -222,7 +222,7 @@ def leave(run: Run) -> None:
     run.proxy = None
     proxy.ended = True
     # Setting, not resetting by token: a token is only good in the context that made it.
-    if proxy.before is not None and _get_current() is proxy.inside:
+    if proxy.before is not None and get_context() is proxy.inside:
         _attach(proxy.before)
     proxy.before = proxy.inside = None  # they hold the proxy
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from graphmeter import context, older, runs
 from graphmeter.names import CANCELLED, ERROR, INTERRUPTED, OK, RUN, SUBGRAPH
-from graphmeter.records import CHAIN, Failure, Run, Tree, attempts_in
+from graphmeter.records import CHAIN, Failure, Run, Tree
 
 try:
     from langgraph import errors as _errors
@@ -77,13 +77,6 @@ def become_node(run: Run, parent: Run, metadata: Mapping[str, Any]) -> None:
                 tree.first_step = step
             if step - tree.first_step >= tree.steps:
                 tree.steps = step - tree.first_step + 1
-    attempts = parent.attempts
-    if attempts is None:
-        attempts = attempts_in(parent)
-    before = attempts.get(run.ns)
-    attempts[run.ns] = run
-    if before is not None:
-        runs.succeed(before, run)
 
 
 def ensure_graph(chain: Run) -> None:

@@ -180,7 +180,7 @@ class Run:
     __slots__ = (
         "__dict__",
         "answer",
-        "attempts",
+        "below",
         "closed",
         "ended_ns",
         "facts",
@@ -189,7 +189,6 @@ class Run:
         "name",
         "node",
         "ns",
-        "open",
         "parent",
         "proxy",
         "run_id",
@@ -247,10 +246,9 @@ class Run:
         self.answer: Answer | None = None
         """What else the facts are made from: `graphmeter.models.read` adds it."""
         self.status = OK
-        self.open: dict[int, Run] | None = None
-        """Children that have not ended, as in `graphmeter.runs.RUNS`; None: it had none so far."""
-        self.attempts: dict[str, Run] | None = None
-        """Last attempts of the nodes below, by namespace: open, or held. None: it had none so far."""
+        self.below: dict[int | str, Run] | None = None
+        """Children that have not ended, and attempts that are held: the last attempt of a node by its namespace, all else as
+        in `graphmeter.runs.RUNS`. None: it had none so far."""
         self.closed = False
         """No attempt of a node below is held any more."""
         self.identity: SpanContext | None = None
@@ -294,22 +292,13 @@ class Run:
         return under.context if isinstance(under, Run) else under
 
 
-def opened_in(parent: Run) -> dict[int, Run]:
-    """`parent.open`, made if this is its first child."""
-    if parent.open is None:
+def below_of(parent: Run) -> dict[int | str, Run]:
+    """`parent.below`, made if this is its first child."""
+    if parent.below is None:
         with _first:  # children may start at once, each in a thread of its own
-            if parent.open is None:
-                parent.open = {}
-    return parent.open
-
-
-def attempts_in(parent: Run) -> dict[str, Run]:
-    """`parent.attempts`, made if this is the first node below."""
-    if parent.attempts is None:
-        with _first:
-            if parent.attempts is None:
-                parent.attempts = {}
-    return parent.attempts
+            if parent.below is None:
+                parent.below = {}
+    return parent.below
 
 
 def after_fork() -> None:

@@ -15,9 +15,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from graphmeter import recent, waits
-from graphmeter.context import CurrentSpan, current, enter, leave, opened_inside
+from graphmeter.context import SPAN_KEY, CurrentSpan, current, enter, get_context, leave, opened_inside
 from graphmeter.names import CANCELLED, ERROR, INTERRUPTED, MODEL, NODE, OK, RUN, SUBGRAPH
-from graphmeter.records import CHAIN, Failure, Run, anchor, attempts_in, now_ns, opened_in
+from graphmeter.records import CHAIN, Failure, Run, anchor, below_of, now_ns
 
 _MOST_STRAYS: Final = 10_000
 _STRAY_PATIENCE_NS: Final = 600 * 1_000_000_000
@@ -38,10 +38,12 @@ def begin(run: Run) -> None:
     """Register `run` as open and, if it is a span, make it current. Call once per run id."""
     parent, kind, key = run.parent, run.kind, run.run_id.int
     if kind is not CHAIN:
-        here, span = current()
-        if parent is not None and parent.kind is not CHAIN and type(span) is CurrentSpan:
-            run.under = parent  # nearly always, and sooner said than `place` is called
+        here = get_context()
+        span = here.get(SPAN_KEY)
+        if parent is not None and parent.kind is not CHAIN and type(span) is CurrentSpan and not span.ended:
+            run.under = parent  # nearly always, and sooner said than anything is called
         else:
+            here, span = current()
             place(run, here, span)
         sink = run.tree.sink
         if kind is RUN or sink.opens_all:
@@ -49,10 +51,16 @@ def begin(run: Run) -> None:
         enter(run, here, span)
     RUNS[key] = run
     if parent is not None:
-        opened = parent.open
-        if opened is None:
-            opened = opened_in(parent)
-        opened[key] = run
+        below = parent.below
+        if below is None:
+            below = below_of(parent)
+        if kind is NODE:
+            before = below.get(run.ns)
+            below[run.ns] = run
+            if before is not None:
+                _succeed(before, run, below)
+        else:
+            below[key] = run
     elif kind is not CHAIN and kind is not RUN:
         _STRAYS[key] = run
         _give_up_strays()
@@ -85,15 +93,16 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
     tree = run.tree
     run.ended_ns = perf_counter_ns() + tree.offset_ns
     run.shared = tree.shared
-    parent, kind, below = run.parent, run.kind, run.open
-    if parent is not None and parent.open:
-        parent.open.pop(key, None)
+    parent, kind, below = run.parent, run.kind, run.below
+    siblings = None if parent is None else parent.below
+    if siblings and kind is not NODE:
+        siblings.pop(key, None)
     if below:
         if parent is None or kind is RUN or status is CANCELLED:
             _sweep(run, keep_models=status is not CANCELLED)
         else:
             # Tasks and threads of a node may go on; whoever is above sees to their end.
-            opened_in(parent).update(below)
+            below_of(parent).update((key, child) for key, child in below.copy().items() if not child.held)
     run.closed = True
     # Who reads a stream up to the interrupt and no further closes a graph that has paused, unless other nodes still worked.
     paused = (
@@ -101,7 +110,7 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
         and kind in (RUN, SUBGRAPH)
         and (status is OK or (kind is RUN and status is CANCELLED and not _was_at_work(run)))
     )
-    if run.attempts:
+    if below:
         _release(run, failure)
     if kind is CHAIN:
         return
@@ -124,8 +133,8 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
             if parent.closed:
                 _release(parent, None)
             return
-        if parent.attempts is not None and parent.attempts.get(run.ns) is run:
-            del parent.attempts[run.ns]
+        if siblings:
+            siblings.pop(run.ns if siblings.get(run.ns) is run else key, None)
     elif kind is RUN:
         recent.keep(run)
     tree.sink.close(run)
@@ -138,17 +147,19 @@ def discard(run: Run) -> None:
     key = run.run_id.int
     RUNS.pop(key, None)
     _STRAYS.pop(key, None)
-    if run.parent is not None and run.parent.open:
-        run.parent.open.pop(key, None)
+    if run.parent is not None and run.parent.below:
+        run.parent.below.pop(key, None)
     leave(run)
 
 
-def succeed(before: Run, attempt: Run) -> None:
+def _succeed(before: Run, attempt: Run, siblings: dict[int | str, Run]) -> None:
     """Number `attempt`, which follows `before`, another one of the same task: that one was not final."""
     attempt.attempt = before.attempt + 1
     before.final = False
-    # Else it has run out of time, and still cleans up.
-    if before.held:
+    if not before.held:
+        # It has run out of time, and still cleans up.
+        siblings[before.run_id.int] = before
+    else:
         before.held = False
         if before.status is CANCELLED:
             # What was cancelled is not tried again, but for a node that ran out of time: it was told so, too.
@@ -163,15 +174,15 @@ def _was_at_work(root: Run) -> bool:
     """
     tree = root.tree
     last = (tree.first_step or 0) + tree.steps - 1
-    attempts = attempts_in(root).copy().values()
-    return any(attempt.status is CANCELLED and attempt.step == last for attempt in attempts)
+    below = below_of(root).copy().values()
+    return any(attempt.status is CANCELLED and attempt.step == last for attempt in below)
 
 
 def _release(parent: Run, failure: Failure | None) -> None:
     """`parent` ends: no attempt of its nodes follows any more. Open ones end by themselves."""
-    attempts = attempts_in(parent)
-    for attempt in attempts.copy().values():
-        if not attempt.held or attempts.pop(attempt.ns, None) is not attempt:
+    below = below_of(parent)
+    for key, attempt in below.copy().items():
+        if not attempt.held or below.pop(key, None) is not attempt:
             continue
         # A node that runs into its time limit is told "cancelled"; only the graph learns the reason.
         if failure is not None and failure.node == attempt.name and attempt.status is CANCELLED:
@@ -203,17 +214,20 @@ def _sweep(run: Run, *, keep_models: bool) -> None:
     `keep_models`: a model call may outlive its graph in a thread or task of its own; its answer costs money and is waited
     for, within bounds.
     """
-    below = opened_in(run)
+    below = below_of(run)
     for key, child in below.copy().items():
-        if child.open:
+        if child.held:
+            continue
+        if child.below:
             _sweep(child, keep_models=keep_models)
         if keep_models and child.kind is MODEL:
             below.pop(key, None)
-            if key in RUNS:
-                _STRAYS[key] = child
+            if child.run_id.int in RUNS:
+                _STRAYS[child.run_id.int] = child
         else:
             finish(child.run_id, CANCELLED)
-    below.clear()
+            if child.parent is not run:  # it was left by one that has ended, and is not held any more
+                below.pop(key, None)
     if _STRAYS:
         _give_up_strays()
 

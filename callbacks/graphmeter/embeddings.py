@@ -264,7 +264,7 @@ def _begin(subject: Any, find: _Finder) -> _Call | None:
             return None
         tree, ns = roots.plant(handler.ground, run_id, None, {}), ""
     model = taps.model_of(subject)
-    run = Run(names.MODEL, model, run_id, parent, tree, ns)
+    run = Run(names.MODEL, model, run_id.int, parent, tree, ns)
     run.facts = {names.OPERATION: names.OP_EMBEDDINGS, names.PROVIDER: taps.provider_of(subject, tap)}
     if model:
         run.facts[names.REQUEST_MODEL] = model
@@ -279,7 +279,7 @@ def _begin(subject: Any, find: _Finder) -> _Call | None:
 def _around() -> Run | None:
     """The innermost open run here."""
     run = context.run_here()
-    while run is not None and run.run_id.int not in RUNS:
+    while run is not None and run.number not in RUNS:
         run = run.parent
     return run if run is not None else roots.parent_of(None)
 
@@ -310,7 +310,7 @@ def _end(call: _Call, error: BaseException | None) -> None:
             if model:
                 facts[names.RESPONSE_MODEL] = model
     finally:
-        runs.finish(call.run.run_id, *langgraph.outcome(error))
+        runs.finish(call.run.number, *langgraph.outcome(error))
 
 
 def _after_fork() -> None:

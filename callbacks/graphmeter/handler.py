@@ -185,7 +185,8 @@ class GraphMeterCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         try:
-            if run_id.int in RUNS:  # the same run, through another handler or a merged config
+            number = run_id.int
+            if number in RUNS:  # the same run, through another handler or a merged config
                 return
             said = metadata or _NO_METADATA
             if parent_run_id is None and neighbours.present():
@@ -200,7 +201,7 @@ class GraphMeterCallbackHandler(_Base):
                 if parent.kind is CHAIN:
                     langgraph.ensure_graph(parent)
                 kind = CHAIN if tags and HIDDEN in tags else NODE
-                run = Run(kind, label, run_id, parent, parent.tree, ns)
+                run = Run(kind, label, number, parent, parent.tree, ns)
                 if kind is NODE:
                     become_node(run, parent, said)
                     if self._events is not None:
@@ -210,12 +211,12 @@ class GraphMeterCallbackHandler(_Base):
                 if graph is not None:
                     # A caller's `run_name` tells runs apart, not graphs.
                     label = topology.name_of(graph) or label
-                run = Run(RUN, label, run_id, parent, roots.plant(self._ground, run_id, parent, said, label), "")
+                run = Run(RUN, label, number, parent, roots.plant(self._ground, run_id, parent, said, label), "")
                 if not older.TELLS:
                     older.watch(run_id)
             else:
                 tree = parent.tree if parent is not None else roots.plant(self._ground, run_id, None, said)
-                run = Run(CHAIN, label, run_id, parent, tree, ns or "")
+                run = Run(CHAIN, label, number, parent, tree, ns or "")
             begin(run)
             if parent is None or run.kind is RUN:
                 waits.begun(run)
@@ -234,7 +235,7 @@ class GraphMeterCallbackHandler(_Base):
                 self._events.node_wrote(run_id, outputs)
             if not older.TELLS and older.paused(run_id) and (run := RUNS.get(run_id.int)) is not None:
                 run.interrupted = True
-            finish(run_id)
+            finish(run_id.int)
         except Exception as error:  # noqa: BLE001 - as guard.guarded
             guard.swallowed("on_chain_end", error)
 
@@ -340,7 +341,7 @@ class GraphMeterCallbackHandler(_Base):
                 try:
                     self._read(run, response)
                 finally:
-                    finish(run_id)
+                    finish(run_id.int)
         except Exception as error:  # noqa: BLE001 - as guard.guarded
             guard.swallowed("on_llm_end", error)
 
@@ -413,9 +414,9 @@ class GraphMeterCallbackHandler(_Base):
             self._events.tool_returned(run_id, output)
         # A tool may turn its exception into a message for the model: handled, and still an error of the tool.
         if getattr(output, "status", None) == "error":
-            finish(run_id, ERROR, Failure("tool_error", ""))
+            finish(run_id.int, ERROR, Failure("tool_error", ""))
         else:
-            finish(run_id)
+            finish(run_id.int)
 
     @guard.guarded
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -445,7 +446,7 @@ class GraphMeterCallbackHandler(_Base):
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         if self._events is not None:
             self._events.retriever_found(run_id, documents)
-        finish(run_id)
+        finish(run_id.int)
 
     @guard.guarded
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -481,8 +482,8 @@ class GraphMeterCallbackHandler(_Base):
             neighbours.tell(said)
         parent = RUNS.get(getattr(parent_run_id, "int", NONE)) or parent_of(parent_run_id)
         if parent is not None:
-            return Run(kind, name, run_id, parent, parent.tree, said.get(NS) or "")
-        run = Run(kind, name, run_id, None, roots.plant(self._ground, run_id, None, said), said.get(NS) or "")
+            return Run(kind, name, run_id.int, parent, parent.tree, said.get(NS) or "")
+        run = Run(kind, name, run_id.int, None, roots.plant(self._ground, run_id, None, said), said.get(NS) or "")
         # A call whose graph is not measured, or has ended: LangGraph's metadata still names the node.
         run.node = str(said.get("langgraph_node") or "")
         return run
@@ -490,9 +491,9 @@ class GraphMeterCallbackHandler(_Base):
 
 def _fail(run_id: UUID, error: BaseException) -> None:
     if run_id.int in RUNS:
-        finish(run_id, *langgraph.outcome(error))
+        finish(run_id.int, *langgraph.outcome(error))
     elif langgraph.outcome(error)[0] is CANCELLED:
-        cancelled_late(run_id)
+        cancelled_late(run_id.int)
 
 
 def _make(made_with: dict[str, Any]) -> GraphMeterCallbackHandler:

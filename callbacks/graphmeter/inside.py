@@ -103,14 +103,14 @@ def subject(run_id: object, what: str) -> Subject | None:
     run = RUNS.get(key.int)
     if run is not None and run.tree.root_id is not None:
         return _open(run)
-    ended = recent.find(key)
+    ended = recent.find(key.int)
     if ended is not None:
         return Subject(None, key, ended.trace_id, ended.graph, ended.shared, ended.state, ended.sink)
     # Some other process's, or long ago: the trace id is the run's own unless the application had a span around it.
     from graphmeter import client
 
     ours = attribution.Attribution().over(client.settings()).shared()
-    return Subject(None, key, trace_id_of(key), None, ours, None, client.pipeline())
+    return Subject(None, key, trace_id_of(key.int), None, ours, None, client.pipeline())
 
 
 def shown(value: object) -> str:
@@ -155,8 +155,8 @@ def _tag(run_id: object, tags: dict[str, object]) -> None:
             tree.shared = _with_tags(tree.shared, said)
     elif said := _with_tags({}, said):
         about.say(names.TAGS, said)
-        if (ended := recent.find(about.run_id)) is not None:
-            recent.put(about.run_id, ended._replace(shared=_with_tags(ended.shared, said)))
+        if (ended := recent.find(about.run_id.int)) is not None:
+            recent.put(about.run_id.int, ended._replace(shared=_with_tags(ended.shared, said)))
 
 
 def _with_tags(shared: Mapping[str, Value], said: Mapping[str, Value]) -> dict[str, Value]:
@@ -182,7 +182,7 @@ def current() -> Run | None:
         return None
     # Ends of runs are not undone in every context; whoever has ended points to who may not have.
     run = context.run_here()
-    while run is not None and run.run_id.int not in RUNS:
+    while run is not None and run.number not in RUNS:
         run = run.parent
     if run is None:
         from graphmeter import roots

@@ -40,7 +40,7 @@ class ProviderSink:
         run.identity = self._open(run, kind)
         if run.identity is None:  # a broken provider: nothing is recorded, but identities stay consistent
             tree = run.tree
-            run.identity = SpanContext(tree.trace_id, span_id_of(run.run_id), False, tree.flags, tree.state)
+            run.identity = SpanContext(tree.trace_id, span_id_of(run.number), False, tree.flags, tree.state)
 
     @guard.guarded
     def _open(self, run: Run, kind: str) -> SpanContext:
@@ -68,7 +68,7 @@ class ProviderSink:
             root = (
                 open_root.context
                 if open_root is not None
-                else SpanContext(note.trace_id, span_id_of(note.run_id), False, SAMPLED)
+                else SpanContext(note.trace_id, span_id_of(note.run_id.int), False, SAMPLED)
             )
             parent = NonRecordingSpan(root)
         self._note(note, trace.set_span_in_context(parent))

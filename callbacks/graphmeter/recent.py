@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, NamedTuple
-from uuid import UUID
 
 from opentelemetry.trace import TraceState
 
@@ -36,19 +35,20 @@ searched for its first from where it once began."""
 def keep(run: Run) -> None:
     """Remember the root `run`, which has ended."""
     tree = run.tree
-    put(run.run_id, Ended(run.trace_id, tree.graph, run.shared, tree.state, tree.sink))
+    trace_id = tree.trace_id if run.identity is None else run.identity.trace_id
+    put(run.number, tuple.__new__(Ended, (trace_id, tree.graph, run.shared, tree.state, tree.sink)))
 
 
-def put(run_id: UUID, ended: Ended) -> None:
+def put(number: int, ended: Ended) -> None:
     """Remember `ended`; forget the oldest beyond the bound."""
-    _ENDED[run_id.int] = ended
+    _ENDED[number] = ended
     if len(_ENDED) > _MOST:
         _ENDED.popitem(last=False)
 
 
-def find(run_id: UUID) -> Ended | None:
-    """What is remembered of the run."""
-    return _ENDED.get(run_id.int)
+def find(number: int) -> Ended | None:
+    """What is remembered of the run with this number."""
+    return _ENDED.get(number)
 
 
 def forget(sink: Sink) -> None:

@@ -82,7 +82,7 @@ def plant(ground: Ground, run_id: UUID, parent: Run | None, metadata: Mapping[st
     if outer is not None:
         trace_id, flags, state = outer.trace_id, outer.trace_flags, outer.trace_state
     else:
-        trace_id, flags, state = trace_id_of(run_id), context.SAMPLED, context.NO_STATE
+        trace_id, flags, state = trace_id_of(run_id.int), context.SAMPLED, context.NO_STATE
         if type(provider) is not trace.ProxyTracerProvider and (asked := _ask_sampler(provider, trace_id, here)):
             flags, state = asked
     return Tree(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Final
-from uuid import UUID
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
@@ -36,7 +35,7 @@ calls that outlive their graph. They may still answer, and then have to be bille
 
 def begin(run: Run) -> None:
     """Register `run` as open and, if it is a span, make it current. Call once per run id."""
-    parent, kind, key = run.parent, run.kind, run.run_id.int
+    parent, kind, key = run.parent, run.kind, run.number
     if kind is not CHAIN:
         here = get_context()
         span = here.get(SPAN_KEY)
@@ -79,12 +78,11 @@ def place(run: Run, here: Context, span: Span) -> None:
         run.under = top
 
 
-def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> None:
-    """End an open run: close what cannot end any more, hold a failed attempt, hand the rest to the sink.
+def finish(key: int, status: str = OK, failure: Failure | None = None) -> None:
+    """End the open run of this number: close what cannot end any more, hold a failed attempt, hand the rest to the sink.
 
-    Unknown ids (ended already, by another handler or a sweep) are ignored.
+    Unknown ones (ended already, by another handler or a sweep) are ignored.
     """
-    key = run_id.int
     run = RUNS.pop(key, None)
     if run is None:
         return
@@ -144,7 +142,7 @@ def finish(run_id: UUID, status: str = OK, failure: Failure | None = None) -> No
 
 def discard(run: Run) -> None:
     """Forget the open `run`: the call that it stands for is not made."""
-    key = run.run_id.int
+    key = run.number
     RUNS.pop(key, None)
     _STRAYS.pop(key, None)
     if run.parent is not None and run.parent.below:
@@ -158,7 +156,7 @@ def _succeed(before: Run, attempt: Run, siblings: dict[int | str, Run]) -> None:
     before.final = False
     if not before.held:
         # It has run out of time, and still cleans up.
-        siblings[before.run_id.int] = before
+        siblings[before.number] = before
     else:
         before.held = False
         if before.status is CANCELLED:
@@ -195,17 +193,17 @@ def _timed_out(attempt: Run, failure: Failure) -> None:
     attempt.failure = failure
 
 
-def cancelled_late(run_id: UUID) -> None:
+def cancelled_late(number: int) -> None:
     """A run that is closed already says that it was cancelled: so were the calls below it that are still waited for.
 
     The graph of a node that runs out of time ends before that node does.
     """
     for stray in _STRAYS.copy().values():
         above = stray.parent
-        while above is not None and above.run_id != run_id:
+        while above is not None and above.number != number:
             above = above.parent
         if above is not None:
-            finish(stray.run_id, CANCELLED)
+            finish(stray.number, CANCELLED)
 
 
 def _sweep(run: Run, *, keep_models: bool) -> None:
@@ -222,10 +220,10 @@ def _sweep(run: Run, *, keep_models: bool) -> None:
             _sweep(child, keep_models=keep_models)
         if keep_models and child.kind is MODEL:
             below.pop(key, None)
-            if child.run_id.int in RUNS:
-                _STRAYS[child.run_id.int] = child
+            if child.number in RUNS:
+                _STRAYS[child.number] = child
         else:
-            finish(child.run_id, CANCELLED)
+            finish(child.number, CANCELLED)
             if child.parent is not run:  # it was left by one that has ended, and is not held any more
                 below.pop(key, None)
     if _STRAYS:
@@ -241,13 +239,13 @@ def _give_up_strays() -> None:
             return
         if len(_STRAYS) <= _MOST_STRAYS and now_ns(run) - run.started_ns <= _STRAY_PATIENCE_NS:
             return
-        finish(run.run_id, CANCELLED)
+        finish(run.number, CANCELLED)
 
 
 def give_up() -> None:
     """Close every stray: the process is about to end."""
     for stray in _STRAYS.copy().values():
-        finish(stray.run_id, CANCELLED)
+        finish(stray.number, CANCELLED)
 
 
 def open_runs() -> int:

@@ -242,7 +242,7 @@ def build(run: Run, resource: Resource, service: str, *, error_messages: bool = 
     usual, tree, under, started, ended = span.usual, run.tree, run.under, run.started_ns, run.ended_ns
     return ReadableSpan(
         usual.name,
-        SpanContext(tree.trace_id, span_id_of(run.run_id), False, _SAMPLED, tree.state),
+        SpanContext(tree.trace_id, span_id_of(run.number), False, _SAMPLED, tree.state),
         under.context if isinstance(under, Run) else under,
         resource,
         span.attributes,
@@ -261,7 +261,7 @@ def build(run: Run, resource: Resource, service: str, *, error_messages: bool = 
 def build_note(note: Note, resource: Resource, service: str) -> ReadableSpan:
     """The span of `note`: zero duration, below the root span if it is about a run."""
     span = describe_note(note, service)
-    root = SpanContext(note.trace_id, span_id_of(note.run_id), False, _SAMPLED) if note.run_id is not None else None
+    root = SpanContext(note.trace_id, span_id_of(note.run_id.int), False, _SAMPLED) if note.run_id is not None else None
     return ReadableSpan(
         span.usual.name,
         SpanContext(note.trace_id, note_id_of(note), False, _SAMPLED, note.state),

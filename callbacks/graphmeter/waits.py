@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
-from uuid import UUID
 
 from graphmeter import names
 from graphmeter.records import Run
@@ -26,7 +25,7 @@ _MOST: Final = 1024
 class _Pause:
     """An interrupted run, without what it holds on to."""
 
-    __slots__ = ("accounts", "context", "ended_ns", "next_id", "run_id")
+    __slots__ = ("accounts", "context", "ended_ns", "next", "run_id")
 
     def __init__(self, run: Run) -> None:
         self.run_id = run.run_id
@@ -34,8 +33,8 @@ class _Pause:
         self.ended_ns = run.ended_ns
         self.accounts = run.tree.accounts
         """What budget guards have counted: the run that goes on is held against it, too."""
-        self.next_id: UUID | None = None
-        """The first run that its thread made afterwards."""
+        self.next: int | None = None
+        """Number of the first run that its thread made afterwards."""
 
 
 _by_checkpoint: OrderedDict[str, _Pause] = OrderedDict()
@@ -47,8 +46,8 @@ def begun(root: Run) -> None:
     """`root` starts: it is what its thread does next."""
     if _by_thread:
         pause = _by_thread.get(_thread(root))
-        if pause is not None and pause.next_id is None:
-            pause.next_id = root.run_id
+        if pause is not None and pause.next is None:
+            pause.next = root.number
 
 
 def given(root: Run, inputs: Any, metadata: Mapping[str, Any]) -> None:
@@ -78,7 +77,7 @@ def _resume(root: Run, checkpoint_id: str) -> None:
     pause = _by_checkpoint.get(checkpoint_id)
     if pause is None:
         pause = _by_thread.get(_thread(root))
-        if pause is None or pause.next_id != root.run_id:
+        if pause is None or pause.next != root.number:
             return
     root.links = [pause.context]
     if root.tree.accounts is None:

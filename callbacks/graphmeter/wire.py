@@ -70,7 +70,7 @@ def encode(run: Run, service: str, *, error_messages: bool = False) -> bytes:
     return _span(
         said,
         tree.trace_id,
-        span_id_of(run.run_id),
+        span_id_of(run.number),
         state,
         b"" if under is None else _PARENT + under.span_id.to_bytes(8, "big"),
         _TIMES(0x39, run.started_ns, 0x41, max(run.ended_ns, run.started_ns)),
@@ -89,7 +89,7 @@ def encode_note(note: Note, service: str) -> bytes:
         note.trace_id,
         spans.note_id_of(note),
         _state(note.state),
-        b"" if note.run_id is None else _PARENT + span_id_of(note.run_id).to_bytes(8, "big"),
+        b"" if note.run_id is None else _PARENT + span_id_of(note.run_id.int).to_bytes(8, "big"),
         _TIMES(0x39, note.at_ns, 0x41, note.at_ns),
         attributes,
         b"",

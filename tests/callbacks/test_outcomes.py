@@ -153,8 +153,8 @@ def test_a_process_without_a_handler_says_outcomes_of_others_runs(receiver: Rece
     assert 0 == done.returncode, done.stderr
     assert [names.OUTCOME, names.TAGS] == receiver.kinds()
     for span in receiver.spans:
-        assert trace_id_of(run_id) == int.from_bytes(span.trace_id, "big")
-        assert span_id_of(run_id) == int.from_bytes(span.parent_span_id, "big")
+        assert trace_id_of(run_id.int) == int.from_bytes(span.trace_id, "big")
+        assert span_id_of(run_id.int) == int.from_bytes(span.parent_span_id, "big")
         found = attributes(span)
         assert (str(run_id), "cx", None) == (found[names.RUN_ID], found[names.TEAM], found.get(names.GRAPH))
 
@@ -219,9 +219,9 @@ def test_what_is_remembered_of_ended_runs_is_bounded_and_keeps_no_exporter_alive
     with InMemorySpans() as kept:
         handler = kept.handler()
         graph = chain_of(("n", nothing))
-        ids = [uuid4() for _ in range(recent._MOST + 3)]
+        ids = [uuid4().int for _ in range(recent._MOST + 3)]
         for number in ids[:3]:
-            graph.invoke({}, config={"callbacks": [handler], "run_id": number})
+            graph.invoke({}, config={"callbacks": [handler], "run_id": UUID(int=number)})
         sample = recent.find(ids[2])
         assert sample is not None
         for number in ids[3:]:

@@ -78,8 +78,10 @@ def trees(draw: st.DrawFn) -> Tree:
 @st.composite
 def runs(draw: st.DrawFn, tree: Tree) -> Run:
     kind = draw(st.sampled_from([names.RUN, names.SUBGRAPH, names.NODE, names.MODEL, names.TOOL, names.RETRIEVER]))
-    above = Run(names.NODE, "above", draw(st.uuids()), None, tree, "")
-    run = Run(kind, draw(st.text(max_size=200)), draw(st.uuids()), draw(st.sampled_from([None, above])), tree, "a:1")
+    above = Run(names.NODE, "above", draw(st.uuids()).int, None, tree, "")
+    run = Run(
+        kind, draw(st.text(max_size=200)), draw(st.uuids()).int, draw(st.sampled_from([None, above])), tree, "a:1"
+    )
     run.node = draw(st.text(max_size=9))
     run.task = draw(st.sampled_from([None, above]))
     run.step, run.attempt, run.final = draw(st.integers(0, 1000)), draw(st.integers(1, 9)), draw(st.booleans())
@@ -193,7 +195,7 @@ def test_an_attribute_that_cannot_be_encoded_costs_only_itself_and_is_counted(va
 
 def test_what_a_run_says_replaces_what_its_tree_says() -> None:
     tree = Tree(None, "demo", {"tenant": "all", "plan": "free"}, SINK, 1, None, TraceFlags(1), TraceState(), UNMARKED)
-    run = Run(names.TOOL, "search", UUID(int=5), None, tree, "")
+    run = Run(names.TOOL, "search", 5, None, tree, "")
     run.facts = {"tenant": "acme"}
     said = encoded(wire.encode(run, "shop")).attributes
 
@@ -202,7 +204,7 @@ def test_what_a_run_says_replaces_what_its_tree_says() -> None:
 
 def test_a_run_that_ends_after_its_tree_was_tagged_says_the_tag() -> None:
     tree = Tree(None, "demo", {"tenant": "acme"}, SINK, 1, None, TraceFlags(1), TraceState(), UNMARKED)
-    before, after = (Run(names.TOOL, "search", UUID(int=number), None, tree, "") for number in (5, 6))
+    before, after = (Run(names.TOOL, "search", number, None, tree, "") for number in (5, 6))
     after.shared = {"tenant": "acme", "plan": "pro"}
     plans = [attributes(encoded(wire.encode(run, "shop"))).get("plan") for run in (before, after, before)]
 

@@ -164,7 +164,7 @@ class BudgetGuard(Guarding):
             return False
         accounts = run.tree.accounts
         account = None if accounts is None else accounts.of.get(self)
-        return account is not None and account.surely(run.run_id.int)
+        return account is not None and account.surely(run.number)
 
     def meet(
         self,

@@ -38,7 +38,7 @@ def accounts_of(tree: Tree) -> Accounts:
 
 def _spent(run: Run) -> None:
     try:
-        calls, accounts = OPEN.pop(run.run_id.int, None) if OPEN else None, run.tree.accounts
+        calls, accounts = OPEN.pop(run.number, None) if OPEN else None, run.tree.accounts
         if calls is None and accounts is None and run.status is names.OK:
             # In the middle of a graph every function more is one that is in no cache of the processor.
             for desk in IN_USE:
@@ -64,7 +64,7 @@ def _count(run: Run, active: list[Desk], calls: list[tuple[BudgetGuard, Call]], 
         desk.states.spend([(run, bill)])
     if accounts is not None:
         for each, account in tuple(accounts.of.items()):
-            account.end(run.run_id.int, _at(each.desk, run, bills))
+            account.end(run.number, _at(each.desk, run, bills))
     _release(run, calls, bills)
     for desk, bill in bills.items():
         if bill.nano() is None:

@@ -34,7 +34,7 @@ from graphmeter.langgraph import HIDDEN, NS, become_node
 from graphmeter.names import CANCELLED, ERROR, MODEL, NODE, RETRIEVER, RUN, TOOL
 from graphmeter.records import CHAIN, Failure, Run, Sink, now_ns
 from graphmeter.redact import Function
-from graphmeter.roots import NONE, parent_of
+from graphmeter.roots import NONE, around
 from graphmeter.runs import RUNS, begin, cancelled_late, finish
 from graphmeter.usage.streams import Told
 
@@ -192,7 +192,7 @@ class GraphMeterCallbackHandler(_Base):
             if parent_run_id is None and neighbours.present():
                 neighbours.tell(said)
             # Nearly always at once, and not by a function more.
-            parent = RUNS.get(getattr(parent_run_id, "int", NONE)) or parent_of(parent_run_id)
+            parent = RUNS.get(getattr(parent_run_id, "int", NONE)) or around()
             label = name or (serialized or _NO_METADATA).get("name") or "chain"
             graph = None
             ns = said.get(NS)
@@ -207,10 +207,11 @@ class GraphMeterCallbackHandler(_Base):
                     if self._events is not None:
                         self._events.node_given(run, inputs)
             elif langgraph.is_graph(said, parent):
-                graph = topology.graph_here()
-                if graph is not None:
+                found = topology.graph_here()
+                if found is not None:
+                    graph, own = found
                     # A caller's `run_name` tells runs apart, not graphs.
-                    label = topology.name_of(graph) or label
+                    label = own or label
                 run = Run(RUN, label, number, parent, roots.plant(self._ground, run_id, parent, said, label), "")
                 if not older.TELLS:
                     older.watch(run_id)
@@ -480,7 +481,7 @@ class GraphMeterCallbackHandler(_Base):
         said = metadata or _NO_METADATA
         if parent_run_id is None and neighbours.present():
             neighbours.tell(said)
-        parent = RUNS.get(getattr(parent_run_id, "int", NONE)) or parent_of(parent_run_id)
+        parent = RUNS.get(getattr(parent_run_id, "int", NONE)) or around()
         if parent is not None:
             return Run(kind, name, run_id.int, parent, parent.tree, said.get(NS) or "")
         run = Run(kind, name, run_id.int, None, roots.plant(self._ground, run_id, None, said), said.get(NS) or "")

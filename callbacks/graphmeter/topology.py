@@ -1,13 +1,14 @@
 """Which graph runs: found at the root's start, whoever attached us; drawn once, in the exporter's thread, as a note.
 
 A callback is told a name, never the graph, and the name is the caller's `run_name=` where one is given. The graph itself
-is a few frames up: `Pregel.stream` or `astream` is what starts the root. Looking there costs about two microseconds per
+is a few frames up: `Pregel.stream` or `astream` is what starts the root. Looking there costs a few microseconds per
 run, gives the name that the graph was compiled with, and nodes and edges, in all three ways of attaching alike.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,8 +21,10 @@ from graphmeter.records import Note, Run, Sink, Value
 if TYPE_CHECKING:
     from types import FrameType
 
-_MOST_FRAMES: Final = 16
-"""Between our callback and the graph lie five; a graph that is further away is none of this run."""
+_MOST_FRAMES: Final = 12
+_LEAST_FRAMES: Final = 5
+"""Where the graph's own frame is looked for, counted from `graph_here`: one each for the guard, our callback, LangChain's
+dispatch and its callback manager lie between, or one more. A graph that is further away is none of this run."""
 _ENTRIES: Final = frozenset({"stream", "astream"})
 _PATIENCE_S: Final = 60.0
 """Pause between topologies of one name: whoever compiles a graph anew for every request says it once a minute."""
@@ -48,24 +51,32 @@ class _Told:
 
 
 _told: WeakKeyDictionary[Sink, _Told] = WeakKeyDictionary()
-_last: tuple[ref[Sink], ref[Any]] | None = None
-"""Who was found to know which graph when it was last asked: nearly always the same again, and these two are asked sooner."""
+_settled: dict[int, tuple[ref[Any], ref[Sink], float]] = {}
+"""Graphs, by the number of the object, that one sink need not be told of before a time, in ns since the epoch: nearly every
+root is one of them, and this is asked sooner than what was told."""
+_MOST_SETTLED: Final = 256
 
 
 @guard.guarded
-def graph_here() -> Any:
-    """The compiled graph whose root is being started by the calling code; None where it is not found."""
+def graph_here() -> tuple[Any, str] | None:
+    """The compiled graph whose root is being started by the calling callback, and its name (`name_of`); None where it is
+    not found.
+    """
     pregel = _pregel or _find_pregel()
     if pregel is None:
         return None
-    frame: FrameType | None = sys._getframe(1)
+    try:
+        # From there on: each frame that is looked at is made an object first, which takes most of a microsecond.
+        frame: FrameType | None = sys._getframe(_LEAST_FRAMES)
+    except ValueError:  # so few callers: no graph is among them
+        return None
     for _ in range(_MOST_FRAMES):
         if frame is None:
             return None
         if frame.f_code.co_name in _ENTRIES:
             graph = frame.f_locals.get("self")
             if isinstance(graph, pregel):
-                return graph
+                return graph, name_of(graph) or ""
             if type(graph).__module__ == "graphmeter.remote":
                 return None  # what runs is on another server; a graph further up calls it
         frame = frame.f_back
@@ -90,19 +101,22 @@ def name_of(graph: Any) -> str:
 @guard.guarded
 def tell(run: Run, graph: Any) -> None:
     """Say once per process what `graph`, whose root `run` has just begun, looks like, unless GRAPHMETER_TOPOLOGY is off."""
-    global _last
     tree = run.tree
-    last = _last
-    if (last is not None and last[1]() is graph and last[0]() is tree.sink) or not client.settings().topology:
+    settled = _settled.get(id(graph))
+    if settled is not None and settled[0]() is graph and settled[1]() is tree.sink and run.started_ns < settled[2]:
+        return
+    if not client.settings().topology:
         return
     told = _told.get(tree.sink)
     if told is None:
         told = _told.setdefault(tree.sink, _Told())
     if graph in told.graphs:
-        _last = ref(tree.sink), ref(graph)
+        _settle(graph, run, math.inf)
         return
     now = time.monotonic()
-    if now < told.next_s.get(tree.graph, 0.0) or len(told.next_s) >= _MOST_NAMES:
+    wait_s = told.next_s.get(tree.graph, 0.0) - now
+    if wait_s > 0 or len(told.next_s) >= _MOST_NAMES:
+        _settle(graph, run, max(wait_s, 0.0))
         return
     told.next_s[tree.graph] = now + _PATIENCE_S
     told.graphs.add(graph)
@@ -118,6 +132,13 @@ def tell(run: Run, graph: Any) -> None:
         tree.state,
     )
     tree.sink.note(note)
+
+
+def _settle(graph: Any, run: Run, wait_s: float) -> None:
+    """The sink of `run` need not be told of `graph` for so long."""
+    if len(_settled) >= _MOST_SETTLED:
+        _settled.clear()
+    _settled[id(graph)] = ref(graph), ref(run.tree.sink), run.started_ns + wait_s * 1e9
 
 
 class Drawing(Mapping[str, Value]):
@@ -202,8 +223,7 @@ def _find_pregel() -> type | None:
 
 def forget() -> None:
     """Nobody was told anything."""
-    global _last
-    _last = None
+    _settled.clear()
     _told.clear()
 
 

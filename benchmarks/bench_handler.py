@@ -34,6 +34,7 @@ import contestants
 from awake import awake
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatResult
 from langgraph.graph import START, StateGraph
 from racing import calm, runners, shuffled
 
@@ -76,6 +77,15 @@ class State(TypedDict, total=False):
     x: int
 
 
+class Model(GenericFakeChatModel):
+    """Answers at once, asynchronously in the thread of the event loop: so do the integrations of OpenAI, Anthropic, Google,
+    Mistral, Groq and Ollama. The one that it is made from would send the question to a thread, and the answer back.
+    """
+
+    async def _agenerate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        return self._generate(messages, stop, **kwargs)
+
+
 def _model() -> Any:
     def answers() -> Any:
         while True:
@@ -85,7 +95,7 @@ def _model() -> Any:
                 response_metadata={"model_name": "gpt-4o-mini", "id": "chatcmpl-1", "finish_reason": "stop"},
             )
 
-    return GenericFakeChatModel(messages=answers())
+    return Model(messages=answers())
 
 
 def _chain(count: int, node: Callable[[State], Any]) -> Any:

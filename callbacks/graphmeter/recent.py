@@ -35,8 +35,7 @@ searched for its first from where it once began."""
 def keep(run: Run) -> None:
     """Remember the root `run`, which has ended."""
     tree = run.tree
-    trace_id = tree.trace_id if run.identity is None else run.identity.trace_id
-    put(run.number, tuple.__new__(Ended, (trace_id, tree.graph, run.shared, tree.state, tree.sink)))
+    put(run.number, Ended(run.trace_id, tree.graph, run.shared, tree.state, tree.sink))
 
 
 def put(number: int, ended: Ended) -> None:

@@ -336,9 +336,8 @@ def start_of(run: Run, promise: Mapping[str, Value] = {}) -> Note:
     """The note that says that the root `run` has started, and what signs of life will follow."""
     tree, at_ns = run.tree, run.started_ns
     said = names.START, tree.trace_id, b"start", at_ns, tree.root_id, tree.graph, run.shared, promise, tree.state, tree
-    return tuple.__new__(
-        Note, said
-    )  # every run has one, in half the time that a named tuple takes to look at its defaults
+    # Every root has one, and a named tuple takes as long again to look at its defaults.
+    return tuple.__new__(Note, said)
 
 
 def attempt_at(run: Run) -> Run | None:

@@ -99,8 +99,9 @@ def finish(key: int, status: str = OK, failure: Failure | None = None) -> None:
         if parent is None or kind is RUN or status is CANCELLED:
             _sweep(run, keep_models=status is not CANCELLED)
         else:
-            # Tasks and threads of a node may go on; whoever is above sees to their end.
-            below_of(parent).update((key, child) for key, child in below.copy().items() if not child.held)
+            # Tasks and threads of a node may go on; whoever is above sees to their end. By number: the next attempt of one
+            # around a subgraph may leave nodes of the same namespaces behind.
+            below_of(parent).update((child.number, child) for child in below.copy().values() if not child.held)
     run.closed = True
     # Who reads a stream up to the interrupt and no further closes a graph that has paused, unless other nodes still worked.
     paused = (

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from contextvars import copy_context
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.tools import tool
@@ -145,3 +146,48 @@ def test_a_graph_that_outlives_the_graph_around_it_is_closed_with_it(spans: InMe
     assert expected == whole(spans)
     gate.finish()
     assert {} == runs.RUNS
+
+
+class Told:
+    """A handler that is told what LangChain would tell it: threads that never report an end cannot be had."""
+
+    def __init__(self, spans: InMemorySpans) -> None:
+        self.handler = spans.handler()
+
+    def begin(self, name: str, parent: UUID | None, **metadata: str) -> UUID:
+        run_id = uuid4()
+        self.handler.on_chain_start(None, {}, run_id=run_id, parent_run_id=parent, name=name, metadata=metadata)
+        return run_id
+
+    def fail(self, *run_ids: UUID) -> None:
+        for run_id in run_ids:
+            self.handler.on_chain_error(ValueError("no"), run_id=run_id)
+
+
+def test_an_attempt_that_never_reports_its_end_is_closed_with_the_graph(spans: InMemorySpans) -> None:
+    told = Told(spans)
+    root = told.begin("demo", None, ls_integration="langgraph")
+    for _ in range(2):
+        last = told.begin("n", root, langgraph_node="n", langgraph_checkpoint_ns="n:1")
+    told.handler.on_chain_end({}, run_id=last)
+    told.handler.on_chain_end({}, run_id=root)
+
+    assert {} == runs.RUNS
+    ends = [(span.attributes[names.ATTEMPT], span.status) for span in spans.all() if span.kind == names.NODE]
+    assert [(1, "cancelled"), (2, "ok")] == sorted(ends)
+
+
+def test_nodes_that_two_attempts_around_them_left_behind_are_closed_with_the_graph(spans: InMemorySpans) -> None:
+    """They have the same namespace: LangGraph makes it of the tasks, which an attempt repeats."""
+    told = Told(spans)
+    root = told.begin("demo", None, ls_integration="langgraph")
+    for _ in range(2):
+        node = told.begin("outer", root, langgraph_node="outer", langgraph_checkpoint_ns="outer:1")
+        inner = told.begin("inner", node, langgraph_checkpoint_ns="outer:1")
+        told.begin("step", inner, langgraph_node="step", langgraph_checkpoint_ns="outer:1|step:2")
+        told.fail(inner, node)
+    told.fail(root)
+
+    assert {} == runs.RUNS
+    steps = [span for span in spans.all() if span.attributes.get(names.NODE_NAME) == "step"]
+    assert ["cancelled", "cancelled"] == [span.status for span in steps]

@@ -147,7 +147,7 @@ class _Run:
     def __init__(self, rng: random.Random, plan: _Plan, start_ns: int, now_ns: int) -> None:
         self._rng, self._plan, self._now_ns = rng, plan, now_ns
         run_id = ids.run_id(rng, start_ns)
-        self._trace, self._stem = trace_id_of(run_id).to_bytes(16, "big"), run_id.bytes[8:14]
+        self._trace, self._stem = trace_id_of(run_id.int).to_bytes(16, "big"), run_id.bytes[8:14]
         self.thread = plan.thread or f"thread {run_id.hex[16:]}"
         self.checkpoint = f"checkpoint {run_id.hex[16:]}"
         self.asked = plan.graph in ("support", "codegen") and rng.random() < 0.04

@@ -229,16 +229,16 @@ def own_us(guard: BudgetGuard | None, handler: GraphMeterCallbackHandler, asynch
 
     def asked(call: Run) -> None:
         call.facts = {names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o-mini"}
-        runs.RUNS[call.run_id.int] = call
+        runs.RUNS[call.number] = call
 
     def answered(call: Run) -> None:
         call.facts, call.ended_ns = dict(facts), call.started_ns + 1_000
-        del runs.RUNS[call.run_id.int]
+        del runs.RUNS[call.number]
 
     best = float("inf")
     for _ in range(REPEATED):
         ids = [uuid4() for _ in range(AT_ONCE)]
-        calls = [Run(names.MODEL, "gpt-4o-mini", each, around, around.tree, "ask:1") for each in ids]
+        calls = [Run(names.MODEL, "gpt-4o-mini", each.int, around, around.tree, "ask:1") for each in ids]
         for call in calls:
             asked(call)
         began = time.thread_time_ns()

@@ -52,8 +52,8 @@ class _Told:
 
 _told: WeakKeyDictionary[Sink, _Told] = WeakKeyDictionary()
 _settled: dict[int, tuple[ref[Any], ref[Sink], float]] = {}
-"""Graphs, by the number of the object, that one sink need not be told of before a time, in ns since the epoch: nearly every
-root is one of them, and this is asked sooner than what was told."""
+"""Graphs, by the number of the object, that one sink need not be told of before a time, in ns on `perf_counter_ns`: nearly
+every root is one of theirs, and this is asked sooner than what was told."""
 _MOST_SETTLED: Final = 256
 
 
@@ -102,21 +102,21 @@ def name_of(graph: Any) -> str:
 def tell(run: Run, graph: Any) -> None:
     """Say once per process what `graph`, whose root `run` has just begun, looks like, unless GRAPHMETER_TOPOLOGY is off."""
     tree = run.tree
-    settled = _settled.get(id(graph))
-    if settled is not None and settled[0]() is graph and settled[1]() is tree.sink and run.started_ns < settled[2]:
+    settled, now_ns = _settled.get(id(graph)), run.started_ns - tree.offset_ns
+    if settled is not None and settled[0]() is graph and settled[1]() is tree.sink and now_ns < settled[2]:
         return
     if not client.settings().topology:
         return
     told = _told.get(tree.sink)
     if told is None:
         told = _told.setdefault(tree.sink, _Told())
-    if graph in told.graphs:
-        _settle(graph, run, math.inf)
+    if graph in told.graphs or len(told.next_s) >= _MOST_NAMES:
+        _settle(graph, tree.sink, math.inf)
         return
     now = time.monotonic()
     wait_s = told.next_s.get(tree.graph, 0.0) - now
-    if wait_s > 0 or len(told.next_s) >= _MOST_NAMES:
-        _settle(graph, run, max(wait_s, 0.0))
+    if wait_s > 0:
+        _settle(graph, tree.sink, now_ns + wait_s * 1e9)
         return
     told.next_s[tree.graph] = now + _PATIENCE_S
     told.graphs.add(graph)
@@ -134,11 +134,11 @@ def tell(run: Run, graph: Any) -> None:
     tree.sink.note(note)
 
 
-def _settle(graph: Any, run: Run, wait_s: float) -> None:
-    """The sink of `run` need not be told of `graph` for so long."""
+def _settle(graph: Any, sink: Sink, until_ns: float) -> None:
+    """`sink` need not be told of `graph` before then."""
     if len(_settled) >= _MOST_SETTLED:
         _settled.clear()
-    _settled[id(graph)] = ref(graph), ref(run.tree.sink), run.started_ns + wait_s * 1e9
+    _settled[id(graph)] = ref(graph), ref(sink), until_ns
 
 
 class Drawing(Mapping[str, Value]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +155,20 @@ def test_a_graph_compiled_anew_for_every_request_is_said_once_a_minute(spans: In
         chain_of(("n", nothing)).invoke({}, config={"callbacks": [handler]})
     chain_of(("n", nothing), name="other").invoke({}, config={"callbacks": [handler]})
     assert ["demo", "other"] == [note.attributes[names.GRAPH] for note in topologies(spans)]
+
+
+def test_another_graph_of_the_same_name_is_said_when_the_pause_is_over(
+    spans: InMemorySpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "_PATIENCE_S", 0.2)
+    config: Any = {"callbacks": [spans.handler()]}
+    chain_of(("n", nothing)).invoke({}, config=config)
+    other = chain_of(("n", nothing), ("more", nothing))
+    patience = time.monotonic() + 30
+    while len(topologies(spans)) < 2:
+        assert time.monotonic() < patience
+        other.invoke({}, config=config)
+    assert "more" in str(topologies(spans)[1].attributes[names.TOPOLOGY_JSON])
 
 
 def test_a_graph_of_many_nodes_arrives_whole(spans: InMemorySpans) -> None:
